@@ -1,0 +1,71 @@
+# Everything a developer runs. `make` alone lists the targets. Written for GNU make 3.81 and later.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+JOBS    ?= 2
+SEEDS   ?= 2000
+BIN     := $(VENV)/bin
+INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test pythons simulate bench docs map baseline clean
+
+help: ## list the targets
+	@echo "make demo       an agent with tools on a SQLite file; without a key it runs offline"
+	@echo "make test       the checks, then all tests"
+	@echo "make check      ruff, pyright (strict), the floors and the house rules"
+	@echo "make simulate   seeded simulation of crashes and races (SEEDS=$(SEEDS))"
+	@echo "make bench      the costs, as ratios measured in one run"
+	@echo "make docs       build the documentation into site/"
+	@echo "make pythons    all tests on every Python >= 3.11 of this machine"
+	@echo "make map        bring the generated pages up to date: the map, the acceptance page, the reference"
+	@echo "make baseline   extend the frozen list of public names"
+	@echo "make install    a virtual environment for development in $(VENV)"
+	@echo "make clean      remove what these targets made"
+
+# A stamp says what is installed, so nothing is installed twice until pyproject.toml changes.
+$(VENV)/.installed-demo: pyproject.toml scripts/install.sh
+	@$(INSTALL) openai,anthropic demo
+
+$(VENV)/.installed-dev: pyproject.toml scripts/install.sh
+	@$(INSTALL) dev dev
+
+$(VENV)/.installed-docs: pyproject.toml scripts/install.sh
+	@$(INSTALL) docs docs
+
+install: $(VENV)/.installed-dev
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/python examples/demo.py
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/house/test_floors.py tests/house/test_rules.py
+
+test: check
+	$(BIN)/python -m pytest -n $(JOBS) --durations=10
+
+pythons: $(VENV)/.installed-dev
+	$(BIN)/python scripts/pythons.py -n $(JOBS)
+
+simulate: $(VENV)/.installed-dev
+	$(BIN)/python scripts/simulate.py --seeds $(SEEDS)
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python bench/run.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/zensical build --clean --strict
+
+map: $(VENV)/.installed-dev
+	$(BIN)/python scripts/architecture.py --write
+	$(BIN)/python scripts/acceptance.py --write
+	$(BIN)/python scripts/reference.py --write
+
+baseline: $(VENV)/.installed-dev
+	$(BIN)/python scripts/baseline.py --write
+
+clean:
+	rm -rf $(VENV) site .cache build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,81 @@
+"""The map in docs/architecture.md: one line for every file under src/power_loop, from its own docstring.
+
+``python scripts/architecture.py`` tells whether the page is up to date; ``--write`` makes it so. What stands outside
+the two marks is written by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "power_loop"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- map: written by `make map` -->", "<!-- end of the map -->"
+
+FLOORS = {
+    "6 · The doors": ("__init__", "__main__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"),
+    "5 · Compose": ("loop", "workflow", "worker"),
+    "4 · A child session is a tool": ("agents",),
+    "3 · Do": ("runtime", "timers", "contrib", "memory", "config"),
+    "2 · Decide and show": ("kernel", "context"),
+    "2 · Adapt": ("store", "providers", "tools"),
+    "1 · Vocabulary and ports": ("contracts", "version"),
+}
+
+
+def first_sentence(file: Path) -> str | None:
+    """The first line of the file's docstring; None for an empty file."""
+    text = file.read_text(encoding="utf-8")
+    if not text.strip():
+        return None
+    return (ast.get_docstring(ast.parse(text)) or "(no docstring)").splitlines()[0]
+
+
+def lines_of(room: str) -> Iterator[str]:
+    single = PACKAGE / f"{room}.py"
+    for file in [single] if single.is_file() else sorted((PACKAGE / room).rglob("*.py")):
+        if sentence := first_sentence(file):
+            yield f"| `{file.relative_to(PACKAGE)}` | {sentence.replace('|', chr(92) + '|')} |"
+
+
+def tables() -> str:
+    """The map as Markdown, a table per floor that has files."""
+    parts: list[str] = []
+    for floor, rooms in FLOORS.items():
+        rows = [line for room in rooms for line in lines_of(room)]
+        if rows:
+            parts.append("\n".join([f"### {floor}", "", "| file | what it is for |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def unplaced() -> list[str]:
+    """Rooms that stand on no floor."""
+    placed = {room for rooms in FLOORS.values() for room in rooms}
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.rglob("*.py")))}
+    return sorted(rooms - placed)
+
+
+def renewed(page: str) -> str:
+    """``page`` with the map between its marks as it should be."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+
+
+def main() -> int:
+    page = PAGE.read_text(encoding="utf-8")
+    new = renewed(page)
+    if "--write" in sys.argv[1:]:
+        PAGE.write_text(new, encoding="utf-8")
+        page = new
+    if page != new:
+        print(f"{PAGE.name} is not up to date: run `make map`")
+    return 1 if page != new or unplaced() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""`AgentLoopConfig`: what a loop does when a call does not say otherwise.
+
+A mutable dataclass whose assignments are checked; the groups are frozen. The flat names of the 3.x line are
+readable and writable attributes and constructor keywords that lead into the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from power_loop.context.fold import FoldStrategy, LLMSummaryFold, NeverFold
+from power_loop.contracts.retry import LLMRetryPolicy
+from power_loop.contracts.tool import Effects
+from power_loop.contracts.usage import Price, UsageLimits
+
+# How large a request may become when neither the configuration nor the model says so.
+DEFAULT_CONTEXT_TOKENS = 64_000
+
+
+@dataclass(frozen=True)
+class ContextPolicy:
+    """How history is shown, and when it is folded."""
+
+    fold_strategy: Any = field(default_factory=LLMSummaryFold)
+    fold_timeout_s: float = 120.0
+    fold_target_ratio: float = 0.5
+
+
+@dataclass(frozen=True)
+class ToolPolicy:
+    """How tools are offered and run."""
+
+    concurrency: int = 8
+    sync_threads: int = 32
+    timeout_s: float | None = None
+    default_effects: Effects = "once"
+    result_max_chars: int = 50_000
+    approval_ttl_s: float | None = None
+    catalog: bool | None = None
+    catalog_header: str = "# Available Tools"
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """Leases, waiting, cancelling, asking again."""
+
+    lease_ttl_s: float = 30.0
+    on_busy: str = "wait"
+    busy_timeout_s: float | None = None
+    cancel_grace_s: float = 5.0
+    empty_reply_retries: int = 1
+    output_retries: int = 2
+    max_completion_vetoes: int = 3
+    durable_stream: bool = False
+    keep_requests: bool = False
+
+
+# The flat 3.x name of a setting → (group, its name there).
+FLAT: Mapping[str, tuple[str, str]] = {
+    "fold_strategy": ("context", "fold_strategy"),
+    "fold_timeout_s": ("context", "fold_timeout_s"),
+    "inject_tool_descriptions": ("tooling", "catalog"),
+    "tool_catalog_header": ("tooling", "catalog_header"),
+}
+
+
+@dataclass(init=False)
+class AgentLoopConfig:
+    """The settings of a loop. One object may be shared; a send reads it once, at its start."""
+
+    system_prompt: str | None = None
+    model: str | None = None
+    max_rounds: int = 24
+    temperature: float | None = 0.0
+    max_tokens: int | None = 8000
+    context_tokens: int | None = None
+    response_format: Any = None
+    limits: UsageLimits | None = None
+    retry_policy: LLMRetryPolicy | None = None
+    context: ContextPolicy = field(default_factory=ContextPolicy)
+    tooling: ToolPolicy = field(default_factory=ToolPolicy)
+    running: RunPolicy = field(default_factory=RunPolicy)
+    prices: Mapping[str, Price] | None = None
+
+    def __init__(self, **settings: Any) -> None:
+        known = {f.name: f for f in fields(self)}
+        unknown = sorted(set(settings) - set(known) - set(FLAT) - {"max_tokens_per_run", "compactor"})
+        if unknown:
+            raise TypeError(
+                f"AgentLoopConfig has no setting {', '.join(unknown)}; it has {', '.join([*known, *FLAT, 'max_tokens_per_run'])}"
+            )
+        object.__setattr__(self, "revision", 0)
+        for name, setting in known.items():
+            default = setting.default_factory() if callable(setting.default_factory) else setting.default
+            object.__setattr__(self, name, settings.pop(name, default))
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self._check()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FLAT:
+            group, inner = FLAT[name]
+            return getattr(getattr(self, group), inner)
+        if name == "max_tokens_per_run":
+            return self.limits.total_tokens if self.limits is not None else None
+        raise AttributeError(f"AgentLoopConfig has no setting {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "max_tokens_per_run":
+            self._set_total_tokens(value)
+        elif name == "compactor":
+            self._set_compactor(value)
+        elif name in FLAT:
+            group, inner = FLAT[name]
+            setattr(self, group, replace(getattr(self, group), **{inner: value}))
+        else:
+            self._assign(name, value)
+
+    def budget(self, window: int | None = None) -> int:
+        """How many tokens a request may have; ``window`` is the model's declared one."""
+        if self.context_tokens is not None:
+            return self.context_tokens
+        return max(window * 3 // 4 if window else DEFAULT_CONTEXT_TOKENS, self.max_tokens or 0)
+
+    def effective_context_budget(self) -> int:
+        return self.budget()
+
+    def fold_at_tokens(self, window: int | None = None) -> int | None:
+        """At how many tokens older sends are folded; None: never."""
+        strategy: FoldStrategy = self.context.fold_strategy
+        return None if isinstance(strategy, NeverFold) else int(self.budget(window) * strategy.trigger_ratio)
+
+    def _assign(self, name: str, value: Any) -> None:
+        if name not in self.__dataclass_fields__:
+            raise AttributeError(f"AgentLoopConfig has no setting {name!r}")
+        before = getattr(self, name)
+        object.__setattr__(self, name, value)
+        try:
+            self._check()
+        except (TypeError, ValueError):
+            object.__setattr__(self, name, before)
+            raise
+        object.__setattr__(self, "revision", self.revision + 1)
+
+    def _set_total_tokens(self, value: int | None) -> None:
+        given = self.limits.total_tokens if self.limits is not None else None
+        if value is not None and given is not None and given != value:
+            raise ValueError(f"max_tokens_per_run={value} and limits.total_tokens={given} differ; give one of them")
+        if value is not None:
+            self.limits = UsageLimits(**{**(self.limits.to_dict() if self.limits else {}), "total_tokens": value})
+
+    def _set_compactor(self, value: Any) -> None:
+        from warnings import warn
+
+        warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
+        self.fold_strategy = NeverFold() if value is None else value
+
+    def _check(self) -> None:
+        for name, (holds, wanted) in CHECKS.items():
+            value: Any = self
+            for part in name.split("."):
+                value = getattr(value, part)
+            if not holds(value):
+                raise ValueError(f"AgentLoopConfig.{name} is {value!r}; it must be {wanted}")
+        if not isinstance(self.context.fold_strategy, FoldStrategy):
+            raise TypeError(f"fold_strategy {self.context.fold_strategy!r} needs fold_id, keep_last_sends and trigger_ratio")
+
+
+def _whole(low: int, *, optional: bool = False) -> Callable[[Any], bool]:
+    return lambda value: (optional and value is None) or (isinstance(value, int) and not isinstance(value, bool) and value >= low)
+
+
+def _number(*, optional: bool = False) -> Callable[[Any], bool]:
+    return lambda value: (optional and value is None) or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+
+
+# Setting → (what holds of a sound value, how the error names it).
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_rounds": (_whole(1), "a whole number of at least 1"),
+    "max_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None to send no cap"),
+    "context_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None"),
+    "temperature": (lambda v: v is None or (isinstance(v, (int, float)) and v >= 0), "a number of at least 0, or None to send none"),
+    "running.lease_ttl_s": (_number(), "seconds above 0"),
+    "running.on_busy": (lambda v: v in ("wait", "raise"), "'wait' or 'raise'"),
+    "running.busy_timeout_s": (_number(optional=True), "seconds above 0, or None"),
+    "running.empty_reply_retries": (_whole(0), "a whole number of at least 0"),
+    "tooling.concurrency": (_whole(1), "a whole number of at least 1"),
+    "tooling.timeout_s": (_number(optional=True), "seconds above 0, or None"),
+    "tooling.default_effects": (lambda v: v in ("pure", "idempotent", "once"), "'pure', 'idempotent' or 'once'"),
+    "context.fold_timeout_s": (_number(), "seconds above 0"),
+    "context.fold_target_ratio": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+}

@@ -1,0 +1,70 @@
+"""Rows into messages, in logical order.
+
+Results are stored as they land and shown in the order of their calls: those of an open round wait aside until
+the round is complete. Rows just written and rows just read pass through the same `add`, so a warm session and
+a cold one show the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from power_loop.contracts.codec import content_of
+from power_loop.contracts.messages import Message
+from power_loop.contracts.store import Cells, RecordRow
+
+
+class Transcript:
+    """The messages of a session, grown row by row."""
+
+    __slots__ = ("_asked", "_results", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._asked: list[str] = []
+        self._results: dict[str, Message] = {}
+
+    def add(self, row: RecordRow) -> None:
+        """Show one more row; rows that are no message show nothing."""
+        cells = row.cells
+        if cells.role == "tool":
+            self._answer(cells)
+        elif cells.role is not None:
+            self._say(spoken(cells), cells)
+
+    def with_open_round(self) -> list[Message]:
+        """All messages, with the results that have landed in a round that is still open."""
+        return self.messages + [self._results[call] for call in self._asked if call in self._results]
+
+    def _say(self, message: Message, cells: Cells) -> None:
+        self.messages.append(message)
+        if "tool_calls" in message:
+            self._asked = [call["id"] for call in message["tool_calls"]]
+            self._results = {}
+
+    def _answer(self, cells: Cells) -> None:
+        self._results[cells.call_id or ""] = answered(cells)
+        if len(self._results) == len(self._asked):
+            self.messages += (self._results[call] for call in self._asked)
+            self._asked, self._results = [], {}
+
+
+def spoken(cells: Cells) -> Message:
+    """The message of a user or assistant row."""
+    message: dict[str, Any] = {"role": cells.role, "content": content_of(cells.content, cells.escaped)}
+    if cells.name is not None:
+        message["name"] = cells.name
+    if cells.tool_calls is not None:
+        message["tool_calls"] = json.loads(cells.tool_calls)
+    return message
+
+
+def answered(cells: Cells) -> Message:
+    """The message of a tool row."""
+    message: dict[str, Any] = {"role": "tool", "tool_call_id": cells.call_id, "content": content_of(cells.content, cells.escaped)}
+    if cells.name is not None:
+        message["name"] = cells.name
+    if cells.body is not None and json.loads(cells.body).get("outcome") == "failed":
+        message["is_error"] = True
+    return message

@@ -1,0 +1,136 @@
+"""What the model sees: the transcript seen through the latest fold.
+
+Append-only until a fold, so that the bytes of one request begin the next one. What only reports an ending is
+left out; what a provider wants back word for word (signed thinking) is shown while its send is under way.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from power_loop.context.transcript import Transcript
+from power_loop.contracts.digest import RequestDigest
+from power_loop.contracts.messages import Message, estimate_tokens
+from power_loop.contracts.store import Cells, RecordRow
+
+SUMMARY_NAME = "compact_note"
+
+
+class Border(NamedTuple):
+    """Where a send begins: a fold may cut there."""
+
+    send_index: int
+    seq: int
+    at: int
+    """Position of its first message."""
+
+
+class Window(Transcript):
+    """The messages of the next request. Holds no system prompt and nothing ephemeral."""
+
+    __slots__ = ("_calls", "_digest", "_digested", "_grown", "_private", "_summary_at", "borders", "note", "tokens")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.borders: list[Border] = []
+        self.note: Message | None = None
+        self.tokens = 0
+        """Roughly, of all messages."""
+        self._grown = 0
+        self._calls: set[str] = set()
+        self._private: list[Message] = []
+        self._summary_at: int | None = None
+        self._digest: RequestDigest | None = None
+        self._digested = 0
+
+    def add(self, row: RecordRow) -> None:
+        cells = row.cells
+        if cells.role == "user" and (not self.borders or self.borders[-1].send_index != row.send_index):
+            self._begin_send(row)
+        if cells.name == "degraded" and cells.role == "assistant":
+            return
+        if cells.role is None:
+            self._mark(cells)
+            return
+        shown = len(self.messages)
+        super().add(row)
+        self.tokens += estimate_tokens(self.messages[shown:])
+
+    def showing(self, messages: list[Message]) -> Window:
+        """A window of its own with ``messages`` instead; what is added later goes on from there."""
+        other = Window()
+        other.messages, other.tokens = messages, estimate_tokens(messages)
+        other.borders = list(self.borders[-1:])
+        return other
+
+    def growth(self) -> int:
+        """How many tokens were added since the last fold, or since the beginning."""
+        return self.tokens - self._grown
+
+    def knows_call(self, call_id: str) -> bool:
+        """A call of this id was asked for since the last fold."""
+        return call_id in self._calls
+
+    def digest(self) -> RequestDigest:
+        """A digest over all messages, ready to be continued; each message is hashed once."""
+        chain = self._digest
+        if chain is None:
+            chain, self._digested = RequestDigest(), 0
+        for message in self.messages[self._digested :]:
+            chain.message(message)
+        self._digest, self._digested = chain, len(self.messages)
+        return chain.copy()
+
+    def _begin_send(self, row: RecordRow) -> None:
+        for message in self._private:
+            message.pop("provider_blocks", None)
+        if self._private:
+            self._private, self._digest = [], None
+        self._summary_at = None
+        self.borders.append(Border(row.send_index, row.seq, len(self.messages)))
+
+    def _say(self, message: Message, cells: Cells) -> None:
+        if cells.role == "assistant":
+            message.pop("name", None)
+            if not message["content"] and "tool_calls" not in message:
+                return
+            if cells.name == "limit_summary":
+                self._summary_at = len(self.messages)
+            self._keep_blocks(message, cells)
+            self._calls.update(call["id"] for call in message.get("tool_calls", ()))
+        super()._say(message, cells)
+
+    def _keep_blocks(self, message: Message, cells: Cells) -> None:
+        if cells.body is not None and '"blocks":' in cells.body and (blocks := json.loads(cells.body).get("blocks")) is not None:
+            message["provider_blocks"] = blocks
+            self._private.append(message)
+
+    def _mark(self, cells: Cells) -> None:
+        if cells.kind == "context_folded":
+            self._fold(cells)
+        elif cells.kind == "send_resumed" and self._summary_at is not None:
+            # The limit summary reported an ending that is none any more.
+            del self.messages[self._summary_at]
+            self._summary_at, self._digest = None, None
+
+    def _fold(self, cells: Cells) -> None:
+        body = json.loads(cells.body or "{}")
+        through, send = body["through"], body.get("send", 0)
+        cut = next((border.at for border in self.borders if border.seq > through), len(self.messages))
+        note = {"role": "user", "name": SUMMARY_NAME, "content": note_text(cells.content or "", cells.escaped, send)}
+        shift = 1 - cut
+        self.messages = [note, *self.messages[cut:]]
+        self.borders = [border._replace(at=border.at + shift) for border in self.borders if border.seq > through]
+        self.note = note
+        self.tokens = self._grown = estimate_tokens(self.messages)
+        self._digest = None
+        if self._summary_at is not None:
+            self._summary_at += shift
+
+
+def note_text(summary: str, escaped: int | None, through_send: int) -> str:
+    """The summary as the model reads it: what it covers, and how to get at the rest."""
+    text = json.loads(summary) if escaped else summary
+    covers = f"sends 1 to {through_send}" if through_send else "the conversation so far"
+    return f"[Summary of {covers}; the originals are kept and can be recalled with recall_compacted.]\n{text}"

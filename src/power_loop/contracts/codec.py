@@ -1,0 +1,239 @@
+"""Records to rows and back: the one place where they meet JSON.
+
+A message's text, name and calls stand in columns, so that anyone with SQL can read them; the rest is one JSON
+object in ``body``, defaults left out. A row carries its kind and version. Older versions are lifted by an
+upcaster on reading; a newer kind or version is refused by name and left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never, cast
+
+from power_loop.contracts.errors import RecordFromTheFuture
+from power_loop.contracts.messages import Content, ToolCall
+from power_loop.contracts.records import (
+    CallCharged,
+    ContextFolded,
+    Decided,
+    FoldSkipped,
+    ModelReplied,
+    Record,
+    RoundSkipped,
+    SendEnded,
+    SendProjected,
+    SendRested,
+    SendResumed,
+    StopRequested,
+    ToolParked,
+    ToolReturned,
+    ToolStarted,
+    UserSaid,
+)
+from power_loop.contracts.store import Cells
+from power_loop.contracts.usage import NO_USAGE, CallUsage
+
+ESCAPED, BLOCKS = 1, 2
+
+VERSION = 1
+Body = dict[str, Any]
+
+# (kind, version) → the body as the next version has it. Released versions stay readable through these.
+UPCASTERS: dict[tuple[str, int], Callable[[Body], Body]] = {}
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON that every database can store: lone surrogates are escaped, NUL always is."""
+    text = _encode(value)
+    return text if text.isascii() or _storable(text) else _encode_ascii(value)
+
+
+def _storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def content_cells(content: Content) -> tuple[str, int | None]:
+    """(column text, how it is escaped)."""
+    if not isinstance(content, str):
+        return dumps(content), BLOCKS
+    if "\0" in content or not (content.isascii() or _storable(content)):
+        return _encode_ascii(content), ESCAPED
+    return content, None
+
+
+def content_of(content: str | None, escaped: int | None) -> Content:
+    return json.loads(content or '""') if escaped else content or ""
+
+
+def calls_to_json(calls: tuple[ToolCall, ...]) -> str | None:
+    return dumps([call.to_message() for call in calls]) if calls else None
+
+
+def calls_of(tool_calls: str | None) -> tuple[ToolCall, ...]:
+    if not tool_calls:
+        return ()
+    return tuple(ToolCall(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in json.loads(tool_calls))
+
+
+def usage_to_json(usage: CallUsage) -> list[Any]:
+    """Trailing defaults are left out."""
+    values = list(usage)
+    while values and values[-1] == NO_USAGE[len(values) - 1]:
+        values.pop()
+    return values
+
+
+# --- to rows -----------------------------------------------------------------------------------
+
+
+def to_cells(record: Record) -> Cells:
+    """What of ``record`` goes into which column."""
+    match record:
+        case UserSaid():
+            text, escaped = content_cells(record.content)
+            body = _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
+            return Cells("user_said", VERSION, "user", record.name, text, escaped, body=body)
+        case ModelReplied():
+            return _reply_cells(record)
+        case ToolReturned():
+            text, escaped = content_cells(record.output)
+            outcome = None if record.outcome == "ok" else record.outcome
+            body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0)
+            return Cells("tool_returned", VERSION, "tool", record.name, text, escaped, call_id=record.call_id, body=body)
+        case SendEnded():
+            return Cells("send_ended", VERSION, body=_body(status=record.status, reason=record.reason or None, error=record.error))
+        case ToolStarted():
+            body = _body(name=record.name, arguments=record.arguments)
+            return Cells("tool_started", VERSION, call_id=record.call_id, body=body)
+        case ContextFolded():
+            text, escaped = content_cells(record.summary)
+            body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens])
+            return Cells("context_folded", VERSION, content=text, escaped=escaped, body=body)
+        case _:
+            return _rare_cells(record)
+
+
+def _reply_cells(record: ModelReplied) -> Cells:
+    text, escaped = content_cells(record.text)
+    body = _body(
+        usage=usage_to_json(record.usage), digest=record.request_digest, model=record.model, id=record.response_id,
+        finish=None if record.finish_reason == _usual_finish(record.calls) else record.finish_reason,
+        think=record.think or None, blocks=record.provider_blocks,
+    )  # fmt: skip
+    name = None if record.purpose == "round" else record.purpose
+    return Cells("model_replied", VERSION, "assistant", name, text, escaped, calls_to_json(record.calls), body=body)
+
+
+def _usual_finish(calls: tuple[ToolCall, ...]) -> str:
+    return "tool_calls" if calls else "stop"
+
+
+def _rare_cells(
+    record: SendResumed | CallCharged | RoundSkipped | ToolParked | Decided | StopRequested | FoldSkipped | SendProjected | SendRested,
+) -> Cells:
+    match record:
+        case SendResumed():
+            unknown = None if record.unknown == "report" else record.unknown
+            return _plain("send_resumed", extra_rounds=record.extra_rounds or None, unknown=unknown, overrides=record.overrides)
+        case CallCharged():
+            usage = usage_to_json(record.usage)
+            return _plain("call_charged", purpose=record.purpose, usage=usage, error=record.error, model=record.model)
+        case RoundSkipped():
+            return _plain("round_skipped", reason=record.reason or None)
+        case ToolParked():
+            body = _body(interaction=record.interaction)
+            return Cells("tool_parked", VERSION, call_id=record.call_id, body=body)
+        case Decided():
+            body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note)
+            return Cells("decided", VERSION, call_id=record.call_id, body=body)
+        case StopRequested():
+            return _plain("stop_requested", status=record.status, reason=record.reason or None, by=record.by or None)
+        case FoldSkipped():
+            return _plain("fold_skipped", reason=record.reason, through=record.through or None)
+        case SendProjected():
+            return _plain("send_projected", send=record.send, kind=record.kind, version=record.version, rows=list(record.rows))
+        case SendRested():
+            return _plain("send_rested", status=record.status, error=record.error)
+        case _:
+            assert_never(record)
+
+
+def _plain(kind: str, /, **body: Any) -> Cells:
+    return Cells(kind, VERSION, body=_body(**body))
+
+
+def _body(**fields: Any) -> str | None:
+    present = {name: value for name, value in fields.items() if value is not None}
+    return dumps(present) if present else None
+
+
+# --- from rows -----------------------------------------------------------------------------------
+
+
+def from_cells(cells: Cells) -> Record:
+    """The record that these columns hold. Raises `RecordFromTheFuture` for a kind or version not known here."""
+    reader = _READERS.get(cells.kind)
+    if reader is None or cells.version > VERSION:
+        raise RecordFromTheFuture(cells.kind, cells.version)
+    body = cast("Body", json.loads(cells.body)) if cells.body else {}
+    for version in range(cells.version, VERSION):
+        if upcast := UPCASTERS.get((cells.kind, version)):
+            body = upcast(body)
+    return reader(cells, body)
+
+
+def _user_said(cells: Cells, body: Body) -> UserSaid:
+    return UserSaid(content_of(cells.content, cells.escaped), cells.name, body.get("overrides"), body.get("key"), body.get("metadata"))
+
+
+def _model_replied(cells: Cells, body: Body) -> ModelReplied:
+    calls = calls_of(cells.tool_calls)
+    return ModelReplied(
+        cast("str", content_of(cells.content, cells.escaped)), calls, cells.name or "round", usage_of(body),
+        body.get("finish") or _usual_finish(calls), body.get("model"), body.get("id"),
+        body.get("digest"), body.get("think", ""), body.get("blocks"),
+    )  # fmt: skip
+
+
+def usage_of(body: Mapping[str, Any]) -> CallUsage:
+    return CallUsage(*body.get("usage", ()))
+
+
+def _tool_returned(cells: Cells, body: Body) -> ToolReturned:
+    output = content_of(cells.content, cells.escaped)
+    return ToolReturned(
+        cells.call_id or "", output, body.get("outcome", "ok"), cells.name, body.get("data"), body.get("ms", 0), body.get("ran", 1) == 1
+    )
+
+
+def _context_folded(cells: Cells, body: Body) -> ContextFolded:
+    before, after = body.get("tokens", (0, 0))
+    summary = cast("str", content_of(cells.content, cells.escaped))
+    return ContextFolded(body["through"], summary, body.get("send", 0), before, after)
+
+
+_READERS: dict[str, Callable[[Cells, Body], Record]] = {
+    "user_said": _user_said,
+    "model_replied": _model_replied,
+    "tool_returned": _tool_returned,
+    "context_folded": _context_folded,
+    "send_resumed": lambda _, b: SendResumed(b.get("extra_rounds", 0), b.get("unknown", "report"), b.get("overrides")),
+    "call_charged": lambda _, b: CallCharged(b["purpose"], usage_of(b), b.get("error"), b.get("model")),
+    "round_skipped": lambda _, b: RoundSkipped(b.get("reason", "")),
+    "tool_started": lambda c, b: ToolStarted(c.call_id or "", b.get("name"), b.get("arguments")),
+    "tool_parked": lambda c, b: ToolParked(c.call_id or "", b["interaction"]),
+    "decided": lambda c, b: Decided(b["interaction_id"], c.call_id or "", b["approved"], b.get("by"), b.get("note")),
+    "stop_requested": lambda _, b: StopRequested(b["status"], b.get("reason", ""), b.get("by", "")),
+    "fold_skipped": lambda _, b: FoldSkipped(b["reason"], b.get("through", 0)),
+    "send_projected": lambda _, b: SendProjected(b["send"], b["kind"], b["version"], tuple(b["rows"])),
+    "send_rested": lambda _, b: SendRested(b["status"], b.get("error")),
+    "send_ended": lambda _, b: SendEnded(b["status"], b.get("reason", ""), b.get("error")),
+}

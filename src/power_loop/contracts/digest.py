@@ -1,0 +1,84 @@
+"""What a request was, as 16 characters: the same request has the same digest, in any process.
+
+The messages come first, because they are the growing prefix: whoever keeps the chain over them adds one message
+and copies the chain, instead of hashing the history again. Then the head (system prompt, model, tools), which
+seldom changes, then what differs from call to call. Bookkeeping (ids, reason, callbacks) does not count.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from power_loop.contracts.messages import Message
+from power_loop.contracts.model import LLMRequest
+
+_BYTES = 12  # 16 characters of base64, without padding
+
+
+def _type_name(value: object) -> str:
+    # An output type in `response_format` has no JSON; its name is the same in every process, its repr is not.
+    kind = value if isinstance(value, type) else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=_type_name).encode
+
+
+def _bytes_of(value: Any) -> bytes:
+    # Lone surrogates come out of models' JSON; they have no UTF-8, but a digest needs only the same bytes each time.
+    return _encode(value).encode("utf-8", "surrogatepass")
+
+
+def head_digest(system_prompt: str | None, model: str | None, tools: Sequence[Mapping[str, Any]] | None) -> bytes:
+    """What a caller may keep while prompt, model and tools stay the same; for `RequestDigest.add_head`."""
+    return blake2b(_bytes_of([system_prompt, model, tools or None]), digest_size=_BYTES).digest()
+
+
+class RequestDigest:
+    """A chain over the messages, closed by a head and the settings of one call."""
+
+    __slots__ = ("_chain",)
+
+    def __init__(self) -> None:
+        self._chain = blake2b(digest_size=_BYTES)
+
+    def message(self, message: Message) -> None:
+        """Add the next message."""
+        self._chain.update(_bytes_of(message))
+
+    def copy(self) -> RequestDigest:
+        """A chain of its own that goes on from here."""
+        twin = RequestDigest.__new__(RequestDigest)
+        twin._chain = self._chain.copy()
+        return twin
+
+    def head(self, system_prompt: str | None, model: str | None, tools: Sequence[Mapping[str, Any]] | None) -> None:
+        """Close the messages with what stands before them in the request."""
+        self.add_head(head_digest(system_prompt, model, tools))
+
+    def add_head(self, head: bytes) -> None:
+        """The same with a kept `head_digest`."""
+        self._chain.update(head)
+
+    def settings(self, request: LLMRequest) -> None:
+        """Add what of ``request`` shapes this one reply."""
+        values = (request.temperature, request.max_tokens, request.tool_choice, request.response_format, request.extra)
+        self._chain.update(_bytes_of(values))
+
+    def text(self) -> str:
+        """The digest of what was added so far."""
+        return urlsafe_b64encode(self._chain.digest()).decode("ascii")
+
+
+def request_digest(request: LLMRequest) -> str:
+    """The digest of ``request``; the same as of a chain kept over its messages, with head and settings added."""
+    digest = RequestDigest()
+    for message in request.messages:
+        digest.message(message)
+    digest.head(request.system_prompt, request.model, request.tools)
+    digest.settings(request)
+    return digest.text()

@@ -1,0 +1,19 @@
+"""How far a send may go: the numbers that `decide` reads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from power_loop.contracts.usage import UsageLimits
+
+
+class Limits(NamedTuple):
+    """The limits of one send, from its config and its own overrides."""
+
+    rounds: int = 24
+    usage: UsageLimits | None = None
+    fold_at_tokens: int | None = None
+    """Estimated tokens of a request at which older sends are folded; None never."""
+    has_tools: bool = True
+    """The driver offers tools; without any, asked calls wait as ``pending_tools``."""
+    empty_retries: int = 1

@@ -1,0 +1,77 @@
+"""What is said: message content, tool calls, and how long they roughly are.
+
+Messages have the shape that the OpenAI chat wire made common: ``role``, ``content`` (text or a list of
+blocks), ``tool_calls``, ``tool_call_id``, ``name``. Providers translate from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+Content = str | list[dict[str, Any]]
+"""Text, or blocks: ``{"type": "text" | "image_url" | "attachment", …}``. Never changed in place once said."""
+
+Message = dict[str, Any]
+"""One message in the common shape. The system prompt is never one of them."""
+
+# What providers charge for a picture of middle size (platform.openai.com/docs/guides/images-vision, low and high detail).
+IMAGE_TOKENS = 765
+
+
+class MessageRole(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that the model asks for."""
+
+    id: str
+    name: str
+    arguments: str
+    """The JSON text exactly as the model wrote it, so that it is rendered back byte for byte."""
+
+    def to_message(self) -> dict[str, Any]:
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+def text_of(content: Content | None) -> str:
+    """The text of ``content``; other blocks than text leave nothing."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(block.get("text", "")) for block in content or () if block.get("type") == "text")
+
+
+def estimate_text_tokens(text: str) -> int:
+    """Roughly how many tokens ``text`` has: a quarter of its Latin letters, each CJK character one, others half."""
+    if text.isascii():
+        return (len(text) + 3) // 4
+    quarter = sum(1 for c in text if c < "\u0250")
+    wide = sum(1 for c in text if "\u2e80" <= c <= "\uffef" or c >= "\U00020000")
+    return (quarter + 3) // 4 + wide + (len(text) - quarter - wide + 1) // 2
+
+
+def estimate_content_tokens(content: Content | None) -> int:
+    """Roughly how many tokens ``content`` has; a picture counts `IMAGE_TOKENS`."""
+    if content is None or isinstance(content, str):
+        return estimate_text_tokens(content or "")
+    return sum(estimate_text_tokens(str(b.get("text", ""))) if b.get("type") == "text" else IMAGE_TOKENS for b in content)
+
+
+def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Roughly how many tokens ``messages`` have in a request: their content, calls and four each for the frame."""
+    total = 0
+    for message in messages:
+        total += 4 + estimate_content_tokens(message.get("content"))
+        for call in cast("Sequence[Mapping[str, Any]]", message.get("tool_calls") or ()):
+            function = cast("Mapping[str, Any]", call.get("function") or {})
+            total += estimate_text_tokens(f"{function.get('name', '')}{function.get('arguments', '')}")
+    return total

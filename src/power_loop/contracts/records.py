@@ -1,0 +1,180 @@
+"""Records: what is durably true, in the past tense. A session is a list of them.
+
+Immutable once written; `codec` turns them into rows and back. If a crash may not forget it, it is a
+record; otherwise it is the performer's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from power_loop.contracts.messages import Content, ToolCall
+from power_loop.contracts.usage import NO_USAGE, CallUsage
+
+Outcome = Literal["ok", "failed", "skipped", "aborted", "unknown", "denied"]
+UnknownPolicy = Literal["report", "rerun", "ask"]
+
+
+@dataclass(frozen=True, slots=True)
+class UserSaid:
+    """A word from outside. The first one in a session at rest begins a send."""
+
+    content: Content
+    name: str | None = None
+    """``follow_up``, ``hook``, ``schema`` for words that enter a send under way; else the caller's name for the user."""
+    overrides: Mapping[str, Any] | None = None
+    """Per-send settings that can be stored: ``tools`` (names), ``system_prompt``, ``limits``, ``max_rounds``."""
+    key: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendResumed:
+    """The last send goes on although it had ended, or under other terms."""
+
+    extra_rounds: int = 0
+    unknown: UnknownPolicy = "report"
+    overrides: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReplied:
+    """A reply that was paid for. Its tool calls are open until each has a `ToolReturned`."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    purpose: str = "round"
+    """``round``, ``limit_summary``, or ``degraded``: a row for people, for which no model spoke."""
+    usage: CallUsage = NO_USAGE
+    finish_reason: str = "stop"
+    model: str | None = None
+    response_id: str | None = None
+    request_digest: str | None = None
+    think: str = ""
+    provider_blocks: Any = None
+    """What the provider wants back, word for word, while the send is under way (signed thinking, say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCharged:
+    """A model call that left no reply: failed, cut off, or made for a fold."""
+
+    purpose: str
+    usage: CallUsage
+    error: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSkipped:
+    """A hook used up a round without a model call."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """Written before a tool of effects ``once`` runs, so that a crash leaves a trace of the attempt."""
+
+    call_id: str
+    name: str | None = None
+    """Set with ``arguments`` when a hook rewrote the call, for tools of every effect class."""
+    arguments: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolParked:
+    """The call waits for someone outside; its result arrives as a `ToolReturned`."""
+
+    call_id: str
+    interaction: Mapping[str, Any]
+    """``interaction_id``, ``kind``, ``prompt``, and what the kind needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Someone approved or denied a parked call."""
+
+    interaction_id: str
+    call_id: str
+    approved: bool
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """The one answer that a call gets."""
+
+    call_id: str
+    output: Content
+    outcome: Outcome = "ok"
+    name: str | None = None
+    data: Mapping[str, Any] | None = None
+    """For events and the host; the model does not see it."""
+    duration_ms: int = 0
+    ran: bool = True
+    """A handler was called for it (counted in ``tool_calls``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The send shall end with ``status``; open calls are answered first."""
+
+    status: str
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFolded:
+    """``summary`` stands in for every record up to and including ``through`` (a seq)."""
+
+    through: int
+    summary: str
+    through_send: int = 0
+    before_tokens: int = 0
+    after_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FoldSkipped:
+    """No fold came about; it is not due again before there is new material."""
+
+    reason: str
+    through: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SendProjected:
+    """How a finished send is shown in projection mode, so that later code does not change earlier prompts."""
+
+    send: int
+    kind: str
+    version: int
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendRested:
+    """The run is over, the send is not: ``waiting_for_input``, ``pending_tools``, ``interrupted`` or ``failed``."""
+
+    status: str
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendEnded:
+    """The send is over; ``status`` is what its caller sees."""
+
+    status: str
+    reason: str = ""
+    error: Mapping[str, Any] | None = None
+
+
+Record = (
+    UserSaid | SendResumed | ModelReplied | CallCharged | RoundSkipped | ToolStarted | ToolParked | Decided | ToolReturned
+    | StopRequested | ContextFolded | FoldSkipped | SendProjected | SendRested | SendEnded
+)  # fmt: skip

@@ -1,0 +1,224 @@
+"""The store ports: a database of two verbs, and the session log that runtime drives.
+
+Every change is read → compute → compare-and-set batch; there is no interactive transaction. So each
+write is one crash point, one unit of retry, one place to inject a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from power_loop.contracts.records import Record
+
+# --- the database port --------------------------------------------------------------------
+
+
+class Statement(NamedTuple):
+    """One SQL statement of a batch. Placeholders are ``?``; the engine translates them."""
+
+    sql: str
+    params: Sequence[Any] = ()
+    touches: int | None = None
+    """Rows it must touch; any other number is a `Conflict`, and nothing of its batch is written."""
+
+
+Batch = Sequence[Statement]
+Row = tuple[Any, ...]
+
+
+class Conflict(Exception):
+    """A guard of the batch did not hold, or a key exists already; nothing of the batch was written."""
+
+
+class CommitUnknown(Exception):
+    """COMMIT raised: the batch is there or it is not. The same batch may be sent again."""
+
+
+class Database(Protocol):
+    """A relational database, seen through two verbs. Usable from any event loop and thread.
+
+    Cancelling a task that awaits either verb never harms the connection: the work runs to its end,
+    and the task learns of the outcome before it is cancelled.
+    """
+
+    def read(self, sql: str, params: Sequence[Any] = ()) -> Awaitable[list[Row]]:
+        """All rows of one SELECT, from the newest committed state. Raises `StoreUnavailable`."""
+        ...
+
+    def write(self, batch: Batch) -> Awaitable[None]:
+        """Write all of ``batch`` or nothing.
+
+        Raises `Conflict` (nothing is written), `StoreUnavailable` (nothing is written), or
+        `CommitUnknown` (nobody knows).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted, then give everything back. May be called more than once."""
+        ...
+
+
+class SchemaPolicy(StrEnum):
+    """What opening does about the schema."""
+
+    AUTO_CREATE = "auto_create"
+    VERIFY = "verify"
+
+
+# Later than any lease: while we hold one its expiry does not matter, the epoch decides.
+FAR = 1 << 62
+
+# --- sessions and their records --------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """A session's thin row as last seen: where its log ends and who may write to it."""
+
+    session_id: str
+    head: int = 0
+    """seq of the last record; 0 when there is none."""
+    epoch: int = 0
+    holder: str | None = None
+    lease_until: int = 0
+    """ms; 0 when nobody holds the session."""
+    wake_no: int = 0
+    """Moves with every post, so that a guard on it notices what waits to be heard."""
+    send_index: int = 0
+    send_seq: int = 0
+    """seq of the record that began the last send."""
+    fold_seq: int = 0
+    """seq of the newest `ContextFolded`; 0 when there is none."""
+    fold_through: int = 0
+    archived: bool = False
+    takeovers: int = 0
+    first_ticket: int | None = None
+    """The first in line that still gives a sign of life."""
+    waiting: bool = False
+    """Something waits in the inbox."""
+
+
+class Cells(NamedTuple):
+    """What of a record stands in columns of its own; all that has no column is JSON in ``body``."""
+
+    kind: str
+    version: int
+    role: str | None = None
+    name: str | None = None
+    content: str | None = None
+    escaped: int | None = None
+    """None: plain text; 1: JSON string (it holds NUL or a lone surrogate); 2: JSON list of blocks."""
+    tool_calls: str | None = None
+    call_id: str | None = None
+    call_index: int | None = None
+    body: str | None = None
+
+
+class RecordRow(NamedTuple):
+    """One row of the log."""
+
+    seq: int
+    send_index: int
+    round_index: int | None
+    cells: Cells
+    epoch: int = 0
+    take_id: int | None = None
+    created_at: int = 0
+
+
+class Tally(NamedTuple):
+    """What a batch adds to the session's counters."""
+
+    sends: int = 0
+    rounds: int = 0
+    llm_calls: int = 0
+    tool_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+NO_TALLY = Tally()
+
+
+class InboxItem(NamedTuple):
+    """Something that waits to be heard: a record to be, with the key that makes it unique."""
+
+    item_id: int
+    key: str
+    mode: str
+    """``queue``: heard when the model is next asked; ``steer``: interrupts the call in hand."""
+    record: Record
+    created_at: int = 0
+
+
+class Append(NamedTuple):
+    """One batch of one session: what it expects to find (``seen``), and what it leaves (``next``).
+
+    It is refused with `Conflict` unless the row still has ``seen``'s epoch, head and wake_no, and its lease
+    ends before ``bound``. A take writes an epoch one above the one seen; a release leaves ``next.holder`` empty.
+    """
+
+    seen: Head
+    next: Head
+    rows: Sequence[RecordRow] = ()
+    tally: Tally = NO_TALLY
+    heard: Sequence[int] = ()
+    ticket: int | None = None
+    """Our place in the line, given up with this batch."""
+    take_id: int | None = None
+    """Random, at a take: only then can two writers aim at the same (seq, epoch)."""
+    bound: int = FAR
+    """A take is refused unless the lease in the row ends before this (ms)."""
+    send_key: str | None = None
+    """Unique in the session; kept beside the send that this batch begins."""
+    now: int = 0
+
+
+class SessionLog(Protocol):
+    """What runtime asks of a store: read a session, append to it under its lease, post to its inbox."""
+
+    async def look(self, session_id: str) -> Head:
+        """The row as it is now. Raises `SessionNotFoundError`."""
+        ...
+
+    async def rows(self, session_id: str, *, after: int, whole_from: int = 0) -> list[RecordRow]:
+        """The rows with ``seq > after``, in order; of those before ``whole_from`` only what a window is made of."""
+        ...
+
+    async def append(self, batch: Append) -> None:
+        """Write it. A COMMIT that raised is resolved first, so that an error means "not written".
+
+        Raises `Conflict`, `StoreUnavailable`.
+        """
+        ...
+
+    async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
+        """Extend the leases (session id, epoch) that are still ours to ``until`` (ms)."""
+        ...
+
+    async def post(self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None) -> bool:
+        """Leave ``record`` in the inbox; False when ``key`` was taken before.
+
+        ``running``: only if that holder still holds the session; else `Conflict`. Raises `SessionNotFoundError`.
+        """
+        ...
+
+    async def inbox(self, session_id: str) -> list[InboxItem]:
+        """What waits, oldest first."""
+        ...
+
+    async def queue_up(self, session_id: str, holder: str) -> int:
+        """Stand in line for the lease; the ticket. The holder notices and lets the line go first."""
+        ...
+
+    async def still_waiting(self, ticket: int) -> None:
+        """A sign of life from the line; without one for a few seconds a ticket counts no more."""
+        ...
+
+    async def leave_line(self, ticket: int) -> None: ...
+
+    async def session_prompt(self, session_id: str) -> str | None:
+        """The system prompt that was given to this session explicitly."""
+        ...

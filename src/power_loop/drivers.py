@@ -1,0 +1,213 @@
+"""What a loop keeps open: its store, its driver, and the ways in and out of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from power_loop.contracts.clock import SystemClock, SystemIds
+from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.model import UNKNOWN_CAPABILITIES
+from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
+from power_loop.contracts.records import Record, StopRequested
+from power_loop.contracts.store import Conflict
+from power_loop.contracts.tool import ToolRun
+from power_loop.runtime.drive import CacheStats, Driver, Patience
+from power_loop.runtime.heartbeat import Heartbeat
+from power_loop.runtime.lifeline import Lifeline
+from power_loop.runtime.line import SessionLines
+from power_loop.runtime.openings import Opening, Resume
+from power_loop.runtime.outcome import result_of
+from power_loop.runtime.ports import Ports, Settings, Terms
+from power_loop.runtime.send import Send
+from power_loop.runtime.session import Session
+from power_loop.runtime.threads import HandlerThreads
+from power_loop.store.sql_store import SessionStore, open_store
+from power_loop.terms import Call, settings_of, terms_of
+
+if TYPE_CHECKING:
+    from power_loop.loop import StatefulAgentLoop
+
+# The line that openers of the store stand in; no session can have this name.
+OPENING = "\0opening"
+
+
+class Drivers:
+    """Opens the store once, drives sessions on it, and closes it in order."""
+
+    def __init__(
+        self, loop: StatefulAgentLoop, *, store: SessionStore | None, dsn: str, table_prefix: str | None, schema: Any,
+        max_spawn_depth: int | None, cache_size: int, holder_id: str | None,
+    ) -> None:  # fmt: skip
+        if max_spawn_depth is not None and max_spawn_depth < 1:
+            raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
+        self._loop, self.store, self._owns = loop, store, store is None
+        self._open_with = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
+        self._max_spawn_depth, self._cache_size = max_spawn_depth, cache_size
+        self._clock, self._ids = SystemClock(), SystemIds()
+        self.holder = holder_id or f"{loop.name}@{socket.gethostname()}.{os.getpid()}.{self._ids.token(4)}"
+        self._lines = SessionLines()
+        self._driver: Driver | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._lifeline = Lifeline(self.holder)
+        self._threads = HandlerThreads(loop.config.tooling.sync_threads)
+        self._settings: tuple[int, Settings] | None = None
+        self._closing = False
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        return self._driver.cache.stats if self._driver is not None else CacheStats()
+
+    def refuse_when_closing(self, verb: str) -> None:
+        if self._closing:
+            raise RuntimeError(f"{verb}() was called after aclose(); make a new loop on the same store")
+
+    def lists_tools(self) -> bool:
+        """The tools are described in the system prompt, since the model cannot take them natively."""
+        catalog = self._loop.config.tooling.catalog
+        return catalog if catalog is not None else (getattr(self._loop.llm, "capabilities", None) or UNKNOWN_CAPABILITIES).tools is False
+
+    # --- opening and closing ---------------------------------------------------------------------
+
+    async def open(self) -> tuple[SessionStore, Driver]:
+        """The store and its driver; opened once, whoever comes first."""
+        if self._driver is not None and self.store is not None:
+            return self.store, self._driver
+        async with self._lines.held(OPENING):
+            if self._driver is None:
+                self.refuse_when_closing("ensure_store")
+                self.store = self.store or await open_store(**self._open_with, max_spawn_depth=self._max_spawn_depth or 3)
+                if self._max_spawn_depth is not None:
+                    self.store.max_spawn_depth = self._max_spawn_depth
+                self._driver = self._make_driver(self.store)
+        assert self.store is not None
+        return self.store, self._driver
+
+    def _make_driver(self, store: SessionStore) -> Driver:
+        loop = self._loop
+        ports = Ports(store, loop.llm, loop.hooks, loop.event_bus, self._clock, self._ids, self._threads, self.holder, loop.name)
+        self._heartbeat = Heartbeat(store, self._clock, int(loop.config.running.lease_ttl_s * 1000))
+        return Driver(ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size)
+
+    async def close(self, drain_timeout_s: float) -> None:
+        """Wait for the sends in hand, cancel what is left, give everything back."""
+        self._closing = True
+        if not await self._drained(drain_timeout_s) and self._driver is not None:
+            for send in list(self._driver.running.values()):
+                send.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
+            await self._drained(self._loop.config.running.cancel_grace_s)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._threads.close()
+        self._lifeline.release()
+        if self._owns and self.store is not None:
+            await self.store.close()
+
+    async def _drained(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while names := self._lines.names():
+                    async with self._lines.held(names[0]):
+                        continue
+        except TimeoutError:
+            return False
+        return True
+
+    # --- driving ---------------------------------------------------------------------------------
+
+    async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
+        """Drive the session from this opening until it rests, and say how it stands."""
+        _, driver = await self.open()
+        resumes = isinstance(opening, Resume)
+        session, send = await driver.drive(session_id, opening, lambda s: self._terms(s, call, resumes), patience, watch_stops)
+        if send is None:
+            return result_of(session, rounds=0)
+        result = result_of(session, rounds=send.rounds_here, partial_text=send.partial_text)
+        send.teller.result(result)
+        return result
+
+    def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
+        loop = self._loop
+        tool_run = ToolRun(store=self.store, loop=loop, config=loop.config)
+        return terms_of(
+            session, call, settings=self._current_settings(), config=loop.config, registry=loop.tool_registry, model=loop.llm,
+            tool_run=tool_run, resumes=resumes,
+        )  # fmt: skip
+
+    def _current_settings(self) -> Settings:
+        config = self._loop.config
+        if self._settings is None or self._settings[0] != config.revision:
+            self._settings = (config.revision, settings_of(config, self._loop.llm))
+        return self._settings[1]
+
+    # --- words for others ----------------------------------------------------------------------------
+
+    async def post(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued:
+        """Leave ``record`` in the session's inbox."""
+        store, _ = await self.open()
+        key = key or self._ids.token(12)
+        fresh = await store.post(session_id, record, key=key)
+        return await self._queued(store, session_id, key, fresh)
+
+    async def post_to_running(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued | None:
+        """Leave ``record`` for the holder that runs the session now; None when nobody does."""
+        store, driver = await self.open()
+        send = driver.running.get(session_id)
+        head = send.session.head if send is not None else await store.look(session_id)
+        if head.holder is None or head.lease_until <= self._clock.now_ms():
+            return None
+        key = key or self._ids.token(12)
+        try:
+            fresh = await store.post(session_id, record, key=key, running=head)
+        except Conflict:
+            return None
+        return await self._queued(store, session_id, key, fresh)
+
+    async def _queued(self, store: SessionStore, session_id: str, key: str, fresh: bool) -> FollowUpQueued:
+        depth = len(await store.inbox(session_id))
+        queued = FollowUpQueued(session_id, depth, await store.item_id(session_id, key), not fresh)
+        bus = self._loop.event_bus
+        if bus.wants("follow_up_queued"):
+            from power_loop.contracts.payloads import payload_for  # built only when somebody listens
+
+            data = payload_for("follow_up_queued", item_id=queued.item_id, mode="queue", queue_depth=depth)
+            bus.publish(AgentEvent("follow_up_queued", data=data, session_id=session_id))
+        return queued
+
+    async def cancel(self, session_id: str, stop: StopRequested) -> bool:
+        """Stop the send that runs, here or elsewhere."""
+        store, driver = await self.open()
+        send = driver.running.get(session_id)
+        if send is not None:
+            send.scope.request(stop)
+            return True
+        head = await store.look(session_id)
+        if head.holder is None or head.lease_until <= self._clock.now_ms():
+            return False
+        try:
+            await store.post(session_id, stop, key=f"cancel:{self._ids.token(12)}", running=head)
+        except Conflict:
+            return False
+        return True
+
+
+def watch_stops(send: Send) -> Callable[[], None]:
+    """Tie the send to its token and its time limit; the answer unties it."""
+    undo: list[Callable[[], object]] = []
+    token, limits = send.terms.cancel, send.terms.limits.usage
+    if token is not None:
+        undo.append(token.on_cancel(lambda reason: send.scope.request(StopRequested("cancelled", reason, "token"))))
+        if token.polled:
+            undo.append(asyncio.ensure_future(token.wait()).cancel)
+    if limits is not None and limits.seconds is not None:
+        stop = StopRequested("budget_exceeded", "seconds", "limit")
+        undo.append(asyncio.get_running_loop().call_later(limits.seconds, send.scope.request, stop).cancel)
+
+    def untie() -> None:
+        for step in undo:
+            step()
+
+    return untie

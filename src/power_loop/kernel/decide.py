@@ -1,0 +1,73 @@
+"""`decide`: what follows from a state. The order of the rules is the policy: read it from the top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.limits import Limits
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.tool import Effects
+from power_loop.kernel.state import State
+
+REST, FOLD, CALL_MODEL, COMPLETED = Rest(), FoldContext(), CallModel(), EndSend("completed")
+
+EMPTY_REPLY_REMINDER = "Your last reply was empty. Answer the user, or call a tool."
+
+
+def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects], too_long: bool = False) -> Effect:
+    """What to do next. ``too_long``: the window that the records make exceeds what may be sent."""
+    if state.idle:
+        return REST
+    if lost := interrupted(state, effects_of):
+        return ReportUnknown(lost)
+    if state.stop is not None:
+        return ReportCancelled(state.open_calls) if state.open_calls else EndSend(*state.stop)
+    if ready := runnable(state):
+        return RunTools(ready) if limits.has_tools else REST
+    if state.open_calls:
+        return REST
+    if state.answered and not asks_again(state, limits):
+        return COMPLETED
+    if state.rounds >= limits.rounds + state.extra_rounds:
+        return EndSend("hit_round_limit")
+    if limits.usage is not None and (spent := over_budget(state, limits)):
+        return EndSend("budget_exceeded", spent)
+    if too_long and state.fold_due:
+        return FOLD
+    return CallModel(EMPTY_REPLY_REMINDER) if state.empties else CALL_MODEL
+
+
+def interrupted(state: State, effects_of: Callable[[str], Effects]) -> tuple[ToolCall, ...]:
+    """Calls that began, have no result, and may not be repeated."""
+    if not state.started:
+        return ()
+    return tuple(c for c in state.open_calls if c.id in state.started and effects_of(c.name) == "once")
+
+
+def runnable(state: State) -> tuple[ToolCall, ...]:
+    """Open calls that wait for nobody."""
+    if not state.parked:
+        return state.open_calls
+    return tuple(c for c in state.open_calls if c.id not in state.parked)
+
+
+def asks_again(state: State, limits: Limits) -> bool:
+    """The reply was empty, and the model is given another chance."""
+    return 0 < state.empties <= limits.empty_retries
+
+
+def over_budget(state: State, limits: Limits) -> str | None:
+    """The name of the limit that is used up; None while there is room."""
+    if limits.usage is None:
+        return None
+    used = {
+        "total_tokens": state.usage.total,
+        "input_tokens": state.usage.prompt,
+        "output_tokens": state.usage.completion,
+        "requests": state.usage.calls,
+        "tool_calls": state.tool_calls,
+        "cost": state.usage.cost or 0.0,
+    }
+    limit = limits.usage.to_dict()
+    return next((name for name, spent in used.items() if name in limit and spent >= limit[name]), None)

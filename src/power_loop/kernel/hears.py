@@ -1,0 +1,22 @@
+"""`hears`: may this word from the inbox enter now?"""
+
+from __future__ import annotations
+
+from power_loop.contracts.records import Decided, Record, StopRequested, ToolReturned, UserSaid
+from power_loop.kernel.state import State
+
+
+def hears(state: State, record: Record) -> bool | None:
+    """True: it enters now; None: not now, but later; False: it came too late and is dropped."""
+    match record:
+        case UserSaid():
+            # No provider takes a word between a call and its result; a send that stops takes none at all.
+            return None if state.open_calls or state.stop else True
+        case ToolReturned(call_id=call_id):
+            return any(call.id == call_id for call in state.open_calls)
+        case Decided(call_id=call_id):
+            return call_id in state.parked
+        case StopRequested():
+            return not state.idle
+        case _:
+            return False

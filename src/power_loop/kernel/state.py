@@ -1,0 +1,183 @@
+"""`apply`: what a record changes.
+
+A fresh process that replays the records of the last send stands where the dead one stood, so recovery has no
+code of its own. Earlier sends leave no trace here: the first word of a send begins a new state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, assert_never
+
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import (
+    CallCharged,
+    ContextFolded,
+    Decided,
+    FoldSkipped,
+    ModelReplied,
+    Record,
+    RoundSkipped,
+    SendEnded,
+    SendProjected,
+    SendRested,
+    SendResumed,
+    StopRequested,
+    ToolParked,
+    ToolReturned,
+    ToolStarted,
+    UnknownPolicy,
+    UserSaid,
+)
+from power_loop.contracts.usage import NO_USAGE, CallUsage
+
+NONE: frozenset[str] = frozenset()
+
+# A hook that stops a send here leaves it without an answer: what was said before was none.
+SILENCING = ("session.start", "round.start")
+
+
+class Stop(NamedTuple):
+    """Why a send shall end before the model says that it is done."""
+
+    status: str
+    reason: str = ""
+
+
+class State(NamedTuple):
+    """Where the last send of a session stands. Derived from its records alone, never stored."""
+
+    idle: bool = True
+    """No send is under way."""
+    answered: bool = False
+    """The last reply asked for no tool, and nothing was said since."""
+    rounds: int = 0
+    extra_rounds: int = 0
+    usage: CallUsage = NO_USAGE
+    """Of this send: every model call, folds and failed ones included."""
+    tool_calls: int = 0
+    asked: tuple[ToolCall, ...] = ()
+    """All calls of the round, in the model's order."""
+    open_calls: tuple[ToolCall, ...] = ()
+    """Of these, the ones without a result."""
+    rewritten: tuple[ToolCall, ...] = ()
+    """Of these, the ones that a hook changed, as it made them."""
+    started: frozenset[str] = NONE
+    """Of these, the ones whose run began."""
+    parked: frozenset[str] = NONE
+    """Of these, the ones that wait for someone outside."""
+    questions: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """What was asked of someone outside in this round: (call id, interaction)."""
+    stop: Stop | None = None
+    fold_due: bool = True
+    """There is material that no attempt to fold has seen."""
+    empties: int = 0
+    """Replies in a row with neither text nor calls."""
+    vetoes: int = 0
+    text: str = ""
+    """The text of the last reply."""
+    finish_reason: str | None = None
+    unknown: UnknownPolicy = "report"
+    overrides: Mapping[str, Any] | None = None
+    status: str = ""
+    """How the send ended, or rests; empty while it runs."""
+    reason: str = ""
+    error: Mapping[str, Any] | None = None
+    counted: bool = False
+    """The send is in the session's ``sends`` counter already."""
+
+
+IDLE = State()
+
+
+def apply(state: State, record: Record) -> State:
+    """The state after ``record``."""
+    match record:
+        case UserSaid():
+            return _said(state, record)
+        case ModelReplied():
+            return _replied(state, record)
+        case SendEnded(status, reason, error):
+            return state._replace(
+                idle=True, status=status, reason=reason, error=error, stop=None, counted=state.counted or finishes(status)
+            )
+        case ToolReturned() | ToolStarted() | ToolParked() | Decided():
+            return _called(state, record)
+        case SendResumed():
+            return _resumed(state, record)
+        case SendRested(status, error):
+            return state._replace(status=status, error=error)
+        case StopRequested(status, reason, by):
+            text = "" if by in SILENCING else state.text
+            return state if state.stop else state._replace(stop=Stop(status, reason), text=text)
+        case RoundSkipped():
+            return state._replace(rounds=state.rounds + 1)
+        case CallCharged():
+            return state._replace(usage=state.usage.plus(record.usage))
+        case ContextFolded() | FoldSkipped():
+            return state._replace(fold_due=False)
+        case SendProjected():
+            return state
+        case _:
+            assert_never(record)
+
+
+def _said(state: State, record: UserSaid) -> State:
+    if state.idle:
+        return State(idle=False, overrides=record.overrides)
+    vetoes = state.vetoes + (record.name == "hook")
+    return state._replace(answered=False, empties=0, vetoes=vetoes, fold_due=True, status="")
+
+
+def _replied(state: State, record: ModelReplied) -> State:
+    usage = state.usage.plus(record.usage)
+    if record.purpose == "degraded":
+        return state._replace(usage=usage, text=record.text, stop=Stop("degraded"))
+    if record.purpose == "limit_summary":
+        return state._replace(usage=usage, text=record.text, finish_reason=record.finish_reason, stop=Stop("hit_round_limit"))
+    empty = not record.calls and not record.text.strip()
+    return state._replace(
+        rounds=state.rounds + 1, usage=usage, answered=not record.calls,
+        asked=record.calls, open_calls=record.calls, rewritten=(), questions=(), started=NONE, parked=NONE,
+        empties=state.empties + 1 if empty else 0, text=record.text, finish_reason=record.finish_reason, fold_due=True, status="",
+    )  # fmt: skip
+
+
+def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided) -> State:
+    call = frozenset((record.call_id,))
+    match record:
+        case ToolStarted(call_id, name, arguments):
+            new = (ToolCall(call_id, name, arguments or "{}"),) if name is not None else ()
+            return state._replace(started=state.started | call, rewritten=state.rewritten + new)
+        case ToolParked(call_id, interaction):
+            questions = (*state.questions, (call_id, interaction))
+            return state._replace(started=state.started - call, parked=state.parked | call, questions=questions)
+        case Decided():
+            return state._replace(parked=state.parked - call, status="")
+        case ToolReturned():
+            left = tuple(c for c in state.open_calls if c.id != record.call_id)
+            tool_calls = state.tool_calls + record.ran
+            started, parked = state.started - call, state.parked - call
+            return state._replace(open_calls=left, started=started, parked=parked, tool_calls=tool_calls, status="")
+
+
+def _resumed(state: State, record: SendResumed) -> State:
+    """The send is open again: its counts stand, what ended it does not; begun calls run again when the caller says so."""
+    return state._replace(
+        idle=False, stop=None, status="", reason="", error=None, empties=0, fold_due=True,
+        extra_rounds=state.extra_rounds + record.extra_rounds,
+        unknown=record.unknown, started=NONE if record.unknown == "rerun" else state.started,
+        overrides={**(state.overrides or {}), **record.overrides} if record.overrides else state.overrides,
+    )  # fmt: skip
+
+
+def finishes(status: str) -> bool:
+    """A send with this status counts as finished in the session's statistics."""
+    return status not in ("failed", "cancelled", "interrupted")
+
+
+def replay(records: Iterable[Record], state: State = IDLE) -> State:
+    """The state that ``records`` amount to."""
+    for record in records:
+        state = apply(state, record)
+    return state

@@ -1,0 +1,38 @@
+"""What a record adds to the counters of its session."""
+
+from __future__ import annotations
+
+from power_loop.contracts.records import CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned
+from power_loop.contracts.store import NO_TALLY, Tally
+from power_loop.contracts.usage import CallUsage
+from power_loop.kernel.state import State, finishes
+
+
+def counts(before: State, record: Record) -> Tally:
+    """The tally of ``record`` in the state before it. A send counts once, however often it is resumed."""
+    match record:
+        case ModelReplied(purpose="degraded"):
+            return NO_TALLY
+        case ModelReplied(purpose=purpose, usage=usage):
+            return _charged(usage, rounds=int(purpose == "round"))
+        case CallCharged(usage=usage):
+            return _charged(usage)
+        case RoundSkipped():
+            return Tally(rounds=1)
+        case ToolReturned(ran=True):
+            return Tally(tool_calls=1)
+        case SendEnded(status=status) if finishes(status) and not before.counted:
+            return Tally(sends=1)
+        case _:
+            return NO_TALLY
+
+
+def _charged(usage: CallUsage, rounds: int = 0) -> Tally:
+    return Tally(0, rounds, usage.calls, 0, usage.prompt, usage.completion, usage.cost or 0.0)
+
+
+def joined(tallies: list[Tally]) -> Tally:
+    """All of ``tallies`` in one."""
+    if len(tallies) == 1:
+        return tallies[0]
+    return Tally(*map(sum, zip(*tallies, strict=True))) if tallies else NO_TALLY

@@ -1,0 +1,43 @@
+"""Door: the records, the durable facts that a session is made of."""
+
+from power_loop.contracts.records import (
+    CallCharged,
+    ContextFolded,
+    Decided,
+    FoldSkipped,
+    ModelReplied,
+    Outcome,
+    Record,
+    RoundSkipped,
+    SendEnded,
+    SendProjected,
+    SendRested,
+    SendResumed,
+    StopRequested,
+    ToolParked,
+    ToolReturned,
+    ToolStarted,
+    UnknownPolicy,
+    UserSaid,
+)
+
+__all__ = (
+    "CallCharged",
+    "ContextFolded",
+    "Decided",
+    "FoldSkipped",
+    "ModelReplied",
+    "Outcome",
+    "Record",
+    "RoundSkipped",
+    "SendEnded",
+    "SendProjected",
+    "SendRested",
+    "SendResumed",
+    "StopRequested",
+    "ToolParked",
+    "ToolReturned",
+    "ToolStarted",
+    "UnknownPolicy",
+    "UserSaid",
+)

@@ -1,0 +1,70 @@
+"""Asking the hooks: one context per point, and what each directive means for the send.
+
+Whoever asks has flushed before: a handler stands outside, and acts on nothing that is not durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from power_loop.context.pairing import check_pairs
+from power_loop.contracts.codec import to_cells
+from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.records import ModelReplied, StopRequested, ToolReturned, UserSaid
+
+if TYPE_CHECKING:
+    from power_loop.runtime.send import Send
+
+STOPPING = (HookDirective.BREAK, HookDirective.CANCEL)
+
+
+async def ask(send: Send, point: str, **fields: Any) -> Any:
+    """Run the handlers at ``point``; the context, with the directive that won."""
+    from power_loop.contracts.hook_contexts import context_for  # chosen by the point; a loop without handlers never needs them
+
+    context = context_for(
+        point, session_id=send.session_id, send_index=send.send_index, round_index=max(0, send.rounds_here - 1),
+        depth=send.terms.depth, scope=send.terms.scope, **fields,
+    )  # fmt: skip
+    return await send.ports.hooks.run_typed_async(point, context)
+
+
+def stopped_by(point: str, context: Any) -> StopRequested | None:
+    """The stop that a handler asked for, as a record."""
+    if context.directive not in STOPPING:
+        return None
+    cancelled = context.directive == HookDirective.CANCEL
+    reason = getattr(context, "reason", None) or ""
+    return StopRequested("cancelled" if cancelled else "completed", reason, point)
+
+
+def adopt(send: Send, context: Any) -> None:
+    """Show the model the messages that a handler put in place, for this run only."""
+    messages = context.adopted()
+    if messages is not None and messages != send.window.messages:
+        check_pairs(messages)
+        send.view = send.window.showing(messages)
+
+
+async def at_message_append(send: Send, record: UserSaid | ModelReplied | ToolReturned) -> UserSaid | ModelReplied | ToolReturned | None:
+    """The message as the handlers want it; None when it is dropped."""
+    cells = to_cells(record)
+    content = record.output if isinstance(record, ToolReturned) else record.text if isinstance(record, ModelReplied) else record.content
+    message: dict[str, Any] = {"role": cells.role, "content": content, "name": cells.name, "tool_call_id": cells.call_id}
+    context = await ask(send, "message.append", message=message)
+    if context.directive == HookDirective.SKIP and isinstance(record, UserSaid) and record.name in ("follow_up", "hook"):
+        return None
+    return _shaped(record, context.message)
+
+
+def _shaped(record: UserSaid | ModelReplied | ToolReturned, message: Mapping[str, Any]) -> UserSaid | ModelReplied | ToolReturned:
+    content = message.get("content")
+    match record:
+        case UserSaid():
+            return replace(record, content=content if content is not None else "", name=message.get("name"))
+        case ModelReplied():
+            return replace(record, text=content if isinstance(content, str) else record.text)
+        case ToolReturned():
+            return replace(record, output=content if content is not None else "")

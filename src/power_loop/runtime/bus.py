@@ -1,0 +1,270 @@
+"""Who listens to what, and how an event reaches them.
+
+Whom an event concerns is looked up without a lock: the tables are replaced as a whole when somebody subscribes.
+A listener can neither end nor change a run; in the threaded mode it cannot delay one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable, Iterable
+from typing import Any, Literal, NamedTuple, get_args
+
+from power_loop.contracts.events import AgentEvent, EventHandler
+from power_loop.runtime.bus_thread import Line, Overflow, wake
+
+log = logging.getLogger("power_loop")
+
+Dispatch = Literal["inline", "thread"]
+
+
+class Subscriber:
+    """One handler for one type, or for all."""
+
+    __slots__ = ("handler", "is_direct", "loop", "priority", "type")
+
+    def __init__(self, heard: str | None, handler: EventHandler, priority: int, inline: bool) -> None:
+        self.type, self.handler, self.priority = heard, handler, priority
+        called: Any = type(handler).__call__
+        self.is_direct = inline or inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
+        """Told by whoever publishes, also in the threaded mode."""
+        self.loop = _running_loop()
+        """Where its awaitables run when who publishes has no event loop."""
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Lower priority first; of equals, those that hear everything."""
+        return self.priority, self.type is not None
+
+
+class Listeners(NamedTuple):
+    """Whom events of one type concern, in order."""
+
+    now: tuple[Subscriber, ...] = ()
+    queued: tuple[Subscriber, ...] = ()
+
+
+Queued = tuple[AgentEvent, tuple[Subscriber, ...]]
+
+
+class AgentEventBus:
+    """Tells subscribers of events. May be shared by loops and threads.
+
+    ``sync_dispatch="thread"``: sync handlers run on one worker thread behind a queue of ``queue_maxsize`` events;
+    ``on_overflow`` says what gives way when it is full ("block" makes ``publish`` wait). Handlers told inline run in
+    the thread that publishes.
+    """
+
+    def __init__(
+        self,
+        *,
+        suppress_subscriber_errors: bool = True,
+        sync_dispatch: Dispatch = "inline",
+        queue_maxsize: int = 1000,
+        on_overflow: Overflow = "drop_newest",
+    ) -> None:
+        _check("sync_dispatch", sync_dispatch, get_args(Dispatch))
+        _check("on_overflow", on_overflow, get_args(Overflow))
+        if queue_maxsize < 1:
+            raise ValueError(f"queue_maxsize is {queue_maxsize}; give a number above 0")
+        self.silent = True
+        """Nobody listens to anything."""
+        self.errors = 0
+        """How often a subscriber raised."""
+        self._raises = not suppress_subscriber_errors
+        self._lock = threading.Lock()
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._by_type: dict[str, Listeners] = {}
+        self._of_all = Listeners()
+        self._all_heard = False
+        self._reported: list[EventHandler] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._line: Line[Queued] | None = None
+        if sync_dispatch == "thread":
+            self._line = Line(self._tell_queued, queue_maxsize, on_overflow)
+
+    @property
+    def dropped(self) -> int:
+        """How many events the full (or closed) queue did not take."""
+        return self._line.dropped if self._line is not None else 0
+
+    # --- who listens ---------------------------------------------------------------------------
+
+    def subscribe(self, type: str | None, handler: EventHandler, *, priority: int = 0, inline: bool = False) -> None:
+        """Have ``handler`` told of events of ``type``, or of all with None; lower ``priority`` first.
+
+        ``inline`` tells a sync handler in the thread that publishes, also in the threaded mode; it had better be quick.
+        """
+        if not callable(handler):
+            raise TypeError(f"a subscriber is called with an event; {handler!r} cannot be called")
+        subscriber = Subscriber(None if type is None else str(type), handler, priority, inline)
+        with self._lock:
+            self._arrange(sorted([*self._subscribers, subscriber], key=lambda each: each.rank))
+
+    def unsubscribe(self, handler: EventHandler) -> None:
+        """Tell ``handler`` of nothing any more, whatever it was subscribed to. Unknown handlers are fine."""
+        with self._lock:
+            self._reported = [each for each in self._reported if each != handler]
+            self._arrange([each for each in self._subscribers if each.handler != handler])
+
+    def _arrange(self, subscribers: Iterable[Subscriber]) -> None:
+        self._subscribers = tuple(subscribers)
+        types = {each.type for each in self._subscribers if each.type is not None}
+        self._of_all = self._listeners(None)
+        self._all_heard = any(self._of_all)
+        self._by_type = {type: self._listeners(type) for type in types}
+        self.silent = not self._subscribers
+
+    def _listeners(self, type: str | None) -> Listeners:
+        concerned = [each for each in self._subscribers if each.type is None or each.type == type]
+        now = tuple(each for each in concerned if self._line is None or each.is_direct)
+        return Listeners(now, tuple(each for each in concerned if each not in now))
+
+    def wants(self, type: str) -> bool:
+        """Does anybody listen to events of ``type``? Ask before building one."""
+        return self._all_heard or type in self._by_type
+
+    # --- telling them ----------------------------------------------------------------------------
+
+    def publish(self, event: AgentEvent) -> None:
+        """Tell everyone whom ``event`` concerns. Async handlers start as tasks; `drain` waits for them.
+
+        With ``suppress_subscriber_errors=False`` the first exception of a handler told here is raised, after everyone was told.
+        """
+        listeners = self._by_type.get(event.type, self._of_all)
+        if listeners.queued and self._line is not None:
+            self._line.put((event, listeners.queued))
+        if listeners.now:
+            self._raise(self._tell(event, listeners.now))
+
+    async def publish_async(self, event: AgentEvent) -> None:
+        """The same, but async handlers have finished when it returns, and a full queue does not block the event loop."""
+        listeners = self._by_type.get(event.type, self._of_all)
+        if listeners.queued and self._line is not None:
+            while not self._line.offer((event, listeners.queued)):
+                await self._line.room()
+        raised: list[Exception] = []
+        for subscriber in listeners.now:
+            given = self._call(subscriber, event, raised)
+            if given is not None:
+                raised += await self._wait_for(subscriber, given)
+        self._raise(raised)
+
+    def _tell(self, event: AgentEvent, subscribers: tuple[Subscriber, ...]) -> list[Exception]:
+        raised: list[Exception] = []
+        for subscriber in subscribers:
+            given = self._call(subscriber, event, raised)
+            if given is not None:
+                self._start(subscriber, given)
+        return raised
+
+    def _tell_queued(self, queued: Queued) -> None:
+        self._tell(*queued)
+
+    def _call(self, subscriber: Subscriber, event: AgentEvent, raised: list[Exception]) -> Awaitable[object] | None:
+        """Call the handler; what it wants awaited, if it does."""
+        try:
+            given = subscriber.handler(event)
+        except Exception as error:  # the host's handler
+            self._failed(subscriber, error)
+            raised.append(error)
+            return None
+        except asyncio.CancelledError as error:  # of a future that a sync handler touched; the run is not meant
+            self._failed(subscriber, error)
+            return None
+        return given if given is not None and inspect.isawaitable(given) else None
+
+    def _raise(self, raised: list[Exception]) -> None:
+        if raised and self._raises:
+            raise raised[0]
+
+    def _failed(self, subscriber: Subscriber, error: BaseException) -> None:
+        """Count it, and log it the first time."""
+        with self._lock:
+            self.errors += 1
+            if subscriber.handler in self._reported:
+                return
+            self._reported.append(subscriber.handler)
+        log.error("the event subscriber %r raised; later errors of it are only counted", subscriber.handler, exc_info=error)
+
+    # --- async handlers ----------------------------------------------------------------------------
+
+    def _start(self, subscriber: Subscriber, given: Awaitable[object]) -> None:
+        """Run what an async handler returned: here as a task, else where it subscribed, else at once."""
+        here = _running_loop()
+        if here is not None:
+            self._begin(subscriber, given)
+        elif subscriber.loop is not None and subscriber.loop.is_running():
+            subscriber.loop.call_soon_threadsafe(self._begin, subscriber, given)
+        else:
+            asyncio.run(_ignoring(self._wait_for(subscriber, given)))
+
+    def _begin(self, subscriber: Subscriber, given: Awaitable[object]) -> None:
+        task = asyncio.get_running_loop().create_task(_ignoring(self._wait_for(subscriber, given)))
+        # An event loop keeps only weak references to its tasks.
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _wait_for(self, subscriber: Subscriber, given: Awaitable[object]) -> list[Exception]:
+        try:
+            await given
+        except Exception as error:  # the host's handler
+            self._failed(subscriber, error)
+            return [error]
+        return []
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until what was published so far has been heard; False when ``timeout`` (seconds) ran out first."""
+        try:
+            async with asyncio.timeout(timeout):
+                while await self._settle():
+                    pass
+        except TimeoutError:
+            return False
+        return True
+
+    async def _settle(self) -> bool:
+        """Wait for what is under way now; False when nothing was."""
+        waited = self._line is not None and await self._line.passed()
+        await asyncio.sleep(0)  # what another thread handed to this event loop begins
+        others = [task for task in tuple(self._running) if task is not asyncio.current_task() and task.get_loop().is_running()]
+        for task in others:
+            await _end_of(task)
+        return waited or bool(others)
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Have the worker thread finish what is queued, for up to ``timeout`` seconds, and end; later events are dropped for it."""
+        if self._line is not None:
+            self._line.close(timeout)
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    """Wait for a task of this or another event loop; its outcome is not ours."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(_: object) -> None:
+        wake(over)
+
+    task.get_loop().call_soon_threadsafe(task.add_done_callback, tell)
+    await over
+
+
+async def _ignoring(outcome: Awaitable[object]) -> None:
+    await outcome
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it may be {' or '.join(repr(each) for each in allowed)}")

@@ -1,0 +1,71 @@
+"""Cutting off the deed under way.
+
+A stop may be asked for at any time and from any thread. The deed that is waiting outside (a model call, tools)
+is cut off by cancelling the task that drives the send, and that cancellation is told apart from one that
+comes from the caller: ours ends the send tidily, theirs passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.records import StopRequested
+
+
+class Cut(Exception):
+    """The deed was cut off; the reason is the scope's ``stop``."""
+
+
+class Scope:
+    """What may be stopped: one send, at most one deed of it at a time."""
+
+    __slots__ = ("_cancelling", "_cut", "_loop", "_task", "_token", "stop")
+
+    def __init__(self) -> None:
+        self.stop: StopRequested | None = None
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._cut = False
+        self._token: CancellationToken | None = None
+
+    @property
+    def token(self) -> CancellationToken:
+        """For handlers and children: cancelled when the stop is asked for."""
+        if self._token is None:
+            self._token = CancellationToken()
+            if self.stop is not None:
+                self._token.cancel(self.stop.reason)
+        return self._token
+
+    def request(self, stop: StopRequested) -> None:
+        """Ask for the stop; the first one stands. Safe from any thread."""
+        if self.stop is None:
+            self.stop = stop
+            if self._token is not None:
+                self._token.cancel(stop.reason)
+            try:
+                self._loop.call_soon_threadsafe(self._cut_off)
+            except RuntimeError:  # the loop is closed: nothing is under way any more
+                return
+
+    def __enter__(self) -> Scope:
+        """Begin a deed. Raises `Cut` when the stop was asked for before."""
+        if self.stop is not None:
+            raise Cut
+        task = asyncio.current_task()
+        assert task is not None, "a send runs inside a task"
+        self._task, self._cut, self._cancelling = task, False, task.cancelling()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        task, self._task = self._task, None
+        if self._cut and task is not None and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise Cut from None
+
+    def _cut_off(self) -> None:
+        if self._task is not None and not self._cut:
+            self._cut = True
+            self._task.cancel()

@@ -1,0 +1,269 @@
+"""Taking a session in hand: the line, the lease, the run, and giving it all back.
+
+One driver per session: in this process by a line, over processes by the lease in the session's row. Whoever
+comes second waits in order, or is refused before any model is paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost
+from power_loop.contracts.outcome import described
+from power_loop.contracts.records import SendEnded, SendRested
+from power_loop.contracts.store import FAR, Conflict
+from power_loop.runtime.call_model import system_text_of
+from power_loop.runtime.heartbeat import Heartbeat
+from power_loop.runtime.lifeline import Lifeline
+from power_loop.runtime.line import SessionLines
+from power_loop.runtime.openings import Opening
+from power_loop.runtime.perform import run
+from power_loop.runtime.ports import Ports, Terms
+from power_loop.runtime.send import Send
+from power_loop.runtime.session import Session
+
+log = logging.getLogger("power_loop")
+
+# The first in line looks this often; the others need only notice that they moved up.
+FIRST_POLL_S, LINE_POLL_S = 0.005, 0.05
+# A waiting ticket counts for three seconds after its last sign of life.
+SIGN_OF_LIFE_S = 1.0
+
+
+class Patience(NamedTuple):
+    """What to do when somebody else drives the session."""
+
+    on_busy: str = "wait"
+    timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class CacheStats:
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    entries: int = 0
+
+
+class SessionCache:
+    """Sessions as last seen, the least recently used forgotten first. Never changes what is sent."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self.stats = CacheStats()
+
+    def get(self, session_id: str) -> Session | None:
+        session = self._sessions.get(session_id)
+        if session is None:
+            self.stats.misses += 1
+        else:
+            self.stats.hits += 1
+            self._sessions.move_to_end(session_id)
+        return session
+
+    def keep(self, session: Session) -> None:
+        if self._size == 0:
+            return
+        self._sessions[session.head.session_id] = session
+        if len(self._sessions) > self._size:
+            self._sessions.popitem(last=False)
+            self.stats.evictions += 1
+        self.stats.entries = len(self._sessions)
+
+    def forget(self, session_id: str) -> None:
+        self._sessions.pop(session_id, None)
+        self.stats.entries = len(self._sessions)
+
+
+class Driver:
+    """Drives the sessions of one loop."""
+
+    def __init__(self, ports: Ports, lines: SessionLines, heartbeat: Heartbeat, lifeline: Lifeline, *, cache_size: int) -> None:
+        self._ports, self.lines, self._heartbeat, self._lifeline = ports, lines, heartbeat, lifeline
+        self.cache = SessionCache(cache_size)
+        self.running: dict[str, Send] = {}
+
+    async def drive(
+        self,
+        session_id: str,
+        opening: Opening,
+        terms: Callable[[Session], Terms],
+        patience: Patience,
+        watch: Callable[[Send], Callable[[], None]],
+    ) -> tuple[Session, Send | None]:
+        """Take the session, run it until it rests; the session as it stands then, and the send, if one ran.
+
+        ``terms`` are asked for once the session is known; ``watch`` ties the send to what may stop it, and its
+        answer unties it. Raises what `openings` refuse, `SessionBusyError`, `SessionLeaseLost`, `LLMError` and
+        what hooks raise.
+        """
+        if not self.lines.enter(session_id):
+            await self._wait_in_process(session_id, patience)
+        try:
+            session, send = await self._take(session_id, opening, terms, patience)
+            if send is not None:
+                await self._run(send, watch)
+            return session, send
+        finally:
+            self.lines.leave(session_id)
+
+    # --- the lease -----------------------------------------------------------------------------
+
+    async def _wait_in_process(self, session_id: str, patience: Patience) -> None:
+        send = self.running.get(session_id)
+        busy = SessionBusyError(session_id, holder=self._ports.holder, expires_at=send.session.head.lease_until if send else 0)
+        if patience.on_busy == "raise":
+            raise busy
+        try:
+            async with asyncio.timeout(patience.timeout_s):
+                await self.lines.wait(session_id)
+        except TimeoutError:
+            raise busy from None
+
+    async def _take(
+        self, session_id: str, opening: Opening, terms: Callable[[Session], Terms], patience: Patience
+    ) -> tuple[Session, Send | None]:
+        """Take the lease, with the first words of the run in the same batch. Warm and undisturbed: one write, no read."""
+        session = self.cache.get(session_id)
+        fresh = session is None
+        if session is None:
+            session = await Session.load(self._ports.log, session_id)
+        place = Place(self._ports, session_id, patience)
+        try:
+            while True:
+                if self._may_take(session, place.ticket):
+                    try:
+                        send = await self._enter(session, opening, terms, place.ticket)
+                        if send is not None or fresh:
+                            self.cache.keep(session)
+                            return session, send
+                    except Conflict:
+                        pass
+                    except PowerLoopError:
+                        if fresh:
+                            raise
+                elif fresh:
+                    await place.wait(session)
+                await session.refresh(self._ports.log)
+                fresh = True
+        except BaseException:
+            self.cache.forget(session_id)
+            await place.leave()
+            raise
+
+    def _may_take(self, session: Session, ticket: int | None) -> bool:
+        head = session.head
+        if head.first_ticket not in (None, ticket):
+            return False
+        if head.holder is None or head.holder == self._ports.holder or head.lease_until <= self._ports.clock.now_ms():
+            return True
+        return self._lifeline.is_dead(head.holder)
+
+    async def _enter(self, session: Session, opening: Opening, terms: Callable[[Session], Terms], ticket: int | None) -> Send | None:
+        """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
+        send = Send(self._ports, terms(session), session)
+        if not opening.begin(send):
+            return None
+        self._lifeline.hold()
+        send.system_text = system_text_of(send, send.terms.system_prompt)
+        shaped = self._ports.hooks.stands("message.append")
+        if shaped:
+            await self._write_take(send, ticket)
+        if session.waiting:
+            await send.hear(begins=True)
+        if opening.word is not None:
+            await send.say(opening.word)
+        if shaped:
+            await send.flush()
+        else:
+            await self._write_take(send, ticket)
+        return send
+
+    async def _write_take(self, send: Send, ticket: int | None) -> None:
+        head, now = send.session.head, self._ports.clock.now_ms()
+        # Only an expired lease may come back to life under its epoch (a late renewal); all else shows in the epoch.
+        expired = head.holder not in (None, self._ports.holder) and head.lease_until <= now
+        batch = send.take(ticket=ticket, bound=now + 1 if expired else FAR)
+        await self._ports.log.append(batch)
+        send.believe(batch)
+
+    # --- the run -----------------------------------------------------------------------------------
+
+    async def _run(self, send: Send, watch: Callable[[Send], Callable[[], None]]) -> None:
+        session_id = send.session_id
+        self.running[session_id] = send
+        self._heartbeat.hold(send.session)
+        unwatch = watch(send)
+        try:
+            await run(send)
+        except BaseException as error:
+            self.cache.forget(session_id)
+            await self._break_off(send, error)
+            raise
+        finally:
+            unwatch()
+            self._heartbeat.drop(session_id)
+            del self.running[session_id]
+
+    async def _break_off(self, send: Send, error: BaseException) -> None:
+        """An exception leaves the send: record how it stands, give the lease back, tell the listeners."""
+        if isinstance(error, (SessionLeaseLost, KeyboardInterrupt, SystemExit)):
+            self._tell_error(send, error)
+            send.teller.ended("error")
+            return
+        send.teller.break_off(send.terms.scope)
+        if not isinstance(error, Exception):
+            last = SendRested("interrupted")
+        else:
+            self._tell_error(send, error)
+            last = SendRested("failed", described(error)) if send.ahead.open_calls else SendEnded("failed", "", described(error))
+        try:
+            await send.let_go(last)
+        except (PowerLoopError, Conflict) as lost:
+            log.warning("session %s: the end of a broken send was not recorded: %s", send.session_id, lost)
+            send.teller.ended("cancelled" if isinstance(last, SendRested) and last.status == "interrupted" else "error")
+
+    def _tell_error(self, send: Send, error: BaseException) -> None:
+        told = described(error)
+        send.teller.say("agent_error", error=told["message"], error_type=told["type"], details="", code=told["code"])
+
+
+class Place:
+    """Our place in the line for a session that another process drives."""
+
+    def __init__(self, ports: Ports, session_id: str, patience: Patience) -> None:
+        self._ports, self._session_id, self._patience = ports, session_id, patience
+        self.ticket: int | None = None
+        self._since: float | None = None
+        self._signed = 0.0
+
+    async def wait(self, session: Session) -> None:
+        """Wait a little, in line. Raises `SessionBusyError` when the caller does not want to wait (any longer)."""
+        clock = self._ports.clock
+        now = clock.monotonic()
+        if self._since is None:
+            self._since = now
+        if self._patience.on_busy == "raise" or (self._patience.timeout_s is not None and now - self._since >= self._patience.timeout_s):
+            raise SessionBusyError(self._session_id, holder=session.head.holder, expires_at=session.head.lease_until)
+        if self.ticket is None:
+            self.ticket, self._signed = await self._ports.log.queue_up(self._session_id, self._ports.holder), now
+            return
+        if now - self._signed > SIGN_OF_LIFE_S:
+            await self._ports.log.still_waiting(self.ticket)
+            self._signed = now
+        first = session.head.first_ticket in (None, self.ticket)
+        await clock.sleep((FIRST_POLL_S if first else LINE_POLL_S) * self._ports.ids.uniform(0.5, 1.0))
+
+    async def leave(self) -> None:
+        """Give the place up; it would also be forgotten by itself."""
+        if self.ticket is not None:
+            try:
+                await self._ports.log.leave_line(self.ticket)
+            except (PowerLoopError, Conflict):
+                return

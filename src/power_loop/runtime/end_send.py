@@ -1,0 +1,74 @@
+"""The end of a send: the last questions to the hooks, the summary of one that ran out of rounds, and the record."""
+
+from __future__ import annotations
+
+from power_loop.contracts.effects import EndSend
+from power_loop.contracts.errors import LLMError, ModelRetry
+from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.messages import Message
+from power_loop.contracts.records import SendEnded, UserSaid
+from power_loop.runtime.asking import ask
+from power_loop.runtime.call_model import ask_model
+from power_loop.runtime.outcome import final_text
+from power_loop.runtime.rounds import close_round
+from power_loop.runtime.send import Send
+
+LIMIT_REQUEST: Message = {
+    "role": "user",
+    "content": "You have used all the rounds you may use. Call no tool. Say in a few sentences what was done, what came out, and what is left.",
+}
+
+
+async def end_send(send: Send, effect: EndSend) -> None:
+    """End it with ``effect.status``, unless a handler wants another round."""
+    if effect.status == "completed" and send.ahead.stop is None and await _vetoed(send):
+        return
+    await close_round(send)
+    if effect.status == "hit_round_limit" and send.ahead.stop is None:
+        await _summarise(send)
+    elif effect.status == "budget_exceeded":
+        _tell_budget(send, effect.reason)
+    if send.ports.hooks.stands("session.end"):
+        await send.flush()
+        text = final_text(effect.status, effect.reason, send.ahead.text)
+        await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
+    send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
+
+
+async def _vetoed(send: Send) -> bool:
+    """A handler says that the answer is not one yet; its message asks for another round."""
+    if not send.ports.hooks.stands("complete.decide") or send.ahead.vetoes >= send.terms.settings.max_vetoes:
+        return False
+    await send.flush()
+    message: str | None
+    try:
+        context = await ask(send, "complete.decide", messages=send.window.messages, final_text=send.ahead.text, vetoes=send.ahead.vetoes)
+        message = context.message if context.directive == HookDirective.SKIP else None
+    except ModelRetry as asked:
+        message = asked.message
+    if message:
+        await send.say(UserSaid(message, "hook"))
+    return bool(message)
+
+
+async def _summarise(send: Send) -> None:
+    """One more call in which no tool may be called. When it fails the send ends without a summary."""
+    send.teller.say("status_changed", kind="hit_round_limit", max_rounds=send.terms.limits.rounds + send.ahead.extra_rounds)
+    try:
+        await ask_model(send, "limit_summary", [LIMIT_REQUEST], tool_choice="none")
+    except LLMError as error:
+        send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
+
+
+def _tell_budget(send: Send, limit: str) -> None:
+    usage, limits = send.ahead.usage, send.terms.limits.usage
+    budget = limits.to_dict().get(limit) if limits is not None else None
+    send.teller.say(
+        "status_changed", kind="budget_exceeded", budget_tokens=budget, spent_tokens=usage.total, rounds=send.ahead.rounds, limit=limit
+    )
+
+
+def _error(effect: EndSend) -> dict[str, str] | None:
+    if effect.status != "cancelled":
+        return None
+    return {"code": "cancelled", "type": "CancellationRequested", "message": effect.reason or "cancelled"}

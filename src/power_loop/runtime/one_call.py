@@ -1,0 +1,240 @@
+"""One tool call: may it run, with which arguments, and what comes of it.
+
+A handler is called once per dispatch. What it raises is a result that the model reads; arguments that break the
+schema never reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from power_loop.contracts.codec import dumps
+from power_loop.contracts.errors import HumanInputRequired, ModelRetry, ToolTimeout
+from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import Outcome, Record, StopRequested, ToolParked, ToolReturned
+from power_loop.contracts.results import render_result
+from power_loop.contracts.tool import Tool, ToolRun, canonical
+from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.send import Send
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A call that may run: checked, asked about, with what its handler is handed."""
+
+    call: ToolCall
+    tool: Tool
+    arguments: dict[str, Any]
+    run: ToolRun
+    leaves_a_trace: bool
+    """A started record is written before it runs."""
+    rewritten: tuple[str | None, str | None] = (None, None)
+    stop: StopRequested | None = None
+    """A handler asked for the end of the send after this call."""
+
+    @property
+    def is_async(self) -> bool:
+        return self.tool.is_async
+
+
+def runs_side_by_side(send: Send, name: str) -> bool:
+    tool = send.terms.tools.get(name) if send.terms.tools is not None else None
+    return tool is None or tool.definition.parallel is not False
+
+
+# --- before it runs ---------------------------------------------------------------------------------
+
+
+async def prepare(send: Send, asked: ToolCall) -> Prepared | None:
+    """``asked``, ready to run; None when it is answered already, or the send stops."""
+    if send.scope.stop is not None or send.ahead.stop is not None:
+        return None
+    call = next((changed for changed in send.ahead.rewritten if changed.id == asked.id), asked)
+    checked = check(send, call)
+    rewritten: tuple[str | None, str | None] = (None, None)
+    if isinstance(checked, tuple) and call is asked and send.ports.hooks.stands("tool.before"):
+        shaped = await _before(send, call, checked[1])
+        if shaped is None:
+            return None
+        if shaped != call:
+            call, rewritten = shaped, (shaped.name, shaped.arguments)
+            checked = check(send, call)
+    if isinstance(checked, str):
+        await send.say(ToolReturned(asked.id, checked, "failed", call.name, ran=False))
+        return None
+    tool, arguments = checked
+    once = (tool.definition.effects or send.terms.settings.default_effects) == "once"
+    return Prepared(call, tool, arguments, tool_run(send, asked, tool), once or rewritten[0] is not None, rewritten)
+
+
+def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
+    """The tool and its arguments, or what the model is told is wrong with them."""
+    tools = send.terms.tools
+    tool = tools.get(call.name) if tools is not None else None
+    if tools is None or tool is None:
+        names = ", ".join(tools.names()) if tools is not None else ""
+        return f"Error: there is no tool named {call.name!r}. Tools on offer: {names or 'none'}."
+    try:
+        # strict=False: models put raw newlines and tabs into JSON strings; anything worse is theirs to mend.
+        arguments: Any = json.loads(call.arguments or "{}", strict=False)
+    except ValueError as error:
+        return f"Error: the arguments of {call.name} are not valid JSON ({error}). The tool was not called; send the call again with one JSON object."
+    if not isinstance(arguments, dict):
+        return f"Error: the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}. The tool was not called."
+    violations = tool.violations(cast("dict[str, Any]", arguments))
+    if violations is not None:
+        return f"Error: the arguments of {call.name} are invalid and the tool was not called.\n{violations}"
+    return tool, cast("dict[str, Any]", arguments)
+
+
+async def _before(send: Send, call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall | None:
+    """The call as the handlers at ``tool.before`` want it; None when they answered it themselves."""
+    await send.flush()
+    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=dict(arguments), output=None)
+    if context.directive == HookDirective.SKIP or context.directive in STOPPING:
+        await send.say(
+            ToolReturned(call.id, context.output or f"[skipped by a hook: {call.name} was not run]", "skipped", call.name, ran=False)
+        )
+        if stop := stopped_by("tool.before", context):
+            send.note(stop)
+        return None
+    if context.tool_name == call.name and context.tool_args == arguments:
+        return call
+    return ToolCall(call.id, context.tool_name, dumps(context.tool_args))
+
+
+def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
+    """What the handler may know of where it runs."""
+    state = send.ahead
+    round_index = max(0, state.rounds - 1)
+    position = next((at for at, call in enumerate(state.asked) if call.id == asked.id), 0)
+    base = send.terms.tool_run or ToolRun()
+    return replace(
+        base, session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
+        round_index=round_index, idempotency_key=idempotency_key(send.session_id, send.send_index, round_index, position, asked),
+        depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=lambda kind, told: send.teller.say(kind, **told),
+    )  # fmt: skip
+
+
+def idempotency_key(session_id: str, send_index: int, round_index: int, position: int, asked: ToolCall) -> str:
+    """32 hex digits, from where the call stands and what the model asked; not from the provider's call id."""
+    try:
+        arguments = canonical(json.loads(asked.arguments or "{}", strict=False))
+    except ValueError:
+        arguments = asked.arguments
+    place = f"{session_id}\n{send_index}\n{round_index}\n{position}\n{asked.name}\n{arguments}"
+    return hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+# --- while and after it runs ---------------------------------------------------------------------------
+
+
+async def run_one(send: Send, prepared: Prepared, free: asyncio.Semaphore) -> Record:
+    """Call the handler; the record that answers, or parks, the call."""
+    async with free:
+        call, clock = prepared.call, send.ports.clock
+        send.teller.say("tool_call_started", name=call.name, tool_input=call.arguments, tool_call_id=prepared.run.call_id)
+        started = clock.monotonic()
+        record = await _outcome(send, prepared)
+        if not isinstance(record, ToolReturned):
+            return record
+        record = replace(record, duration_ms=round((clock.monotonic() - started) * 1000))
+        return await _after(send, prepared, record) if send.ports.hooks.stands("tool.after") else record
+
+
+async def _outcome(send: Send, prepared: Prepared) -> Record:
+    """What the handler gave or raised, as a record; with one more try when a handler at ``tool.error`` wants it."""
+    call_id, name = prepared.run.call_id, prepared.call.name
+    try:
+        value = await _call(send, prepared)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        if send.scope.stop is None and not _being_cancelled():
+            return ToolReturned(call_id, "Error: the handler cancelled itself", "failed", name)
+        raise
+    except HumanInputRequired as asked:
+        return ToolParked(call_id, interaction_of(asked, prepared))
+    except ModelRetry as asked:
+        return ToolReturned(call_id, asked.message, "failed", name)
+    except BaseException as error:  # the tool's own code: whatever it raises is told to the model
+        return await _failed(send, prepared, error)
+    content, failed, data = render_result(value)
+    return ToolReturned(call_id, content, "failed" if failed else "ok", name, data)
+
+
+async def _call(send: Send, prepared: Prepared) -> Any:
+    timeout_s = prepared.tool.definition.timeout_s or send.terms.settings.tool_timeout_s
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            if prepared.is_async:
+                return await prepared.tool.call(prepared.run, prepared.arguments)
+            value = await send.ports.threads.run(lambda: prepared.tool.call(prepared.run, prepared.arguments))
+            return await value if inspect.isawaitable(value) else value
+    except TimeoutError as error:
+        if limit.expired() and timeout_s is not None:
+            raise ToolTimeout(prepared.call.name, timeout_s) from error
+        raise
+
+
+async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Record:
+    call_id, name = prepared.run.call_id, prepared.call.name
+    text = f"Error: {type(error).__name__}: {error}"
+    outcome: Outcome = "failed"
+    if isinstance(error, ToolTimeout):
+        going_on = "" if prepared.is_async else " It could not be stopped and is still running."
+        outcome = "unknown" if prepared.leaves_a_trace else "failed"
+        text = f"Error: {error}.{going_on}" + (
+            " It may or may not have taken effect: check before you repeat it." if outcome == "unknown" else ""
+        )
+    if send.ports.hooks.stands("tool.error"):
+        fields = {"tool_call": prepared.call.to_message(), "tool_name": name, "tool_args": dict(prepared.arguments)}
+        context = await ask(send, "tool.error", **fields, error=error, error_message=text, output=None)
+        if context.directive == HookDirective.SKIP:
+            return ToolReturned(call_id, context.output or text, "ok", name)
+        if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
+            prepared.run = replace(prepared.run, attempt=2)
+            return await _outcome(send, prepared)
+    return ToolReturned(call_id, text, outcome, name)
+
+
+async def _after(send: Send, prepared: Prepared, record: ToolReturned) -> ToolReturned:
+    """The result as the handlers at ``tool.after`` leave it."""
+    fields = {"tool_call": prepared.call.to_message(), "tool_name": prepared.call.name, "tool_args": dict(prepared.arguments)}
+    context = await ask(send, "tool.after", **fields, output=record.output, failed=record.outcome == "failed", outcome=record.outcome)
+    prepared.stop = stopped_by("tool.after", context)
+    outcome: Outcome = record.outcome
+    if context.failed != (record.outcome == "failed"):
+        outcome = "failed" if context.failed else "ok"
+    content, _, _ = render_result(context.output)
+    return replace(record, output=content, outcome=outcome)
+
+
+def still_running(prepared: Prepared) -> ToolReturned:
+    """The answer for a synchronous handler that the send could not wait for."""
+    text = f"{prepared.call.name} could not be stopped and is still running: its outcome is unknown. Check before you repeat it."
+    return ToolReturned(prepared.run.call_id, text, "unknown", prepared.call.name)
+
+
+def interaction_of(asked: HumanInputRequired, prepared: Prepared) -> dict[str, Any]:
+    """The question that parks the call; its id is the same on every attempt."""
+    return {
+        "interaction_id": "input_" + prepared.run.idempotency_key[:16],
+        "tool_call_id": prepared.run.call_id,
+        "tool_name": prepared.call.name,
+        "kind": asked.kind,
+        "prompt": asked.prompt,
+        "options": asked.options,
+        "metadata": asked.metadata,
+    }
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

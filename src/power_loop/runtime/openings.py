@@ -1,0 +1,118 @@
+"""How a run begins: what each verb of the door notes before the loop goes on.
+
+All of them take the lease and then do the same; they differ in the first records only.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from power_loop.contracts.errors import SessionArchivedError, SessionPendingError
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
+from power_loop.runtime.reports import UNKNOWN
+from power_loop.runtime.send import Send
+
+log = logging.getLogger("power_loop")
+
+# A send that ended so has nothing to go on with.
+OVER = ("", "completed", "invalid_output")
+
+
+class Opening(Protocol):
+    """What a verb notes on a send whose lease is about to be taken."""
+
+    word: UserSaid | None
+    """Said once the session may hear it."""
+
+    def begin(self, send: Send) -> bool:
+        """Note the first records; False when there is nothing to do. Raises what the verb refuses."""
+        ...
+
+
+@dataclass(slots=True)
+class Say:
+    """`send`: a word from outside begins a send."""
+
+    word: UserSaid | None
+    heal_pending: bool = False
+
+    def begin(self, send: Send) -> bool:
+        refuse_archived(send)
+        state = send.ahead
+        if state.open_calls and not state.idle:
+            if not self.heal_pending:
+                raise pending_error(send)
+            log.warning("session %s: %d unresolved calls were aborted before a new send", send.session_id, len(state.open_calls))
+            abort(send, "a new send began", "interrupted")
+        elif not state.idle:
+            send.note(SendEnded("interrupted"))
+        return True
+
+
+@dataclass(slots=True)
+class Resume:
+    """`resume`: go on from what the records say."""
+
+    extra_rounds: int = 0
+    unknown: UnknownPolicy = "report"
+    overrides: dict[str, Any] | None = None
+    word: UserSaid | None = None
+
+    def begin(self, send: Send) -> bool:
+        refuse_archived(send)
+        state = send.ahead
+        if state.idle and state.status in OVER:
+            return any(isinstance(item.record, UserSaid) for item in send.session.waiting)
+        rests = state.open_calls and all(call.id in state.parked for call in state.open_calls)
+        if rests and not send.session.waiting:
+            return False
+        if state.idle or self.extra_rounds or self.unknown != "report" or self.overrides:
+            send.note(SendResumed(self.extra_rounds, self.unknown, self.overrides))
+        return True
+
+
+@dataclass(slots=True)
+class Abort:
+    """`abort_pending`: every open call is answered as aborted, and the send ends."""
+
+    reason: str
+    word: UserSaid | None = None
+    written: int = 0
+
+    def begin(self, send: Send) -> bool:
+        self.written = len(send.ahead.open_calls) if not send.ahead.idle else 0
+        if not self.written:
+            return False
+        abort(send, self.reason, "cancelled")
+        return True
+
+
+def abort(send: Send, reason: str, status: str) -> None:
+    """Answer every open call and end the send, with nothing performed outside."""
+    for call in send.ahead.open_calls:
+        send.note(aborted(send, call, reason))
+    send.note(SendEnded(status, reason))
+
+
+def aborted(send: Send, call: ToolCall, reason: str) -> ToolReturned:
+    begun = call.id in send.ahead.started and send.effects_of(call.name) == "once"
+    text = f"<aborted: {reason}>" + (f" {call.name}: {UNKNOWN}" if begun else "")
+    return ToolReturned(call.id, text, "unknown" if begun else "aborted", call.name, ran=False)
+
+
+def refuse_archived(send: Send) -> None:
+    if send.session.head.archived:
+        raise SessionArchivedError(send.session_id)
+
+
+def pending_error(send: Send) -> SessionPendingError:
+    state = send.ahead
+    return SessionPendingError(
+        send.session_id,
+        assistant_seq=send.session.asked_at,
+        pending_tool_calls=[call.to_message() for call in state.open_calls],
+        pending_interactions=[dict(asked) for call_id, asked in state.questions if call_id in state.parked],
+    )

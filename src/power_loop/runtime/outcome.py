@@ -1,0 +1,58 @@
+"""What the caller gets back, read from the state that the send left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.usage import Usage
+from power_loop.kernel.state import State
+from power_loop.runtime.session import Session
+
+
+def final_text(status: str, reason: str, text: str) -> str:
+    """The text that stands for the send's end: the answer, or what there is instead."""
+    match status:
+        case "cancelled":
+            return "[cancelled by user]" if reason in ("", "cancelled") else f"[cancelled: {reason}]"
+        case "budget_exceeded":
+            return "[budget_exceeded]"
+        case "hit_round_limit":
+            return f"[hit_round_limit]\n{text}"
+        case _:
+            return text
+
+
+def result_of(session: Session, *, rounds: int, partial_text: str = "") -> StatefulResult:
+    """The outcome of the last send of ``session``; ``rounds`` are those of this run."""
+    state, head = session.state, session.head
+    usage = Usage.of(state.usage, tool_calls=state.tool_calls)
+    return StatefulResult(
+        head.session_id, state.status, final_text(state.status, state.reason, state.text), rounds,
+        [call.to_message() for call in state.open_calls], interactions(session), usage, state.tool_calls,
+        None, state.finish_reason, dict(state.error) if state.error else None,
+        head.send_index, f"{head.session_id}/{head.send_index}", usage, partial_text,
+    )  # fmt: skip
+
+
+def interactions(session: Session) -> list[dict[str, Any]]:
+    """The questions that parked calls wait with."""
+    return [dict(asked) for call_id, asked in session.state.questions if call_id in session.state.parked]
+
+
+def pending(session: Session) -> dict[str, Any] | None:
+    """What is unresolved; None when every call has its result."""
+    state: State = session.state
+    if not state.open_calls or state.idle:
+        return None
+    calls: tuple[ToolCall, ...] = state.open_calls
+    return {
+        "assistant_seq": session.asked_at,
+        "send_index": session.head.send_index,
+        "round_index": max(0, state.rounds - 1),
+        "tool_call_ids": [call.id for call in calls],
+        "tool_calls": [call.to_message() for call in calls],
+        "pending_interactions": interactions(session),
+        "unknown_call_ids": [call.id for call in calls if call.id in state.started],
+    }

@@ -1,0 +1,99 @@
+"""What a send is given to work with: the ports it reaches outside through, and the terms it runs under."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.clock import Clock, Ids
+from power_loop.contracts.limits import Limits
+from power_loop.contracts.model import LLMService
+from power_loop.contracts.retry import LLMRetryPolicy
+from power_loop.contracts.store import SessionLog
+from power_loop.contracts.tool import Effects, Toolbox, ToolRun
+from power_loop.contracts.usage import CallUsage, Price
+
+if TYPE_CHECKING:
+    from power_loop.runtime.bus import AgentEventBus
+    from power_loop.runtime.hooks import AgentHooks
+
+
+class Threads(Protocol):
+    """Where synchronous handlers run, so that they block neither the event loop nor the store."""
+
+    def run(self, call: Callable[[], Any]) -> Awaitable[Any]: ...
+
+
+@dataclass(slots=True)
+class Ports:
+    """What all sends of one loop share."""
+
+    log: SessionLog
+    model: LLMService
+    hooks: AgentHooks
+    bus: AgentEventBus
+    clock: Clock
+    ids: Ids
+    threads: Threads
+    holder: str
+    agent: str = "agent"
+
+
+class Settings(NamedTuple):
+    """What the loop's configuration says; read once, at the start of a send."""
+
+    system_prompt: str | None = None
+    model: str | None = None
+    temperature: float | None = 0.0
+    max_tokens: int | None = 8000
+    response_format: Any = None
+    retry: LLMRetryPolicy | None = None
+    prices: Mapping[str, Price] | None = None
+    lease_ttl_ms: int = 30_000
+    cancel_grace_s: float = 5.0
+    max_vetoes: int = 3
+    concurrency: int = 8
+    tool_timeout_s: float | None = None
+    default_effects: Effects = "once"
+    result_max_chars: int = 50_000
+    catalog: bool | None = None
+    catalog_header: str = "# Available Tools"
+    fold: Any = None
+    """A `FoldStrategy`; None never folds."""
+    fold_timeout_s: float = 120.0
+    fold_target_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Terms:
+    """What one send runs under."""
+
+    settings: Settings
+    limits: Limits
+    tools: Toolbox | None = None
+    system_prompt: str | None = None
+    """Explicitly given, by call or session; None: the configuration's."""
+    cancel: CancellationToken | None = None
+    deps: Any = None
+    depth: int = 0
+    scope: str = "main"
+    tool_run: ToolRun | None = None
+    """What every call's `ToolRun` starts from: store, loop, config, environment."""
+
+
+def priced(settings: Settings, model: str | None, usage: CallUsage) -> CallUsage:
+    """``usage`` with its cost, where the price table has the model."""
+    if settings.prices is None or usage.cost is not None:
+        return usage
+    price = price_of(settings.prices, model)
+    return usage if price is None else usage._replace(cost=price.of(usage))
+
+
+def price_of(prices: Mapping[str, Price], model: str | None) -> Price | None:
+    """The price of ``model``: its own entry, else the longest glob that fits."""
+    from fnmatch import fnmatchcase
+
+    fitting = [glob for glob in prices if fnmatchcase(model or "", glob)]
+    return prices[max(fitting, key=len)] if fitting else None

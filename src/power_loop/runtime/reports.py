@@ -1,0 +1,75 @@
+"""Answering calls that nobody will run: those a crash left in doubt, and those that a stop leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from power_loop.contracts.effects import ReportCancelled, ReportUnknown
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import ToolParked, ToolReturned
+from power_loop.contracts.results import render_result
+from power_loop.runtime.one_call import Prepared, check, tool_run
+from power_loop.runtime.send import Send
+
+UNKNOWN = "it was begun and then interrupted. It may or may not have taken effect: check before you repeat it."
+
+
+async def report_unknown(send: Send, effect: ReportUnknown) -> None:
+    """Begun before a crash (or cut off now), no result: ask the tool what came of it, else say that nobody knows."""
+    for call in effect.calls:
+        found = await _reconciled(send, call)
+        if found is not None:
+            await send.say(found)
+        elif send.ahead.unknown == "ask" and send.ahead.stop is None:
+            send.note(ToolParked(call.id, _question(call)))
+        else:
+            await send.say(ToolReturned(call.id, _unknown_text(send, call), "unknown", call.name, ran=False))
+
+
+async def report_cancelled(send: Send, effect: ReportCancelled) -> None:
+    """The send stops: every call that is still open gets its answer."""
+    stop = send.ahead.stop
+    cancelled = stop is None or stop.status != "completed"
+    text = f"<aborted: {stop.reason or stop.status}>" if stop and cancelled else "[skipped: the run was ended before this call]"
+    await _answer(send, effect.calls, text, cancelled=cancelled)
+
+
+async def _answer(send: Send, calls: Sequence[ToolCall], text: str, *, cancelled: bool) -> None:
+    for call in calls:
+        await send.say(ToolReturned(call.id, text, "aborted" if cancelled else "skipped", call.name, ran=False))
+
+
+async def _reconciled(send: Send, call: ToolCall) -> ToolReturned | None:
+    """What the tool itself finds out about the attempt that was cut off."""
+    call = next((changed for changed in send.ahead.rewritten if changed.id == call.id), call)
+    checked = check(send, call)
+    if isinstance(checked, str) or (reconcile := checked[0].definition.reconcile) is None:
+        return None
+    await send.flush()
+    tool, arguments = checked
+    prepared = Prepared(call, tool, arguments, tool_run(send, call, tool), leaves_a_trace=True)
+    try:
+        value = await reconcile(prepared.run, arguments)
+    except Exception:  # the tool's own code: when even that fails, the outcome stays unknown
+        return None
+    if value is None:
+        return None
+    content, failed, data = render_result(value)
+    return ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False)
+
+
+def _unknown_text(send: Send, call: ToolCall) -> str:
+    stop = send.ahead.stop
+    return f"<aborted: {stop.reason or stop.status}> {call.name}: {UNKNOWN}" if stop else f"Outcome unknown. {call.name}: {UNKNOWN}"
+
+
+def _question(call: ToolCall) -> dict[str, object]:
+    return {
+        "interaction_id": f"unknown_{call.id}",
+        "tool_call_id": call.id,
+        "tool_name": call.name,
+        "kind": "unknown",
+        "prompt": f"{call.name}: {UNKNOWN}",
+        "options": [],
+        "metadata": {"arguments": call.arguments},
+    }

@@ -1,0 +1,53 @@
+"""Where a round begins and ends: its events and hooks, always in pairs."""
+
+from __future__ import annotations
+
+from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.records import RoundSkipped
+from power_loop.runtime.asking import adopt, ask, stopped_by
+from power_loop.runtime.send import Send
+
+
+async def open_round(send: Send) -> bool:
+    """Begin the next round; False when a handler stopped the send or used the round up."""
+    await close_round(send)
+    send.teller.round_index = send.ahead.rounds
+    if send.ports.hooks.stands("round.start") and not await _may_start(send):
+        return False
+    begin_round(send)
+    return True
+
+
+def begin_round(send: Send) -> None:
+    """Say that a round is under way: a new one, or one that an earlier run left open."""
+    send.round_open = True
+    send.rounds_here += 1
+    send.teller.say("round_started", round_index=send.teller.round_index)
+
+
+async def close_round(send: Send) -> None:
+    """Say that the round is over, if one is open."""
+    if not send.round_open:
+        return
+    send.round_open = False
+    has_tools = bool(send.ahead.asked)
+    if send.ports.hooks.stands("round.end"):
+        await send.flush()
+        await ask(send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=False)
+    send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=has_tools, used_todo=False)
+
+
+async def _may_start(send: Send) -> bool:
+    await send.flush()
+    context = await ask(send, "round.start", messages=send.window.messages, stop_event=send.terms.cancel)
+    adopt(send, context)
+    if stop := stopped_by("round.start", context):
+        send.note(stop)
+        return False
+    if context.directive == HookDirective.SKIP:
+        begin_round(send)
+        send.round_open = False
+        send.note(RoundSkipped(context.reason or ""))
+        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=False, used_todo=False, skipped=True)
+        return False
+    return True

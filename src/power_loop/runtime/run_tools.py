@@ -1,0 +1,145 @@
+"""One round's tool calls: side by side where they may, results in call order for the model, each call answered once.
+
+Calls are prepared (arguments, hooks, the started record), then run, group by group; a tool that is not parallel
+is a group of its own. Results are written as they land. What a stop leaves unanswered, the kernel answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from power_loop.contracts.effects import RunTools
+from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import Record, ToolReturned, ToolStarted
+from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.cancel import Cut
+from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by_side, still_running
+from power_loop.runtime.rounds import begin_round
+from power_loop.runtime.send import Send
+
+Running = dict["asyncio.Task[Record]", Prepared]
+
+
+async def run_tools(send: Send, effect: RunTools) -> None:
+    """Run what may run. Every call that began has its result, or is parked, when this returns; unless the send stops."""
+    if not send.round_open:
+        send.teller.round_index = max(0, send.ahead.rounds - 1)
+        begin_round(send)
+    if await _round_vetoed(send, effect.calls):
+        return
+    for group in groups(send, effect.calls):
+        ready = [prepared for call in group if (prepared := await prepare(send, call)) is not None]
+        if send.ahead.stop is not None or send.scope.stop is not None:
+            break
+        await _run_group(send, ready)
+    if send.ports.hooks.stands("tools.batch.after"):
+        await send.flush()
+        await ask(send, "tools.batch.after", messages=send.window.messages, used_todo=False)
+
+
+def groups(send: Send, calls: Sequence[ToolCall]) -> Iterator[list[ToolCall]]:
+    """Neighbours that may run side by side; a call that may not stands alone, a barrier to both sides."""
+    group: list[ToolCall] = []
+    for call in calls:
+        if runs_side_by_side(send, call.name):
+            group.append(call)
+            continue
+        if group:
+            yield group
+        yield [call]
+        group = []
+    if group:
+        yield group
+
+
+async def _round_vetoed(send: Send, calls: Sequence[ToolCall]) -> bool:
+    """A handler answered every call of the round in the tools' place."""
+    for point in ("round.decide", "tools.batch.before"):
+        if not send.ports.hooks.stands(point):
+            continue
+        await send.flush()
+        asked = [call.to_message() for call in calls]
+        more = {"assistant_text": send.ahead.text} if point == "round.decide" else {}
+        context = await ask(send, point, messages=send.window.messages, tool_calls=asked, output=None, **more)
+        if context.directive == HookDirective.SKIP or context.directive in STOPPING:
+            await answer_all(send, calls, context.output or f"[skipped by a hook at {point}]")
+            if stop := stopped_by(point, context):
+                send.note(stop)
+            return True
+    return False
+
+
+async def answer_all(send: Send, calls: Sequence[ToolCall], text: str) -> None:
+    """Answer ``calls`` without running them."""
+    for call in calls:
+        await send.say(ToolReturned(call.id, text, "skipped", call.name, ran=False))
+
+
+async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:
+    if not ready:
+        return
+    for prepared in ready:
+        if prepared.leaves_a_trace and prepared.call.id not in send.ahead.started:
+            send.note(ToolStarted(prepared.call.id, *prepared.rewritten))
+    await send.flush()
+    free = asyncio.Semaphore(send.terms.settings.concurrency)
+    running: Running = {asyncio.create_task(run_one(send, prepared, free)): prepared for prepared in ready}
+    try:
+        await _collect(send, running)
+    except Cut:
+        await _wind_down(send, running)
+    finally:
+        await _abandon(running)
+
+
+async def _collect(send: Send, running: Running) -> None:
+    """Note results as they land; those that land while a batch is written share the next one."""
+    while running:
+        with send.scope:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        await _note_done(send, running, done)
+        if running:
+            await send.flush()
+
+
+async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record]]) -> None:
+    landed = [(task, prepared) for task, prepared in running.items() if task in done]
+    for task, _ in landed:
+        del running[task]
+    broken = [error for task, _ in landed if (error := task.exception()) is not None]
+    for task, prepared in landed:
+        if task.exception() is None:
+            await _note_one(send, task.result(), prepared)
+    if broken:  # a handler of a hook raised: what its neighbours found out is noted all the same
+        raise broken[0]
+
+
+async def _note_one(send: Send, record: Record, prepared: Prepared) -> None:
+    if isinstance(record, ToolReturned):
+        await send.say(record)
+    else:
+        send.note(record)
+    if prepared.stop is not None:
+        send.note(prepared.stop)
+
+
+async def _wind_down(send: Send, running: Running) -> None:
+    """The send was stopped: async handlers are cancelled, synchronous ones get a moment to finish."""
+    for task, prepared in running.items():
+        if prepared.is_async:
+            task.cancel()
+    _, late = await asyncio.wait(running, timeout=send.terms.settings.cancel_grace_s)
+    finished = {task for task in running if task not in late and not task.cancelled() and task.exception() is None}
+    await _note_done(send, running, finished)
+    for task in late:
+        send.note(still_running(running[task]))
+
+
+async def _abandon(running: Running) -> None:
+    """Nothing of ours runs on when the round is left."""
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.gather(*running, return_exceptions=True)

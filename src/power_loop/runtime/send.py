@@ -1,0 +1,284 @@
+"""One send in hand: what was noted of it, how that is written, and what follows.
+
+Records are noted as they arise and written in one batch before the next deed that reaches outside: a model, a
+tool, a hook handler, the caller. So a plain send is two batches and a tool round two more, and nobody outside
+ever acts on what is not durable. Performing what follows is `perform`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from power_loop.context.fold import too_long
+from power_loop.context.window import Window
+from power_loop.contracts.codec import to_cells
+from power_loop.contracts.effects import Effect
+from power_loop.contracts.errors import SessionLeaseLost
+from power_loop.contracts.messages import ToolCall, estimate_text_tokens
+from power_loop.contracts.records import (
+    ContextFolded,
+    ModelReplied,
+    Record,
+    SendEnded,
+    SendRested,
+    StopRequested,
+    ToolReturned,
+    ToolStarted,
+    UserSaid,
+)
+from power_loop.contracts.store import Append, Conflict, Head, RecordRow, Tally
+from power_loop.contracts.tool import Effects
+from power_loop.kernel.decide import decide
+from power_loop.kernel.hears import hears
+from power_loop.kernel.state import State, apply
+from power_loop.kernel.tally import counts, joined
+from power_loop.runtime.asking import at_message_append
+from power_loop.runtime.cancel import Scope
+from power_loop.runtime.ports import Ports, Terms
+from power_loop.runtime.session import Session
+from power_loop.runtime.tell import Teller, Written
+
+# A holder that meets this many conflicts in a row with its lease intact is not making progress.
+MAX_CONFLICTS = 100
+
+
+class Noted(NamedTuple):
+    """A record that is not written yet, with the state before it."""
+
+    record: Record
+    row: RecordRow
+    before: State
+    tally: Tally
+
+
+class Send:
+    """One send in hand: its session, what was noted of it, and how to go on."""
+
+    __slots__ = (
+        "ahead", "error", "heard", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
+        "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
+    )  # fmt: skip
+
+    def __init__(self, ports: Ports, terms: Terms, session: Session) -> None:
+        self.ports, self.terms, self.session = ports, terms, session
+        self.ahead = session.state
+        """With the records that are noted and not yet written."""
+        self.noted: list[Noted] = []
+        self.heard: list[int] = []
+        """Inbox items that enter with the next batch."""
+        self.send_index, self.send_seq = session.head.send_index, session.head.send_seq
+        self.scope = Scope()
+        self.teller = Teller(ports.bus, session.head.session_id, terms.depth, terms.limits.rounds, ports.clock.now_ms)
+        self.teller.send_index = self.send_index
+        self.round_open = False
+        self.rounds_here = 0
+        self.system_text = ""
+        self.partial_text = ""
+        self.error: dict[str, Any] | None = None
+        self.view: Window | None = None
+        """What the model sees instead of the session's window, when a hook replaced the messages of this run."""
+
+    @property
+    def session_id(self) -> str:
+        return self.session.head.session_id
+
+    @property
+    def window(self) -> Window:
+        return self.view or self.session.window
+
+    # --- what follows ----------------------------------------------------------------------
+
+    async def next(self) -> Effect:
+        """What follows from everything noted, written or not."""
+        if self.session.waiting:
+            await self.hear()
+        if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
+            self.note(self.scope.stop)
+        limits = self.terms.limits
+        grown = limits.fold_at_tokens is not None and too_long(self.window, self.head_tokens(), limits.fold_at_tokens)
+        return decide(self.ahead, limits, effects_of=self.effects_of, too_long=grown)
+
+    # --- the one way to write ----------------------------------------------------------------
+
+    def note(self, record: Record) -> None:
+        """``record`` is true from now on; it is written with the next batch."""
+        before = self.ahead
+        self.ahead = apply(before, record)
+        seq = self.session.head.head + len(self.noted) + 1
+        if before.idle and not self.ahead.idle and isinstance(record, UserSaid):
+            self.send_index, self.send_seq = self.send_index + 1, seq
+            self.teller.send_index = self.send_index
+        row = RecordRow(seq, self.send_index, round_index(before, record), to_cells(record))
+        self.noted.append(Noted(record, row, before, counts(before, record)))
+        self.teller.wrote(Written(record, row, call_of(before, record)))
+
+    async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
+        """Note a message, after the handlers at ``message.append`` have seen it."""
+        if self.ports.hooks.stands("message.append"):
+            await self.flush()
+            shaped = await at_message_append(self, record)
+            if shaped is None:
+                return
+            record = shaped
+        self.note(record)
+
+    async def flush(self, *, release: bool = False) -> None:
+        """Durable first, then believed, then told."""
+        if not self.noted and not self.heard and not release:
+            return
+        batch = self.batch(release=release)
+        for _ in range(MAX_CONFLICTS):
+            try:
+                await self.ports.log.append(batch)
+            except Conflict:
+                release = await self._look_again() and release
+                batch = self.batch(release=release)
+            else:
+                self.believe(batch)
+                return
+        raise SessionLeaseLost(self.session_id, epoch=self.session.head.epoch)
+
+    def batch(self, *, release: bool = False) -> Append:
+        """What is noted, as one write under the lease that we hold."""
+        seen = self.session.head
+        until = 0 if release else self.ports.clock.now_ms() + self.terms.settings.lease_ttl_ms
+        holder = None if release else self.ports.holder
+        return self._append(seen._replace(holder=holder, lease_until=until, takeovers=0))
+
+    def take(self, *, ticket: int | None, bound: int) -> Append:
+        """What is noted, as one write that takes the lease."""
+        seen, ports = self.session.head, self.ports
+        until = ports.clock.now_ms() + self.terms.settings.lease_ttl_ms
+        takeovers = seen.takeovers + 1 if seen.holder is not None else seen.takeovers
+        head = seen._replace(epoch=seen.epoch + 1, holder=ports.holder, lease_until=until, takeovers=takeovers, first_ticket=None)
+        return self._append(head)._replace(ticket=ticket, bound=bound, take_id=ports.ids.bits(62))
+
+    def _append(self, head: Head) -> Append:
+        rows = [noted.row for noted in self.noted]
+        folds = [noted.row.seq for noted in self.noted if isinstance(noted.record, ContextFolded)]
+        if folds:
+            through = max(noted.record.through for noted in self.noted if isinstance(noted.record, ContextFolded))
+            head = head._replace(fold_seq=folds[-1], fold_through=through)
+        head = head._replace(head=head.head + len(rows), send_index=self.send_index, send_seq=self.send_seq)
+        tally = joined([noted.tally for noted in self.noted])
+        return Append(self.session.head, head, rows, tally, tuple(self.heard), now=self.ports.clock.now_ms())
+
+    def believe(self, batch: Append) -> None:
+        """The batch is written."""
+        self.session.believe(batch.next, batch.rows, self.ahead)
+        if self.view is not None:
+            for row in batch.rows:
+                self.view.add(row)
+        self.noted, self.heard = [], []
+        self.teller.flush()
+
+    async def _look_again(self) -> bool:
+        """A guard failed: another holder (stop), or something waits to be heard. True when we may still rest."""
+        head = await self.ports.log.look(self.session_id)
+        seen = self.session.head
+        if (head.epoch, head.head) != (seen.epoch, seen.head):
+            raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
+        waiting = await self.ports.log.inbox(self.session_id) if head.waiting else []
+        taken = set(self.heard)
+        self.session.head, self.session.waiting = head, [item for item in waiting if item.item_id not in taken]
+        rests = not self._take_back_the_end()
+        if self.session.waiting and not self.ports.hooks.stands("message.append"):
+            await self.hear()
+        return rests
+
+    def _take_back_the_end(self) -> bool:
+        """An end that was noted does not stand while something may be heard that wants an answer."""
+        last = self.noted[-1] if self.noted else None
+        if last is None or not any(wakes(last, item.record) for item in self.session.waiting):
+            return False
+        self.noted.pop()
+        self.ahead = last.before
+        self.teller.forget(last.record)
+        return True
+
+    async def let_go(self, record: Record) -> None:
+        """Give the lease back with ``record`` as the last word of this run; nothing more is heard."""
+        self.note(record)
+        for _ in range(MAX_CONFLICTS):
+            batch = self.batch(release=True)
+            try:
+                await self.ports.log.append(batch)
+            except Conflict:
+                head, seen = await self.ports.log.look(self.session_id), self.session.head
+                if (head.epoch, head.head) != (seen.epoch, seen.head):
+                    raise SessionLeaseLost(self.session_id, epoch=seen.epoch) from None
+                self.session.head = head
+            else:
+                self.believe(batch)
+                return
+
+    # --- the inbox -------------------------------------------------------------------------------
+
+    async def hear(self, *, begins: bool = False) -> None:
+        """Take from what waits all that may enter now; words that came together are one row.
+
+        ``begins``: the session is at rest and what waits may begin a send.
+        """
+        if self.ahead.idle and not begins:
+            return
+        words: list[UserSaid] = []
+        left = []
+        for item in self.session.waiting:
+            fits = hears(self.ahead, item.record)
+            if fits is None:
+                left.append(item)
+                continue
+            self.heard.append(item.item_id)
+            if fits and isinstance(item.record, UserSaid):
+                words.append(item.record)
+            elif fits:
+                self.note(item.record)
+        self.session.waiting = left
+        if words:
+            await self.say(as_follow_up(words))
+
+    # --- what the terms say ---------------------------------------------------------------------------
+
+    def effects_of(self, name: str) -> Effects:
+        tool = self.terms.tools.get(name) if self.terms.tools is not None else None
+        return (tool.definition.effects if tool is not None else None) or self.terms.settings.default_effects
+
+    def head_tokens(self) -> int:
+        """Roughly, of the part of a request that is no message."""
+        return estimate_text_tokens(self.system_text)
+
+
+def wakes(last: Noted, word: Record) -> bool:
+    """``word`` enters, and so the send does not end (or rest) as noted. A cancel comes too late for an answer."""
+    match last.record:
+        case SendEnded(status="completed"):
+            return not isinstance(word, StopRequested) and hears(last.before, word) is True
+        case SendRested():
+            return hears(last.before, word) is True
+        case _:
+            return False
+
+
+def round_index(before: State, record: Record) -> int:
+    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
+    inside = isinstance(record, (ToolReturned, ToolStarted)) or bool(before.open_calls)
+    return max(0, before.rounds - 1) if inside else before.rounds
+
+
+def call_of(before: State, record: Record) -> ToolCall | None:
+    """The call that ``record`` answers."""
+    if not isinstance(record, ToolReturned):
+        return None
+    return next((call for call in before.open_calls if call.id == record.call_id), None)
+
+
+def as_follow_up(words: Sequence[UserSaid]) -> UserSaid:
+    """Words that enter a send under way: one user row, each in its own tags."""
+    if all(isinstance(word.content, str) for word in words):
+        return UserSaid("\n".join(f"<follow_up>\n{word.content}\n</follow_up>" for word in words), "follow_up")
+    blocks: list[dict[str, Any]] = []
+    for word in words:
+        inner = [{"type": "text", "text": word.content}] if isinstance(word.content, str) else word.content
+        blocks += [{"type": "text", "text": "<follow_up>"}, *inner, {"type": "text", "text": "</follow_up>"}]
+    return UserSaid(blocks, "follow_up")

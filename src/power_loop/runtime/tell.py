@@ -1,0 +1,213 @@
+"""Durable first, then told: what listeners hear of a send, in order.
+
+While records are noted and not yet written, passing events wait behind them. Nothing is built that nobody
+listens to: the bus is asked before a payload is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from power_loop.contracts.codec import content_of
+from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import (
+    CallCharged,
+    ContextFolded,
+    Decided,
+    ModelReplied,
+    Record,
+    RoundSkipped,
+    SendEnded,
+    SendRested,
+    StopRequested,
+    ToolParked,
+    ToolReturned,
+    UserSaid,
+)
+from power_loop.contracts.store import RecordRow
+from power_loop.contracts.usage import CallUsage
+
+if TYPE_CHECKING:
+    from power_loop.runtime.bus import AgentEventBus
+
+Telling = tuple[str, dict[str, Any]]
+
+
+class Written(NamedTuple):
+    """A record with the row it became, and the call it answers."""
+
+    record: Record
+    row: RecordRow
+    call: ToolCall | None = None
+
+
+class Teller:
+    """Speaks to the bus for one send."""
+
+    __slots__ = ("_began", "_bus", "_queue", "depth", "max_rounds", "now_ms", "round_index", "send_index", "session_id")
+
+    def __init__(self, bus: AgentEventBus, session_id: str, depth: int, max_rounds: int, now_ms: Any) -> None:
+        self._bus = bus
+        self._queue: list[Written | Telling] = []
+        self._began = False
+        self.session_id = session_id
+        self.depth = depth
+        self.max_rounds = max_rounds
+        self.now_ms = now_ms
+        self.send_index = 0
+        self.round_index: int | None = None
+
+    def wants(self, type: str) -> bool:
+        return not self._bus.silent and self._bus.wants(type)
+
+    def wrote(self, written: Written) -> None:
+        """A record was noted; it is told once it is written."""
+        if not self._bus.silent:
+            self._queue.append(written)
+
+    def forget(self, record: Record) -> None:
+        """A noted record was dropped before it was written."""
+        self._queue = [told for told in self._queue if not (isinstance(told, Written) and told.record is record)]
+
+    def begin(self, scope: str) -> None:
+        """The first event of every run; what was written to open the run is told behind it."""
+        self._began = True
+        if self.wants("session_started"):
+            self._publish("session_started", {"scope": scope}, None, 0)
+        self.flush()
+
+    def break_off(self, scope: str) -> None:
+        """The run fails before it could begin: it is begun all the same, so that its end has a beginning."""
+        if not self._began:
+            self.begin(scope)
+
+    def ended(self, reason: str) -> None:
+        """The run is over although no record can say so."""
+        self._began, self._queue = True, []
+        self.say("session_ended", reason=reason)
+
+    def say(self, type: str, **fields: Any) -> None:
+        """A passing event: now, or behind the records that are not yet written."""
+        if not self.wants(type):
+            return
+        if self._queue or not self._began:
+            self._queue.append((type, fields))
+        else:
+            self._publish(type, fields, None, 0)
+
+    def flush(self) -> None:
+        """All that was noted is written: tell it."""
+        if not self._began:
+            return
+        queue, self._queue = self._queue, []
+        for told in queue:
+            if not isinstance(told, Written):
+                self._publish(*told, None, 0)
+                continue
+            for n, (type, fields) in enumerate(self._of(told)):
+                if self._bus.wants(type):
+                    self._publish(type, fields, told.row.seq, n)
+
+    def result(self, result: Any) -> None:
+        """The last event of a run."""
+        if self.wants("result"):
+            self._publish("result", {"result": result}, None, 0)
+
+    def _publish(self, type: str, fields: dict[str, Any], record_seq: int | None, n: int) -> None:
+        from power_loop.contracts.payloads import payload_for  # chosen by the type; dozens of classes that a silent loop never needs
+
+        event = AgentEvent(
+            type, data=payload_for(type, **fields), session_id=self.session_id, round_index=self.round_index,
+            stream_id=fields.get("stream_id"), send_index=self.send_index, depth=self.depth, record_seq=record_seq,
+            cursor=None if record_seq is None else f"{record_seq}.{n}",
+        )  # fmt: skip
+        self._bus.publish(event)
+
+    # --- what a record says ---------------------------------------------------------------
+
+    def _of(self, written: Written) -> Iterator[Telling]:
+        record, row = written.record, written.row
+        self.round_index = row.round_index if row.round_index is not None else self.round_index
+        match record:
+            case UserSaid():
+                yield self._message(row)
+            case ModelReplied():
+                yield from self._reply(record, row)
+            case CallCharged(purpose, usage):
+                yield self._usage(usage, purpose)
+            case ToolReturned():
+                yield from self._tool(record, row, written.call)
+            case ToolParked(_, interaction) if interaction.get("kind") == "approval":
+                yield "approval_requested", dict(interaction)
+            case Decided(interaction_id, call_id, approved, by):
+                yield "approval_decided", {"interaction_id": interaction_id, "tool_call_id": call_id, "approved": approved, "by": by}
+            case ContextFolded():
+                fields = {"before_tokens": record.before_tokens, "after_tokens": record.after_tokens}
+                yield "status_changed", {"kind": "auto_compact", "phase": "completed", "round_index": row.round_index, **fields}
+            case RoundSkipped():
+                yield "status_changed", {"kind": "round_skipped"}
+            case StopRequested(status="cancelled", reason=reason):
+                yield "loop_cancelled", {"reason": reason, "round_index": row.round_index}
+            case SendEnded(status, reason):
+                yield "session_ended", {"reason": reason if status == "completed" and reason else "error" if status == "failed" else status}
+            case SendRested(status):
+                yield "session_ended", {"reason": {"failed": "error", "interrupted": "cancelled"}.get(status, status)}
+            case _:
+                return
+
+    def _reply(self, record: ModelReplied, row: RecordRow) -> Iterator[Telling]:
+        if record.purpose != "degraded":
+            yield self._usage(record.usage, record.purpose)
+        if record.purpose == "round":
+            yield "status_changed", self._round_usage(record.usage, row.round_index or 0)
+            yield "round_tools_present", {"has_tools": bool(record.calls)}
+        yield self._message(row)
+
+    def _tool(self, record: ToolReturned, row: RecordRow, call: ToolCall | None) -> Iterator[Telling]:
+        told = {"name": record.name or "", "output": record.output, "tool_call_id": record.call_id}
+        told["tool_input"] = call.arguments if call is not None else None
+        if record.outcome == "failed":
+            yield "tool_call_failed", told
+        yield (
+            "tool_call_completed",
+            {**told, "failed": record.outcome == "failed", "outcome": record.outcome, "duration_ms": record.duration_ms},
+        )
+        yield self._message(row)
+
+    def _message(self, row: RecordRow) -> Telling:
+        cells = row.cells
+        told: dict[str, Any] = {"seq": row.seq, "role": cells.role, "name": cells.name, "tool_call_id": cells.call_id}
+        return "message_appended", {**told, "content": content_of(cells.content, cells.escaped), "tool_calls": cells.tool_calls}
+
+    def _usage(self, usage: CallUsage, purpose: str) -> Telling:
+        return "usage_updated", {"usage": told_usage(usage), "purpose": purpose}
+
+    def _round_usage(self, usage: CallUsage, round_index: int) -> dict[str, Any]:
+        return {
+            "kind": "round_usage",
+            "time_iso": datetime.fromtimestamp(self.now_ms() / 1000, UTC).isoformat(),
+            "round_index": round_index,
+            "round_number": round_index + 1,
+            "max_rounds": self.max_rounds,
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "cache_read_tokens": usage.cache_read,
+            "reasoning_tokens": usage.reasoning,
+        }
+
+
+def told_usage(usage: CallUsage) -> Mapping[str, int]:
+    """One call's numbers, under both spellings that users know."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "cache_read_tokens": usage.cache_read,
+        "reasoning_tokens": usage.reasoning,
+        "total_tokens": usage.total,
+        "calls": usage.calls,
+        "input_tokens": usage.prompt,
+        "output_tokens": usage.completion,
+    }

@@ -1,0 +1,92 @@
+"""What differs between engines, each with the reason beside it. All other SQL is written once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from power_loop.store.schema import Column, ColumnType, Index, Table, View
+
+
+class Dialect(Protocol):
+    """How one engine spells what the others spell differently. Statements keep ``?`` everywhere; the engine translates it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def now(self) -> str | None:
+        """SQL for the database's own clock in ms. None: there is none worth asking, so ``?`` with the process's clock.
+
+        Servers decide expiry by their own clock, because their clients' clocks differ.
+        """
+        ...
+
+    @property
+    def relations(self) -> str:
+        """A SELECT of (relation, ``table`` or ``view``, column or None) for all that the database holds."""
+        ...
+
+    def create_table(self, table: Table, prefix: str) -> list[str]:
+        """The table and its indexes; running it twice changes nothing."""
+        ...
+
+    def create_view(self, view: View, prefix: str) -> str:
+        """The view; running it twice changes nothing."""
+        ...
+
+    def add_column(self, table: str, column: Column, prefix: str) -> str: ...
+
+
+# SQLite looks at a type's name only for its affinity; ``auto`` must be INTEGER to be the rowid itself.
+_SQLITE_TYPES: dict[ColumnType, str] = {
+    "key": "TEXT", "text": "TEXT", "big": "INTEGER", "int": "INTEGER", "real": "REAL", "blob": "BLOB", "auto": "INTEGER",
+}  # fmt: skip
+
+
+class SqliteDialect:
+    """SQLite 3.31 and newer."""
+
+    name = "sqlite"
+
+    # All processes that share a file share a machine, hence a clock; and `unixepoch('subsec')` is younger than many an installed SQLite.
+    now = None
+
+    # The table-valued pragma is asked for tables only: it fails on a view that names a missing table.
+    relations = (
+        "SELECT m.name, m.type, i.name FROM sqlite_master m"
+        " LEFT JOIN pragma_table_info(CASE m.type WHEN 'table' THEN m.name END) i WHERE m.type IN ('table', 'view')"
+    )
+
+    def create_table(self, table: Table, prefix: str) -> list[str]:
+        parts = [_column(column) for column in table.columns]
+        if not _counts_up(table):
+            parts.append(f"PRIMARY KEY ({', '.join(table.key)})")
+        parts += [f"UNIQUE ({', '.join(columns)})" for columns in table.unique]
+        # Without a rowid the row is its own index entry: one tree to change instead of two. For long rows it is the wrong way round.
+        tail = " WITHOUT ROWID" if table.thin else ""
+        body = ",\n  ".join(parts)
+        created = f"CREATE TABLE IF NOT EXISTS {prefix}{table.name} (\n  {body}\n){tail}"
+        return [created, *(_index(index, table.name, prefix) for index in table.indexes)]
+
+    def create_view(self, view: View, prefix: str) -> str:
+        return f"CREATE VIEW IF NOT EXISTS {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
+
+    def add_column(self, table: str, column: Column, prefix: str) -> str:
+        return f"ALTER TABLE {prefix}{table} ADD COLUMN {_column(column)}"
+
+
+def _counts_up(table: Table) -> bool:
+    return any(column.type == "auto" for column in table.columns)
+
+
+def _column(column: Column) -> str:
+    if column.type == "auto":
+        return f"{column.name} INTEGER PRIMARY KEY AUTOINCREMENT"  # without the last word the highest number is given out again
+    null = "" if column.null else " NOT NULL"
+    default = "" if column.default is None else f" DEFAULT {column.default}"
+    return f"{column.name} {_SQLITE_TYPES[column.type]}{null}{default}"
+
+
+def _index(index: Index, table: str, prefix: str) -> str:
+    where = f" WHERE {index.where}" if index.where else ""
+    return f"CREATE INDEX IF NOT EXISTS {prefix}{index.name} ON {prefix}{table} ({', '.join(index.columns)}){where}"

@@ -1,0 +1,131 @@
+"""The session log: the row that fences, and the records behind it.
+
+One append is one batch: the guarded UPDATE of the session's row (fence, lease, counters in one statement), the
+rows, what was heard. A holder whose epoch is past fails the first statement and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from power_loop.contracts.clock import Clock, Ids
+from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
+from power_loop.contracts.store import Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement
+from power_loop.store.part import RESOLVE_TRIES, Part
+
+FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = ?, takeovers = ?,
+ send_index = ?, send_seq = ?, fold_seq = ?, fold_through = ?, sends = sends + ?, rounds = rounds + ?, llm_calls = llm_calls + ?,
+ tool_calls = tool_calls + ?, prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?, cost = cost + ?,
+ last_batch = ?, first_send_at = COALESCE(first_send_at, ?), last_send_at = COALESCE(?, last_send_at), updated_at = ?
+ WHERE session_id = ? AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < ?"""
+
+APPEND = """INSERT INTO {p}records (session_id, seq, epoch, take_id, kind, version, send_index, round_index, role, name, content,
+ escaped, tool_calls, call_id, call_index, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+HEARD = "UPDATE {p}inbox SET heard_seq = ? WHERE item_id = ? AND heard_seq IS NULL"
+LEFT = "DELETE FROM {p}waiters WHERE ticket = ?"
+KEYED = "INSERT INTO {p}send_keys (session_id, send_key, send_index, seq, created_at) VALUES (?, ?, ?, ?, ?)"
+
+LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq, fold_seq, fold_through, status, takeovers,
+ (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > ?),
+ EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL)
+ FROM {p}sessions s WHERE s.session_id = ?"""
+
+COLUMNS = "seq, send_index, round_index, kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body, epoch, take_id, created_at"
+ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
+ AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'send_resumed')) ORDER BY seq"""
+MINE = "SELECT epoch, take_id FROM {p}records WHERE session_id = ? AND seq = ?"
+LAST_BATCH = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
+RENEW = "UPDATE {p}sessions SET lease_until = ? WHERE session_id = ? AND epoch = ? AND holder IS NOT NULL"
+
+
+class RecordLog(Part):
+    """Reads a session's rows and appends to them under its lease."""
+
+    def __init__(self, database: Database, prefix: str, clock: Clock, ids: Ids) -> None:
+        super().__init__(database, prefix, clock, ids)
+        self._fence, self._append_row, self._look, self._rows = map(self._sql, (FENCE, APPEND, LOOK, ROWS))
+
+    async def look(self, session_id: str) -> Head:
+        """The row as it is now. Raises `SessionNotFoundError`."""
+        rows = await self._database.read(self._look, (self._clock.now_ms(), session_id))
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        *numbers, status, takeovers, ticket, waiting = rows[0]
+        return Head(session_id, *numbers, archived=bool(status), takeovers=takeovers, first_ticket=ticket, waiting=bool(waiting))
+
+    async def rows(self, session_id: str, *, after: int, whole_from: int = 0) -> list[RecordRow]:
+        """The rows with ``seq > after``, in order; of those before ``whole_from`` only what a window is made of."""
+        found = await self._database.read(self._rows, (session_id, after, whole_from))
+        return [to_row(row) for row in found]
+
+    async def append(self, batch: Append) -> None:
+        """Write it. A COMMIT that raised is resolved first, so that an error means "not written"."""
+        mark = str(self._ids.bits(62)) if not batch.rows else None
+        statements = self._statements(batch, mark)
+        try:
+            await self._database.write(statements)
+        except CommitUnknown:
+            await self._resolve(batch, statements, mark)
+
+    async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
+        """Extend the leases (session id, epoch) that are still held to ``until`` (ms); lost ones are left alone."""
+        sql = self._sql(RENEW)
+        await self._database.write([Statement(sql, (until, session_id, epoch)) for session_id, epoch in leases])
+
+    def _statements(self, batch: Append, mark: str | None) -> list[Statement]:
+        seen, new, tally, now = batch.seen, batch.next, batch.tally, batch.now
+        began = now if new.send_index != seen.send_index else None
+        ended = now if tally.sends else None
+        fence = (
+            new.head, new.epoch, new.holder, new.lease_until, new.takeovers, new.send_index, new.send_seq, new.fold_seq, new.fold_through,
+            tally.sends, tally.rounds, tally.llm_calls, tally.tool_calls, tally.prompt_tokens, tally.completion_tokens, tally.cost,
+            mark, began, ended, now, seen.session_id, seen.epoch, seen.head, seen.wake_no, batch.bound,
+        )  # fmt: skip
+        statements = [Statement(self._fence, fence, 1)]
+        for seq, send_index, round_index, cells, _, _, _ in batch.rows:
+            kind, version, *rest = cells
+            values = (seen.session_id, seq, new.epoch, batch.take_id, kind, version, send_index, round_index, *rest, now)
+            statements.append(Statement(self._append_row, values))
+        if batch.heard or batch.ticket is not None or batch.send_key is not None:
+            statements += self._beside(batch)
+        return statements
+
+    def _beside(self, batch: Append) -> list[Statement]:
+        """What a batch changes outside the session's row and records."""
+        new = batch.next
+        beside = [Statement(self._sql(HEARD), (new.head, item), 1) for item in batch.heard]
+        if batch.ticket is not None:
+            beside.append(Statement(self._sql(LEFT), (batch.ticket,)))
+        if batch.send_key is not None:
+            beside.append(Statement(self._sql(KEYED), (new.session_id, batch.send_key, new.send_index, new.send_seq, batch.now)))
+        return beside
+
+    async def _resolve(self, batch: Append, statements: Sequence[Statement], mark: str | None) -> None:
+        """COMMIT raised: send the same batch again. If its guard fails, the first one may be there: its rows tell."""
+        for _ in range(RESOLVE_TRIES):
+            try:
+                await self._database.write(statements)
+            except CommitUnknown:
+                continue
+            except Conflict:
+                if not await self._is_there(batch, mark):
+                    raise
+            return
+        raise StoreUnavailable(
+            f"session {batch.seen.session_id!r}: the database did not say whether a batch was written, and does not answer; look before you repeat"
+        )
+
+    async def _is_there(self, batch: Append, mark: str | None) -> bool:
+        session_id = batch.seen.session_id
+        if mark is not None:
+            rows = await self._database.read(self._sql(LAST_BATCH), (session_id,))
+            return bool(rows) and rows[0][0] == mark
+        rows = await self._database.read(self._sql(MINE), (session_id, batch.rows[0].seq))
+        return bool(rows) and rows[0] == (batch.next.epoch, batch.take_id)
+
+
+def to_row(row: Sequence[Any]) -> RecordRow:
+    """One row of `COLUMNS`."""
+    return RecordRow(row[0], row[1], row[2], Cells(*row[3:13]), *row[13:])

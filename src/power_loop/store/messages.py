@@ -1,0 +1,141 @@
+"""Messages and usage as a host reads them: rows of the log, in logical order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from power_loop.contracts.codec import content_of, usage_of
+from power_loop.contracts.rows import MessageRow, MessageState
+from power_loop.contracts.store import RecordRow
+from power_loop.store.log import COLUMNS, RecordLog, to_row
+
+MESSAGES = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ? AND role IS NOT NULL ORDER BY seq"
+ONE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq = ? AND role IS NOT NULL"
+FOLDS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind = 'context_folded' ORDER BY seq"
+CALLS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind IN ('model_replied', 'call_charged') ORDER BY seq"
+THROUGH = "SELECT fold_through FROM {p}sessions WHERE session_id = ?"
+
+
+class UsageRow(NamedTuple):
+    """What one model call used."""
+
+    seq: int
+    send_index: int
+    round_index: int | None
+    purpose: str
+    prompt_tokens: int
+    completion_tokens: int
+    cache_read_tokens: int
+    cost: float | None
+    model: str | None
+    estimated: bool
+
+
+class CompactionRow(NamedTuple):
+    """One fold: which records it covers, and what it brought."""
+
+    session_id: str
+    compact_seq: int
+    note_seq: int
+    from_seq: int
+    to_seq: int
+    before_tokens: int
+    after_tokens: int
+    round_index: int | None
+    created_at: int
+
+
+class Messages(RecordLog):
+    """Reading what was said; nothing here writes."""
+
+    async def load_active_messages(self, session_id: str, *, after_seq: int | None = None) -> list[MessageRow]:
+        """What no fold covers, in logical order."""
+        through = await self._fold_through(session_id)
+        rows = await self.load_all_messages(session_id)
+        return [row for row in rows if row.seq > max(through, after_seq or 0)]
+
+    async def load_all_messages(self, session_id: str) -> list[MessageRow]:
+        """Every message ever said, results in the order of their calls; what a fold covers is ``compacted_out``."""
+        through = await self._fold_through(session_id)
+        found = [to_row(row) for row in await self._database.read(self._sql(MESSAGES), (session_id, 0))]
+        return [message_row(session_id, row, through) for row in in_call_order(found)]
+
+    async def get_message(self, session_id: str, seq: int) -> MessageRow | None:
+        rows = await self._database.read(self._sql(ONE), (session_id, seq))
+        return message_row(session_id, to_row(rows[0]), await self._fold_through(session_id)) if rows else None
+
+    async def list_compactions(self, session_id: str) -> list[CompactionRow]:
+        """The folds of a session, oldest first."""
+        folds: list[CompactionRow] = []
+        begins = 1
+        for row in map(to_row, await self._database.read(self._sql(FOLDS), (session_id,))):
+            body = json.loads(row.cells.body or "{}")
+            before, after = body.get("tokens", (0, 0))
+            through = body["through"]
+            folds.append(CompactionRow(session_id, row.seq, row.seq, begins, through, before, after, row.round_index, row.created_at))
+        return folds
+
+    async def list_usage(self, session_id: str) -> list[UsageRow]:
+        """One row per model call, folds and failed ones included, oldest first."""
+        return [usage_row(to_row(row)) for row in await self._database.read(self._sql(CALLS), (session_id,)) if row[6] != "degraded"]
+
+    async def _fold_through(self, session_id: str) -> int:
+        await self.look(session_id)
+        return (await self._database.read(self._sql(THROUGH), (session_id,)))[0][0]
+
+
+def in_call_order(rows: list[RecordRow]) -> list[RecordRow]:
+    """Results stand where their calls stand, whatever the order in which they landed."""
+    ordered: list[RecordRow] = []
+    asked: list[str] = []
+    landed: dict[str, RecordRow] = {}
+    for row in rows:
+        if row.cells.role == "tool":
+            landed[row.cells.call_id or ""] = row
+            continue
+        ordered += [landed[call] for call in asked if call in landed]
+        ordered.append(row)
+        asked = [call["id"] for call in json.loads(row.cells.tool_calls)] if row.cells.tool_calls else []
+        landed = {}
+    return ordered + [landed[call] for call in asked if call in landed]
+
+
+def message_row(session_id: str, row: RecordRow, fold_through: int) -> MessageRow:
+    cells = row.cells
+    meta: dict[str, Any] = json.loads(cells.body) if cells.body else {}
+    calls = json.loads(cells.tool_calls) if cells.tool_calls else None
+    state = MessageState.COMPACTED_OUT if row.seq <= fold_through else MessageState.ACTIVE
+    content = content_of(cells.content, cells.escaped)
+    return MessageRow(
+        session_id,
+        row.seq,
+        cells.role or "",
+        cells.name,
+        content,
+        calls,
+        cells.call_id,
+        row.round_index,
+        state,
+        meta,
+        row.created_at,
+        row.send_index,
+    )
+
+
+def usage_row(row: RecordRow) -> UsageRow:
+    body = json.loads(row.cells.body or "{}")
+    usage = usage_of(body)
+    purpose = body.get("purpose") or row.cells.name or "round"
+    return UsageRow(
+        row.seq,
+        row.send_index,
+        row.round_index,
+        purpose,
+        usage.prompt,
+        usage.completion,
+        usage.cache_read,
+        usage.cost,
+        body.get("model"),
+        usage.estimated,
+    )

@@ -1,0 +1,217 @@
+"""Sessions as a host sees them: made, looked up, archived, counted, deleted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from power_loop.contracts.codec import dumps
+from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus
+from power_loop.contracts.store import Conflict, Row, Statement
+from power_loop.store.part import Part
+
+SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
+
+CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
+DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, config, metadata, kind, lifecycle, parent_session_id,
+ spawn_tool_call_id, spawn_depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.model, i.config, s.status, i.kind, i.parent_session_id,
+ i.spawn_tool_call_id, i.spawn_depth, i.lifecycle, i.metadata, s.agent
+ FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
+PROMPT = "SELECT system_prompt FROM {p}session_info WHERE session_id = ?"
+METADATA = "SELECT metadata FROM {p}session_info WHERE session_id = ?"
+TOUCH = "UPDATE {p}sessions SET wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
+STATUS = "UPDATE {p}sessions SET status = ?, wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
+SET_PROMPT = "UPDATE {p}session_info SET system_prompt = ? WHERE session_id = ?"
+SET_METADATA = "UPDATE {p}session_info SET metadata = ? WHERE session_id = ? AND COALESCE(metadata, '') = ?"
+FREE_CHILDREN = "UPDATE {p}session_info SET parent_session_id = NULL, kind = 'root' WHERE parent_session_id = ?"
+CHILDREN = "SELECT session_id FROM {p}session_info WHERE parent_session_id = ? ORDER BY session_id"
+STATS = """SELECT session_id, sends, rounds, llm_calls, tool_calls, prompt_tokens, completion_tokens, prompt_tokens + completion_tokens,
+ first_send_at, last_send_at, updated_at, cost FROM {p}sessions WHERE sends > 0"""
+
+# Every table that holds rows of a session under the column ``session_id``; the thin row first, as in every batch.
+OF_A_SESSION = (
+    "sessions", "session_info", "records", "inbox", "waiters", "send_keys", "timers",
+    "ledgers", "reservations", "late_results", "jobs", "blobs",
+)  # fmt: skip
+
+
+class Sessions(Part):
+    """The sessions themselves; what they hold is `log`'s business."""
+
+    max_spawn_depth: int = 3
+
+    async def create_session(
+        self,
+        *,
+        system_prompt: str | None = None,
+        model: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        parent_session_id: str | None = None,
+        spawn_tool_call_id: str | None = None,
+        kind: str = SessionKind.ROOT,
+        lifecycle: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        session_id: str | None = None,
+        agent: str | None = None,
+    ) -> str:
+        """A new session; its id. Raises `ValueError` for a bad or taken id, an unknown parent, or one that is too deep."""
+        session_id = session_id if session_id is not None else f"sess_{self._ids.token(12)}"
+        if not SESSION_ID.fullmatch(session_id):
+            raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
+        depth = await self._depth_below(parent_session_id)
+        now = self._clock.now_ms()
+        info = (
+            session_id, system_prompt, model, _json(config), _json(metadata), str(kind), lifecycle, parent_session_id, spawn_tool_call_id, depth,
+        )  # fmt: skip
+        # The epoch begins at the creation time, so an id that is deleted and used again never meets an old epoch.
+        batch = [Statement(self._sql(CREATE), (session_id, now, agent, now, now)), Statement(self._sql(DESCRIBE), info)]
+        try:
+            await self._write_once(batch)
+        except Conflict:
+            raise ValueError(f"session {session_id!r} exists already; choose another id, or send to it") from None
+        return session_id
+
+    async def get_session(self, session_id: str) -> SessionRow:
+        """Raises `SessionNotFoundError`."""
+        rows = await self._database.read(self._sql(INFO) + " WHERE s.session_id = ?", (session_id,))
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        return session_row(rows[0])
+
+    async def list_sessions(
+        self,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        agent: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[SessionRow]:
+        """Sessions, the newest first; ``before``: only those created before this time (ms); ``metadata``: equal top-level strings."""
+        wanted: list[tuple[str, Any]] = []
+        if status is not None:
+            wanted.append(("s.status = ?", int(status == SessionStatus.ARCHIVED)))
+        if before is not None:
+            wanted.append(("s.created_at < ?", before))
+        wanted += [(f"{column} = ?", value) for column, value in (("i.kind", kind), ("s.agent", agent)) if value is not None]
+        where = " WHERE " + " AND ".join(condition for condition, _ in wanted) if wanted else ""
+        narrowed = f" LIMIT {int(limit)}" if metadata is None else ""
+        sql = self._sql(INFO) + where + " ORDER BY s.created_at DESC, s.session_id" + narrowed
+        rows = [session_row(row) for row in await self._database.read(sql, [value for _, value in wanted])]
+        if metadata is not None:
+            rows = [row for row in rows if all(row.metadata.get(key) == value for key, value in metadata.items())]
+        return rows[:limit]
+
+    async def list_children(self, session_id: str) -> list[SessionRow]:
+        rows = await self._database.read(
+            self._sql(INFO) + " WHERE i.parent_session_id = ? ORDER BY s.created_at, s.session_id", (session_id,)
+        )
+        return [session_row(row) for row in rows]
+
+    async def archive_session(self, session_id: str) -> None:
+        """Close it for sends; it stays readable."""
+        await self._set_status(session_id, 1)
+
+    async def unarchive_session(self, session_id: str) -> None:
+        await self._set_status(session_id, 0)
+
+    async def session_prompt(self, session_id: str) -> str | None:
+        """The system prompt that was given to this session explicitly."""
+        rows = await self._database.read(self._sql(PROMPT), (session_id,))
+        return rows[0][0] if rows else None
+
+    async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
+        """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""
+        touch = Statement(self._sql(TOUCH), (self._clock.now_ms(), session_id), 1)
+        await self._on_session(session_id, [touch, Statement(self._sql(SET_PROMPT), (system_prompt, session_id), 1)])
+
+    async def merge_session_metadata(self, session_id: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Add ``patch`` to the metadata, top level; a value None removes its key. The metadata afterwards."""
+        while True:
+            rows = await self._database.read(self._sql(METADATA), (session_id,))
+            if not rows:
+                raise SessionNotFoundError(session_id)
+            old = rows[0][0]
+            merged = {key: value for key, value in {**json.loads(old or "{}"), **patch}.items() if value is not None}
+            try:
+                await self._write_once([Statement(self._sql(SET_METADATA), (_json(merged), session_id, old or ""), 1)])
+            except Conflict:
+                continue
+            return merged
+
+    async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
+        """None before the first finished send. Raises `SessionNotFoundError`."""
+        rows = await self._database.read(self._sql(STATS) + " AND session_id = ?", (session_id,))
+        if rows:
+            return SessionStatsRow(*rows[0])
+        await self.get_session(session_id)
+        return None
+
+    async def list_session_stats(self) -> list[SessionStatsRow]:
+        """Most recently active first."""
+        rows = await self._database.read(self._sql(STATS) + " ORDER BY last_send_at DESC, updated_at DESC, session_id")
+        return [SessionStatsRow(*row) for row in rows]
+
+    async def close_session(self, session_id: str, *, cascade: bool = True) -> int:
+        """Delete the session, and with ``cascade`` what hangs under it; the number of sessions that are gone.
+
+        Without it children become roots. Detached children always do. Raises `SessionNotFoundError`.
+        """
+        return len(await self.close_session_tree(session_id, cascade=cascade))
+
+    async def close_session_tree(self, session_id: str, *, cascade: bool = True) -> list[str]:
+        """The same; the ids of what is gone."""
+        await self.get_session(session_id)
+        gone = await self._tree(session_id) if cascade else [session_id]
+        batch: list[Statement] = []
+        for table in OF_A_SESSION:
+            batch += [Statement(self._sql(f"DELETE FROM {{p}}{table} WHERE session_id = ?"), (one,)) for one in sorted(gone)]
+        batch += [Statement(self._sql("DELETE FROM {p}state WHERE owner = ?"), (one,)) for one in gone]
+        batch += [Statement(self._sql(FREE_CHILDREN), (one,)) for one in gone]
+        await self._write_once(batch)
+        return gone
+
+    async def _tree(self, session_id: str) -> list[str]:
+        found = [session_id]
+        for parent in found:
+            children = await self._database.read(self._sql(INFO) + " WHERE i.parent_session_id = ?", (parent,))
+            found += [row.session_id for row in map(session_row, children) if row.lifecycle != "detached"]
+        return found
+
+    async def _depth_below(self, parent_session_id: str | None) -> int:
+        if parent_session_id is None:
+            return 0
+        try:
+            depth = (await self.get_session(parent_session_id)).spawn_depth + 1
+        except SessionNotFoundError:
+            raise ValueError(f"the parent session {parent_session_id!r} does not exist") from None
+        if depth > self.max_spawn_depth:
+            raise ValueError(f"a child of {parent_session_id!r} would stand {depth} levels deep; max_spawn_depth is {self.max_spawn_depth}")
+        return depth
+
+    async def _set_status(self, session_id: str, status: int) -> None:
+        await self._on_session(session_id, [Statement(self._sql(STATUS), (status, self._clock.now_ms(), session_id), 1)])
+
+    async def _on_session(self, session_id: str, batch: list[Statement]) -> None:
+        try:
+            await self._write_once(batch)
+        except Conflict:
+            raise SessionNotFoundError(session_id) from None
+
+
+def session_row(row: Row) -> SessionRow:
+    session_id, created, updated, prompt, model, config, status, kind, parent, call, depth, lifecycle, metadata, _ = row
+    return SessionRow(
+        session_id, created, updated, prompt, model, json.loads(config) if config else None,
+        SessionStatus.ARCHIVED if status else SessionStatus.ACTIVE, kind or SessionKind.ROOT, parent, call, depth, lifecycle,
+        json.loads(metadata) if metadata else {},
+    )  # fmt: skip
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else dumps(dict(value))

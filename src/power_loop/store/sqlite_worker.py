@@ -1,0 +1,297 @@
+"""The thread that owns a SQLite file: it takes what waits, commits it together, answers, and only then tidies up.
+
+Every job is answered, whatever happens; nothing but this thread touches the connection (a fork that is about to
+happen stops it first, see `pause`).
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.store import Batch, CommitUnknown
+from power_loop.store.database import Answer, Settled, tell
+from power_loop.store.gate import WriterGate
+from power_loop.store.sqlite_commit import Faults, Outcome, commit_group
+from power_loop.store.sqlite_errors import NOT_READ, NOT_WRITTEN, unavailable
+from power_loop.store.sqlite_file import SqliteFile
+
+# More would make the first of a group wait for the last; measured, throughput hardly grows beyond it.
+GROUP = 64
+GROUP_BYTES = 1 << 20
+
+
+class Write(NamedTuple):
+    future: Settled[None]
+    batch: Batch
+
+
+class Read(NamedTuple):
+    future: Settled[list[Any]]
+    sql: str
+    params: Sequence[Any]
+
+
+class Care(NamedTuple):
+    """Work on the connection itself, outside of any transaction and behind the gate."""
+
+    future: Settled[Any]
+    work: Callable[[sqlite3.Connection], Any]
+
+
+class Close(NamedTuple):
+    future: Settled[None] | None
+    """None when nobody is left to be told."""
+
+
+class Pause(NamedTuple):
+    """Stand still with the file closed, say so, and wait to go on."""
+
+    still: threading.Event
+    go_on: threading.Event
+
+
+Job = Write | Read | Care | Close | Pause
+
+
+class SqliteWorker:
+    """One thread, one queue, one connection."""
+
+    def __init__(self, file: SqliteFile, faults: Faults | None) -> None:
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.ended = False
+        """Set before the queue is emptied for the last time: who puts a job and then sees it must `turn_away` it."""
+        self._file = file
+        self._faults = faults
+        self._gate = WriterGate(file.gate_path)
+        self._connection: sqlite3.Connection | None = None
+        self._lost: str | None = None
+        self._pause: Pause | None = None
+        self.thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
+        self.thread.start()
+
+    def turn_away(self) -> None:
+        """Answer whatever still stands in the queue: this worker will not do it."""
+        answers: list[Answer] = []
+        while not self.jobs.empty():
+            try:
+                job = self.jobs.get_nowait()
+            except queue.Empty:
+                break  # somebody else turned the last one away
+            match job:
+                case Pause(still=still):
+                    still.set()
+                case Close(future=future):
+                    answers += [Answer(future, None, None)] if future is not None else []
+                case _:
+                    closed = StoreUnavailable(f"SQLite database {self._file.path}: it is closed; nothing was read or written")
+                    answers.append(Answer(job.future, None, closed))
+        tell(answers)
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            going_on = self._serve(self._gather())
+        self.ended = True
+        self.turn_away()
+
+    def _gather(self) -> list[Job]:
+        """Wait for one job, then take along what else stands there already, within bounds."""
+        job = self.jobs.get()
+        group, size = [job], 0
+        while not isinstance(job, Close | Pause) and len(group) < GROUP and size < GROUP_BYTES:
+            try:
+                job = self.jobs.get_nowait()
+            except queue.Empty:
+                break
+            group.append(job)
+            size += _weight(job)
+        return group
+
+    def _serve(self, group: list[Job]) -> bool:
+        """Do all of it, writes first; False when it ended with `Close`."""
+        writes = [job for job in group if isinstance(job, Write)]
+        if writes:
+            tell(self._write(writes))
+        tell([self._do(job) for job in group if isinstance(job, Read | Care)])
+        if writes:
+            self._tidy()
+        match group[-1]:
+            case Pause() as pause:
+                self._stand_still(pause)
+            case Close(future=future):
+                self._shut()
+                if future is not None:
+                    tell([Answer(future, None, None)])
+                return False
+            case _:
+                pass
+        return True
+
+    # --- jobs --------------------------------------------------------------------------------------
+
+    def _write(self, writes: list[Write]) -> list[Answer]:
+        outcomes = self._outcomes([job.batch for job in writes])
+        if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
+            self._drop()
+        return [Answer(job.future, None, outcome) for job, outcome in zip(writes, outcomes, strict=True)]
+
+    def _outcomes(self, batches: list[Batch]) -> list[Outcome]:
+        try:
+            connection = self._enter()
+        except StoreUnavailable as error:
+            return [StoreUnavailable(*error.args) for _ in batches]
+        try:
+            return commit_group(connection, batches, self._file.path, self._faults)
+        except Exception as error:  # the driver's: even undoing may fail, and whoever waits must be told
+            return [CommitUnknown(f"SQLite database {self._file.path}: {error!r}; the batch is there or it is not") for _ in batches]
+        finally:
+            self._gate.leave()
+
+    def _do(self, job: Read | Care) -> Answer:
+        try:
+            value = self._read(job) if isinstance(job, Read) else self._care(job)
+        except Exception as error:  # the driver's, and of work that a caller gave us
+            return Answer(job.future, None, error)
+        return Answer(job.future, value, None)
+
+    def _read(self, job: Read) -> list[Any]:
+        self._check()
+        if self._connection is None:
+            return self._file.look(job.sql, job.params)
+        try:
+            return self._connection.execute(job.sql, job.params).fetchall()
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.Error as error:
+            raise unavailable(self._file.path, error, NOT_READ) from error
+
+    def _care(self, job: Care) -> Any:
+        connection = self._enter()
+        try:
+            return job.work(connection)
+        except sqlite3.Error as error:
+            raise unavailable(self._file.path, error, "the data is as it was") from error
+        finally:
+            self._gate.leave()
+
+    def _tidy(self) -> None:
+        """Keep the log short; a checkpoint that fails is tried again later, and loses nothing."""
+        if self._connection is None or not self._file.log_is_long():
+            return
+        try:
+            self._gate.enter(self._file.busy_timeout_s)
+        except OSError:
+            return
+        try:
+            self._file.shorten_log(self._connection)
+        except sqlite3.Error:
+            pass
+        finally:
+            self._gate.leave()
+
+    # --- the connection ---------------------------------------------------------------------------------
+
+    def _enter(self) -> sqlite3.Connection:
+        """The connection, opened where it has to be, with the gate held. Raises `StoreUnavailable`, the gate free."""
+        self._check()
+        if self._connection is None:
+            self._file.make_folder()
+        self._pass_gate()
+        if self._connection is None:
+            try:
+                self._connection = self._file.open()
+            except BaseException:
+                self._gate.leave()
+                raise
+        return self._connection
+
+    def _pass_gate(self) -> None:
+        timeout_s = self._file.busy_timeout_s
+        try:
+            self._gate.enter(timeout_s)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"SQLite database {self._file.path}: other processes have been writing for {timeout_s:g} s (busy_timeout_ms), "
+                f"perhaps one of them is stopped; {NOT_WRITTEN}"
+            ) from None
+        except OSError as error:
+            raise unavailable(self._file.path, error, NOT_WRITTEN) from error
+
+    def _check(self) -> None:
+        """Once the file was lost nothing is done any more, even if one comes back to its place."""
+        if self._lost is not None:
+            raise StoreUnavailable(self._lost)
+        try:
+            self._file.check()
+        except StoreUnavailable as error:
+            self._lost = str(error)
+            raise
+
+    def _drop(self) -> None:
+        """Close the connection without a word; the next job opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error:
+                pass  # what cannot even be closed is left to the process's end
+
+    def _shut(self) -> None:
+        """Leave a file that is whole without its side files."""
+        if self._connection is not None:
+            try:
+                self._gate.enter(self._file.busy_timeout_s)
+            except OSError:
+                self._drop()
+            else:
+                self._checkpoint_all()
+                self._drop()
+                self._gate.leave()
+        self._gate.close()
+
+    def _checkpoint_all(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # the log stays beside the file, and whoever opens it next reads it
+
+    # --- forks ------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Before a fork, from the thread that forks: have the file closed, and nothing begun until `go_on`.
+
+        A forked child believes to hold its parent's file locks, so a connection of its own would not take them: the
+        parent could then delete the log that the child goes on writing to. With no connection open there is nothing to inherit.
+        """
+        self._pause = Pause(threading.Event(), threading.Event())
+        self.jobs.put(self._pause)
+        if self.ended:
+            self.turn_away()
+        # Longer than the thread may wait for the gate, once to commit and once to close.
+        self._pause.still.wait(2 * self._file.busy_timeout_s + 1)
+
+    def go_on(self) -> None:
+        """After the fork, in the parent."""
+        if self._pause is not None:
+            self._pause.go_on.set()
+
+    def _stand_still(self, pause: Pause) -> None:
+        self._shut()
+        self._gate = WriterGate(self._file.gate_path)
+        pause.still.set()
+        pause.go_on.wait()
+
+
+def _weight(job: Job) -> int:
+    """The bytes that a batch brings, roughly: what is longer than a number."""
+    if not isinstance(job, Write):
+        return 0
+    return sum(len(value) for statement in job.batch for value in statement[1] if isinstance(value, str | bytes))

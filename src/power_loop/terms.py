@@ -1,0 +1,118 @@
+"""From configuration and call to the terms that one send runs under. Per call comes before session before config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from power_loop.config import AgentLoopConfig
+from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.limits import Limits
+from power_loop.contracts.model import UNKNOWN_CAPABILITIES
+from power_loop.contracts.tool import Toolbox, ToolRun
+from power_loop.contracts.usage import UsageLimits
+from power_loop.runtime.ports import Settings, Terms, price_of
+from power_loop.runtime.session import Session
+from power_loop.tools.toolbox import ToolRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call of `send` (or `resume`, `follow_up`) sets for its send."""
+
+    tools: Toolbox | None = None
+    """None: the loop's own."""
+    system_prompt: str | None = None
+    limits: UsageLimits | None = None
+    max_rounds: int | None = None
+    cancel: CancellationToken | None = None
+    deps: Any = None
+
+    def stored(self) -> dict[str, Any] | None:
+        """What of it a resume in another process can know; functions, types and ``deps`` are given again."""
+        kept: dict[str, Any] = {}
+        if self.tools is not None:
+            kept["tools"] = self.tools.names()
+        if self.system_prompt is not None:
+            kept["system_prompt"] = self.system_prompt
+        if self.limits is not None:
+            kept["limits"] = self.limits.to_dict()
+        if self.max_rounds is not None:
+            kept["max_rounds"] = self.max_rounds
+        return kept or None
+
+
+def call_of(
+    tools: Toolbox | None,
+    system_prompt: str | None,
+    limits: UsageLimits | None,
+    max_rounds: int | None,
+    stop_event: CancellationLike,
+    deps: Any,
+) -> Call:
+    """What the caller set, checked. Raises `ValueError` or `TypeError`."""
+    if max_rounds is not None and (isinstance(max_rounds, bool) or max_rounds < 1):
+        raise ValueError(f"max_rounds is {max_rounds!r}; it must be a whole number of at least 1")
+    cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
+    return Call(tools, system_prompt, limits, max_rounds, cancel, deps)
+
+
+def chosen_tools(given: Any, registry: ToolRegistry | None) -> ToolRegistry | None:
+    """The tools of one call: names, functions, definitions or a registry. Raises `ToolNotFound` for an unknown name."""
+    if given is None:
+        return None
+    if isinstance(given, ToolRegistry):
+        return given
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"tools= takes a list of names, functions or definitions, or a ToolRegistry, not {type(given).__name__}")
+    items = list(cast("Iterable[Any]", given))
+    names = [item for item in items if isinstance(item, str)]
+    chosen = (registry or ToolRegistry()).subset(names)
+    chosen.add(*(item for item in items if not isinstance(item, str)))
+    return chosen
+
+
+def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
+    """What a send needs to know of the configuration, and of the model's declared abilities."""
+    window = (getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES).context_window
+    strategy, fold_at = config.context.fold_strategy, config.fold_at_tokens(window)
+    return Settings(
+        config.system_prompt, config.model, config.temperature, config.max_tokens, config.response_format, config.retry_policy, config.prices,
+        int(config.running.lease_ttl_s * 1000), config.running.cancel_grace_s, config.running.max_completion_vetoes,
+        config.tooling.concurrency, config.tooling.timeout_s, config.tooling.default_effects, config.tooling.result_max_chars,
+        config.tooling.catalog, config.tooling.catalog_header,
+        strategy if fold_at is not None else None, config.context.fold_timeout_s, int(config.budget(window) * config.context.fold_target_ratio),
+    )  # fmt: skip
+
+
+def terms_of(
+    session: Session, call: Call, *, settings: Settings, config: AgentLoopConfig, registry: ToolRegistry | None, model: Any, tool_run: ToolRun,
+    resumes: bool,
+) -> Terms:  # fmt: skip
+    """The terms of the next run of ``session``; a resume goes on under what its send was given."""
+    kept: Mapping[str, Any] = (session.state.overrides or {}) if resumes else {}
+    tools: Toolbox | None = call.tools if call.tools is not None else registry
+    if call.tools is None and "tools" in kept and registry is not None:
+        tools = registry.subset([name for name in kept["tools"] if registry.has(name)])
+    prompt = call.system_prompt if call.system_prompt is not None else kept.get("system_prompt")
+    usage = _limits(call.limits, kept.get("limits"), config.limits)
+    _refuse_unpriced(usage, settings, model)
+    fold_at = config.fold_at_tokens((getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES).context_window)
+    offered = tools if tools is not None and tools.names() else None
+    rounds = call.max_rounds or kept.get("max_rounds") or config.max_rounds
+    limits = Limits(rounds, usage, fold_at, offered is not None, config.running.empty_reply_retries)
+    return Terms(settings, limits, offered, prompt if prompt is not None else session.prompt, call.cancel, call.deps, tool_run=tool_run)
+
+
+def _limits(given: UsageLimits | None, kept: Mapping[str, Any] | None, base: UsageLimits | None) -> UsageLimits | None:
+    own = given or (UsageLimits(**kept) if kept else None)
+    return own.over(base) if own is not None else base
+
+
+def _refuse_unpriced(limits: UsageLimits | None, settings: Settings, model: Any) -> None:
+    if limits is None or limits.cost is None:
+        return
+    name = settings.model or getattr(model, "model", None)
+    if settings.prices is None or price_of(settings.prices, name) is None:
+        raise ValueError(f"a cost limit needs a price for the model {name!r}: set AgentLoopConfig.prices")

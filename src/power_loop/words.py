@@ -1,0 +1,63 @@
+"""What a caller may say: text, blocks, or a message dict; checked and made whole before anything is written."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from power_loop.contracts.codec import dumps
+from power_loop.contracts.messages import Content
+
+Said = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
+BLOCK_TYPES = ("text", "image_url", "attachment")
+
+
+async def content_said(said: Said) -> tuple[Content, str | None]:
+    """(content, name) of what the caller says. Raises `ValueError` or `TypeError` for what no model could be sent.
+
+    The bytes of attachments are read now, so that a file that moves later changes nothing.
+    """
+    if isinstance(said, str):
+        return _not_empty(said), None
+    if isinstance(said, Mapping):
+        role = said.get("role", "user")
+        if role != "user":
+            raise ValueError(f"a send says what the user says; role {role!r} cannot be sent (use 'user', or leave it out)")
+        name = said.get("name")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"the name of a message is text, not {type(name).__name__}")
+        content, _ = await content_said(cast("Said", said.get("content", "")))
+        return content, name
+    if isinstance(said, Sequence):
+        return [await _block(block) for block in _not_empty(list(said))], None
+    raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(said).__name__}")
+
+
+def _not_empty(said: Any) -> Any:
+    if not said or (isinstance(said, str) and not said.strip()):
+        raise ValueError("user_input is empty; say something, or use resume() to go on without a new word")
+    return said
+
+
+async def _block(block: Any) -> dict[str, Any]:
+    if not isinstance(block, Mapping):
+        raise TypeError(f"a content block is a dict with a type, not {type(block).__name__}")
+    given = cast("Mapping[str, Any]", block)
+    kind = given.get("type")
+    if kind not in BLOCK_TYPES or not isinstance(given.get(cast("str", kind)), str if kind == "text" else Mapping):
+        raise ValueError(f"content block {dict(given)!r:.200}: type must be one of {', '.join(BLOCK_TYPES)}, with a value of that name")
+    try:
+        dumps(dict(given))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"content block of type {kind!r} is not JSON: {error}") from error
+    return {**given, "attachment": await _whole(given["attachment"])} if kind == "attachment" else dict(given)
+
+
+async def _whole(attachment: Mapping[str, Any]) -> dict[str, Any]:
+    if "data" in attachment or "path" not in attachment:
+        return dict(attachment)
+    data = await asyncio.get_running_loop().run_in_executor(None, Path(attachment["path"]).read_bytes)
+    return {**attachment, "data": base64.b64encode(data).decode("ascii")}

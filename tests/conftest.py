@@ -1,0 +1,78 @@
+"""What holds for every test: no network beyond this machine, and nothing is left running."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GRACE_S = 3.0
+_reached_out: list[str] = []
+
+
+def _is_local(host: object) -> bool:
+    if not isinstance(host, (str, bytes)) or host in ("", "localhost", b"", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host if isinstance(host, str) else host.decode()).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_the_outside(event: str, args: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        host = args[1][0] if isinstance(args[1], tuple) else ""  # anything but a pair is no IP address: a Unix socket
+    elif event == "socket.getaddrinfo":
+        host = args[0]
+    else:
+        return
+    if not _is_local(host):
+        _reached_out.append(f"{event} {host!r}")
+        raise ConnectionRefusedError(f"tests reach loopback addresses only, not {host!r}")
+
+
+sys.addaudithook(_refuse_the_outside)
+
+
+@pytest.fixture(autouse=True)
+def _stays_on_this_machine() -> Iterator[None]:
+    """A library may swallow the refusal, so it is counted besides."""
+    _reached_out.clear()
+    yield
+    assert not _reached_out, f"this test tried to reach {_reached_out}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """Set up first, so torn down last: after every server and store that other fixtures own."""
+    before = set(_children())
+    yield
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("power-loop")]
+    for thread in threads:
+        thread.join(GRACE_S / len(threads))
+    assert not (alive := [thread.name for thread in threads if thread.is_alive()]), f"threads left running: {alive}"
+    assert not (left := {pid: name for pid, name in _children().items() if pid not in before}), f"processes left running: {left}"
+
+
+def _children() -> dict[int, str]:
+    """Our child processes by pid, but for the dead and multiprocessing's own tracker; none where there is no ``ps``."""
+    if shutil.which("ps") is None:
+        return {}
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=False).stdout
+    rows = [line.split(None, 3) for line in listed.splitlines()]
+    ours = {int(row[0]): row[3] for row in rows if len(row) == 4 and row[1] == str(os.getpid()) and row[2][0] != "Z"}
+    return {pid: args for pid, args in ours.items() if "resource_tracker" not in args and not args.startswith("ps -A")}
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return Path(__file__).parent.parent

@@ -1,0 +1,84 @@
+"""`import power_loop` costs little, needs nothing but the standard library, and looks at nothing of its user's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pythons
+
+# The bar is 60 ms (make bench shows the true figure); this much room lets a busy machine pass and a heavy import fail.
+IMPORT_LIMIT_MS = 180
+PYTHONS = pythons.found()
+START = "import sys; sys.path.insert(0, sys.argv[1])\n"
+
+
+def run_bare(code: str, repo: Path, *, python: str = sys.executable) -> str:
+    """What ``code`` prints in an interpreter without site-packages, environment variables or a home directory."""
+    command = [python, "-I", "-S", "-c", START + code, str(repo / "src")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+LOADED = """
+foreign = {name.split(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"power_loop", "__main__"}
+print(sorted(name for name in foreign if not name.startswith("_sysconfigdata")))
+"""
+
+
+# acceptance: 1
+def test_importing_needs_and_loads_no_third_party_module(repo: Path) -> None:
+    assert run_bare(f"import power_loop{LOADED}", repo) == "[]"
+
+
+# acceptance: 1
+def test_using_every_public_name_loads_no_third_party_module(repo: Path) -> None:
+    every_name = "import power_loop\nfor name in power_loop.__all__: getattr(power_loop, name)"
+    assert run_bare(every_name + LOADED, repo) == "[]"
+
+
+def test_a_name_loads_when_it_is_asked_for_and_not_before(repo: Path) -> None:
+    loaded = "print(sorted(name for name in sys.modules if name.startswith('power_loop.')))"
+    assert run_bare(f"import power_loop; {loaded}", repo) in ("[]", "['power_loop.version']")
+
+
+WATCHED = """
+import os
+read = []
+class Watched(dict):
+    def __getitem__(self, key): read.append(key); return dict.__getitem__(self, key)
+    def get(self, key, default=None): read.append(key); return dict.get(self, key, default)
+    def __contains__(self, key): read.append(key); return dict.__contains__(self, key)
+    def __iter__(self): read.append("all"); return dict.__iter__(self)
+    def items(self): read.append("all"); return dict.items(self)
+    def copy(self): read.append("all"); return dict.copy(self)
+before = dict(os.environ)
+os.environ = Watched(before)
+import power_loop
+for name in power_loop.__all__: getattr(power_loop, name)
+print(list(read), dict(os.environ) == before)
+"""
+
+
+def test_importing_reads_no_environment_variable_and_changes_none(repo: Path) -> None:
+    assert run_bare(WATCHED, repo) == "[] True"
+
+
+TIMED = "import time; t = time.perf_counter()\nfrom power_loop import StatefulAgentLoop\nprint((time.perf_counter() - t) * 1000)"
+
+
+# acceptance: 187 (import)
+def test_importing_the_loop_is_quick(repo: Path) -> None:
+    best = min(float(run_bare(TIMED, repo)) for _ in range(5))
+    assert best < IMPORT_LIMIT_MS, f"{best:.0f} ms"
+
+
+# acceptance: 3 (import; `make pythons` runs all tests)
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_python_of_this_machine_imports_the_whole_package(version: str, repo: Path) -> None:
+    every_name = "import power_loop\nfor name in power_loop.__all__: getattr(power_loop, name)\nprint('fine')"
+    assert run_bare(every_name, repo, python=PYTHONS[version]) == "fine"

@@ -1,0 +1,50 @@
+"""Every public name is documented, typed, and shown in something that runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import power_loop
+import reference
+import run_page
+
+
+def words_of(texts: list[str]) -> set[str]:
+    return {word for text in texts for word in re.findall(r"\w+", text)}
+
+
+def runnable_texts(repo: Path) -> list[str]:
+    """The examples and the blocks of the docs: what other tests run."""
+    pages = [repo / "README.md", *(repo / "docs").rglob("*.md")]
+    code = [block.code for page in pages for block in run_page.blocks(page.read_text(encoding="utf-8")) if block.skipped is None]
+    return code + [example.read_text(encoding="utf-8") for example in (repo / "examples").glob("*.py")]
+
+
+# acceptance: 188 (documented)
+def test_every_public_name_has_a_docstring_and_stands_in_the_reference() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.document(), "run `make map`"
+    things = {name: getattr(power_loop, name) for name in power_loop.__all__}
+    silent = [name for name, thing in things.items() if hasattr(thing, "__qualname__") and not reference.summary(thing)]
+    assert not silent
+
+
+# acceptance: 188 (typed; pyright reads the file in `make check`)
+def test_every_public_name_is_used_in_typed_code(repo: Path) -> None:
+    tree = ast.parse((repo / "tests" / "house" / "typed_api.py").read_text(encoding="utf-8"))
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert sorted(set(power_loop.__all__) - used - {"__version__"}) == []
+
+
+def test_the_typed_program_runs(repo: Path, tmp_path: Path) -> None:
+    program = str(repo / "tests" / "house" / "typed_api.py")
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# acceptance: 188 (in an example)
+def test_every_stable_name_is_shown_in_an_example_that_runs(repo: Path) -> None:
+    assert sorted(set(power_loop.STABLE_API) - words_of(runnable_texts(repo))) == []
