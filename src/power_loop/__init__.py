@@ -72,13 +72,9 @@ if TYPE_CHECKING:
     from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
     from power_loop.contracts.usage import Price, Usage, UsageLimits
     from power_loop.loop import DEFAULT_DB_PATH, MAX_SPAWN_DEPTH, StatefulAgentLoop
-    from power_loop.providers.config import (
-        LLMProviderConfig,
-        create_llm,
-        create_llm_service_from_config,
-        create_llm_service_from_env,
-    )
+    from power_loop.providers.config import LLMProviderConfig
     from power_loop.providers.fallback import FallbackLLM
+    from power_loop.providers.open import create_llm, create_llm_service_from_config, create_llm_service_from_env
     from power_loop.runtime.bus import AgentEventBus
     from power_loop.runtime.hooks import AgentHooks
     from power_loop.runtime.retry import with_retry
@@ -337,13 +333,13 @@ _HOMES = {
         "MAX_SPAWN_DEPTH",
         "StatefulAgentLoop",
     ),
-    "power_loop.providers.config": (
-        "LLMProviderConfig",
+    "power_loop.providers.config": ("LLMProviderConfig",),
+    "power_loop.providers.fallback": ("FallbackLLM",),
+    "power_loop.providers.open": (
         "create_llm",
         "create_llm_service_from_config",
         "create_llm_service_from_env",
     ),
-    "power_loop.providers.fallback": ("FallbackLLM",),
     "power_loop.runtime.bus": ("AgentEventBus",),
     "power_loop.runtime.hooks": ("AgentHooks",),
     "power_loop.runtime.retry": ("with_retry",),

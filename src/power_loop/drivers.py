@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from power_loop.contracts.clock import SystemClock, SystemIds
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
@@ -17,14 +16,13 @@ from power_loop.contracts.store import Conflict
 from power_loop.contracts.tool import ToolRun
 from power_loop.runtime.drive import CacheStats, Driver, Patience
 from power_loop.runtime.heartbeat import Heartbeat
-from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
+from power_loop.runtime.machine import Machine
 from power_loop.runtime.openings import Opening, Resume
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
-from power_loop.runtime.threads import HandlerThreads
 from power_loop.store.sql_store import SessionStore, open_store
 from power_loop.terms import Call, settings_of, terms_of
 
@@ -40,20 +38,21 @@ class Drivers:
 
     def __init__(
         self, loop: StatefulAgentLoop, *, store: SessionStore | None, dsn: str, table_prefix: str | None, schema: Any,
-        max_spawn_depth: int | None, cache_size: int, holder_id: str | None,
+        max_spawn_depth: int | None, cache_size: int, holder_id: str | None, machine: Machine | None = None,
     ) -> None:  # fmt: skip
         if max_spawn_depth is not None and max_spawn_depth < 1:
             raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
         self._loop, self.store, self._owns = loop, store, store is None
         self._open_with = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
         self._max_spawn_depth, self._cache_size = max_spawn_depth, cache_size
-        self._clock, self._ids = SystemClock(), SystemIds()
+        self._machine = machine or Machine()
+        self._clock, self._ids = self._machine.clock, self._machine.ids
         self.holder = holder_id or f"{loop.name}@{socket.gethostname()}.{os.getpid()}.{self._ids.token(4)}"
         self._lines = SessionLines()
         self._driver: Driver | None = None
         self._heartbeat: Heartbeat | None = None
-        self._lifeline = Lifeline(self.holder)
-        self._threads = HandlerThreads(loop.config.tooling.sync_threads)
+        self._lifeline = self._machine.lifeline(self.holder)
+        self._threads = self._machine.threads(loop.config.tooling.sync_threads)
         self._settings: tuple[int, Settings] | None = None
         self._closing = False
 
@@ -89,7 +88,7 @@ class Drivers:
     def _make_driver(self, store: SessionStore) -> Driver:
         loop = self._loop
         ports = Ports(store, loop.llm, loop.hooks, loop.event_bus, self._clock, self._ids, self._threads, self.holder, loop.name)
-        self._heartbeat = Heartbeat(store, self._clock, int(loop.config.running.lease_ttl_s * 1000))
+        self._heartbeat = self._machine.heartbeat(store, int(loop.config.running.lease_ttl_s * 1000))
         return Driver(ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size)
 
     async def close(self, drain_timeout_s: float) -> None:

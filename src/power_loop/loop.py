@@ -327,7 +327,7 @@ class StatefulAgentLoop:
 
 def _model(llm: Any) -> Any:
     if isinstance(llm, str):
-        from power_loop.providers.config import create_llm  # the string chooses the provider
+        from power_loop.providers.open import create_llm  # the string chooses the provider
 
         return create_llm(llm)
     if not callable(getattr(llm, "complete", None)) and not callable(getattr(llm, "stream", None)):

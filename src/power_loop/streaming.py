@@ -27,7 +27,7 @@ async def events_of(
         if event.session_id == session_id:
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    bus.subscribe(None, hear)
+    bus.subscribe(None, hear, inline=True)
     task = asyncio.create_task(work)
     task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
     try:

@@ -163,7 +163,7 @@ async def test_a_process_stopped_at_the_gate_costs_others_an_error_and_its_death
     process.send_signal(signal.SIGSTOP)
     database = SqliteDatabase(path, busy_timeout_ms=100)
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match="other processes.*nothing of the batch was written"):
+        with pytest.raises(StoreUnavailable, match=r"other processes.*nothing of the batch was written"):
             await database.write([Statement("INSERT INTO t VALUES ('a')", (), 1)])
     assert await database.read("SELECT * FROM t") == []
     process.kill()

@@ -1,0 +1,81 @@
+"""The command ``power-loop``: which commands there are, and how a failure becomes one line and an exit code.
+
+Each command is a module with ``add(commands)`` and ``run(args) -> int``; this file knows no more of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+from power_loop.cli import chat
+from power_loop.cli.exits import CommandFailed, failure
+from power_loop.contracts.errors import PowerLoopError
+from power_loop.version import __version__
+
+COMMANDS = (chat,)
+
+EXAMPLES = """\
+examples:
+  power-loop chat                                    a new session in ./power_loop_sessions.db
+  power-loop chat sess_0123... --dsn app.db          go on with a session of app.db
+  power-loop chat --model openai:gpt-4o-mini         with OPENAI_API_KEY set
+  echo "Name a colour." | power-loop chat --dsn app.db
+
+environment:
+  POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY, POWER_LOOP_MODEL, POWER_LOOP_PROVIDER     the model
+  POWER_LOOP_DSN                                                                     the database
+
+exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 busy or pending
+"""
+
+# What a shell reports for a command that Ctrl-C ended: 128 and the number of SIGINT.
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. Raises `SystemExit` for ``--help``, ``--version`` and wrong usage, as argparse does."""
+    _never_fail_at_a_character()
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return args.run(args)
+    except (CommandFailed, PowerLoopError, ImportError) as error:
+        failed = failure(error)
+        print(f"power-loop: {failed}", file=sys.stderr)
+        return failed.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; what is still buffered goes nowhere, silently.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="power-loop",
+        description="Durable conversations with agents, from the command line.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"power-loop {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _never_fail_at_a_character() -> None:
+    """A terminal that lacks a character shows another in its place; what is typed wrongly is replaced, not refused."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError):  # a stream that was read from already
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="replace")

@@ -44,10 +44,13 @@ class Transcript:
             self._results = {}
 
     def _answer(self, cells: Cells) -> None:
-        self._results[cells.call_id or ""] = answered(cells)
+        self._results[cells.call_id or ""] = self._answered(cells)
         if len(self._results) == len(self._asked):
             self.messages += (self._results[call] for call in self._asked)
             self._asked, self._results = [], {}
+
+    def _answered(self, cells: Cells) -> Message:
+        return answered(cells)
 
 
 def spoken(cells: Cells) -> Message:
@@ -65,6 +68,4 @@ def answered(cells: Cells) -> Message:
     message: dict[str, Any] = {"role": "tool", "tool_call_id": cells.call_id, "content": content_of(cells.content, cells.escaped)}
     if cells.name is not None:
         message["name"] = cells.name
-    if cells.body is not None and json.loads(cells.body).get("outcome") == "failed":
-        message["is_error"] = True
     return message

@@ -101,6 +101,12 @@ class Window(Transcript):
             self._calls.update(call["id"] for call in message.get("tool_calls", ()))
         super()._say(message, cells)
 
+    def _answered(self, cells: Cells) -> Message:
+        message = super()._answered(cells)
+        if cells.body is not None and json.loads(cells.body).get("outcome") == "failed":
+            message["is_error"] = True
+        return message
+
     def _keep_blocks(self, message: Message, cells: Cells) -> None:
         if cells.body is not None and '"blocks":' in cells.body and (blocks := json.loads(cells.body).get("blocks")) is not None:
             message["provider_blocks"] = blocks

@@ -55,7 +55,8 @@ class SystemIds:
         return secrets.token_hex(n_bytes)
 
     def bits(self, n: int) -> int:
-        return secrets.randbits(n)
+        # Tells two writers apart and guards no secret; the generator is seeded anew in a forked child.
+        return random.getrandbits(n)
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)

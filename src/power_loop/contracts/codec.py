@@ -91,6 +91,9 @@ def usage_to_json(usage: CallUsage) -> list[Any]:
     return values
 
 
+# What nearly every send ends with.
+COMPLETED = Cells("send_ended", VERSION, body='{"status":"completed"}')
+
 # --- to rows -----------------------------------------------------------------------------------
 
 
@@ -108,6 +111,8 @@ def to_cells(record: Record) -> Cells:
             outcome = None if record.outcome == "ok" else record.outcome
             body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0)
             return Cells("tool_returned", VERSION, "tool", record.name, text, escaped, call_id=record.call_id, body=body)
+        case SendEnded(status="completed", reason="", error=None):
+            return COMPLETED
         case SendEnded():
             return Cells("send_ended", VERSION, body=_body(status=record.status, reason=record.reason or None, error=record.error))
         case ToolStarted():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -33,13 +32,15 @@ def _bytes_of(value: Any) -> bytes:
     return _encode(value).encode("utf-8", "surrogatepass")
 
 
-def head_digest(system_prompt: str | None, model: str | None, tools: Sequence[Mapping[str, Any]] | None) -> bytes:
-    """What a caller may keep while prompt, model and tools stay the same; for `RequestDigest.add_head`."""
-    return blake2b(_bytes_of([system_prompt, model, tools or None]), digest_size=_BYTES).digest()
+def closing(request: LLMRequest) -> bytes:
+    """What closes the chain over the messages; a caller may keep it for requests that differ in nothing else."""
+    head = [request.system_prompt, request.model, request.tools or None]
+    settings = [request.temperature, request.max_tokens, request.tool_choice, request.response_format, request.extra]
+    return blake2b(_bytes_of([head, settings]), digest_size=_BYTES).digest()
 
 
 class RequestDigest:
-    """A chain over the messages, closed by a head and the settings of one call."""
+    """A chain over the messages, closed by what else is in the request."""
 
     __slots__ = ("_chain",)
 
@@ -48,7 +49,11 @@ class RequestDigest:
 
     def message(self, message: Message) -> None:
         """Add the next message."""
-        self._chain.update(_bytes_of(message))
+        content = message.get("content")
+        if len(message) == 2 and isinstance(content, str):  # the common one, in a form that no JSON text begins with
+            self._chain.update(f"{message.get('role')}:{len(content)}:{content}".encode("utf-8", "surrogatepass"))
+        else:
+            self._chain.update(_bytes_of(message))
 
     def copy(self) -> RequestDigest:
         """A chain of its own that goes on from here."""
@@ -56,18 +61,9 @@ class RequestDigest:
         twin._chain = self._chain.copy()
         return twin
 
-    def head(self, system_prompt: str | None, model: str | None, tools: Sequence[Mapping[str, Any]] | None) -> None:
-        """Close the messages with what stands before them in the request."""
-        self.add_head(head_digest(system_prompt, model, tools))
-
-    def add_head(self, head: bytes) -> None:
-        """The same with a kept `head_digest`."""
-        self._chain.update(head)
-
-    def settings(self, request: LLMRequest) -> None:
-        """Add what of ``request`` shapes this one reply."""
-        values = (request.temperature, request.max_tokens, request.tool_choice, request.response_format, request.extra)
-        self._chain.update(_bytes_of(values))
+    def close(self, closing: bytes) -> None:
+        """Add what is no message; see `closing`."""
+        self._chain.update(closing)
 
     def text(self) -> str:
         """The digest of what was added so far."""
@@ -79,6 +75,5 @@ def request_digest(request: LLMRequest) -> str:
     digest = RequestDigest()
     for message in request.messages:
         digest.message(message)
-    digest.head(request.system_prompt, request.model, request.tools)
-    digest.settings(request)
+    digest.close(closing(request))
     return digest.text()

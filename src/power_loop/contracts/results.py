@@ -67,10 +67,10 @@ def _plain(value: Any) -> Any:
     """``value`` one step nearer to JSON's own types; the same object where no step is known."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    foreign: Any = value
+    foreign: Any = value  # forgets what is narrowed above
     match foreign:
         case type() | dict():
-            return foreign
+            return value
         case Enum():
             return foreign.value
         case Mapping():
@@ -89,7 +89,7 @@ def _by_its_own_word(value: Any) -> Any:
         return dump(mode="json")
     if callable(isoformat := getattr(value, "isoformat", None)):
         return isoformat()
-    kind = type(value)
+    kind = value.__class__
     return str(value) if (kind.__module__, kind.__name__) in _WRITTEN_AS_TEXT else value
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from power_loop.contracts.messages import Content
 
@@ -35,8 +34,7 @@ class MessageState(StrEnum):
     DROPPED = "dropped"
 
 
-@dataclass(frozen=True)
-class SessionRow:
+class SessionRow(NamedTuple):
     """One session, without its records."""
 
     session_id: str
@@ -54,8 +52,7 @@ class SessionRow:
     metadata: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class MessageRow:
+class MessageRow(NamedTuple):
     """One message as stored; ``seq`` is its record's."""
 
     session_id: str
@@ -72,8 +69,7 @@ class MessageRow:
     send_index: int
 
 
-@dataclass(frozen=True)
-class SessionStatsRow:
+class SessionStatsRow(NamedTuple):
     """The counters of one session, each changed in the batch of the record it counts; times in ms."""
 
     session_id: str

@@ -33,6 +33,7 @@ def _charged(usage: CallUsage, rounds: int = 0) -> Tally:
 
 def joined(tallies: list[Tally]) -> Tally:
     """All of ``tallies`` in one."""
-    if len(tallies) == 1:
-        return tallies[0]
-    return Tally(*map(sum, zip(*tallies, strict=True))) if tallies else NO_TALLY
+    some = [tally for tally in tallies if tally is not NO_TALLY]
+    if len(some) == 1:
+        return some[0]
+    return Tally(*map(sum, zip(*some, strict=True))) if some else NO_TALLY

@@ -15,8 +15,8 @@ from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.runtime.asking import ask
-from power_loop.runtime.call_model import estimated, usage_of
 from power_loop.runtime.ports import priced
+from power_loop.runtime.reply import estimated, usage_of
 from power_loop.runtime.rounds import close_round
 from power_loop.runtime.send import Send
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids
+from power_loop.contracts.digest import closing
 from power_loop.contracts.limits import Limits
-from power_loop.contracts.model import LLMService
+from power_loop.contracts.model import LLMRequest, LLMService
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.contracts.store import SessionLog
 from power_loop.contracts.tool import Effects, Toolbox, ToolRun
@@ -26,6 +27,25 @@ class Threads(Protocol):
     def run(self, call: Callable[[], Any]) -> Awaitable[Any]: ...
 
 
+class Closings:
+    """The part of a request's digest that is the same from call to call, hashed when it changes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Any, ...], bytes] | None = None
+
+    def of(self, request: LLMRequest) -> bytes:
+        if request.extra:
+            return closing(request)
+        shape = (
+            request.system_prompt, request.model, request.temperature, request.max_tokens, request.tool_choice,
+            request.response_format, request.tools,
+        )  # fmt: skip
+        last = self._last
+        if last is None or last[0] != shape:
+            self._last = last = (shape, closing(request))
+        return last[1]
+
+
 @dataclass(slots=True)
 class Ports:
     """What all sends of one loop share."""
@@ -39,6 +59,7 @@ class Ports:
     threads: Threads
     holder: str
     agent: str = "agent"
+    closings: Closings = field(default_factory=Closings)
 
 
 class Settings(NamedTuple):

@@ -27,7 +27,7 @@ from power_loop.contracts.records import (
     ToolStarted,
     UserSaid,
 )
-from power_loop.contracts.store import Append, Conflict, Head, RecordRow, Tally
+from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, Tally
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.decide import decide
 from power_loop.kernel.hears import hears
@@ -56,7 +56,7 @@ class Send:
     """One send in hand: its session, what was noted of it, and how to go on."""
 
     __slots__ = (
-        "ahead", "error", "heard", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
+        "ahead", "error", "fold_seq", "fold_through", "heard", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
         "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Send:
         self.heard: list[int] = []
         """Inbox items that enter with the next batch."""
         self.send_index, self.send_seq = session.head.send_index, session.head.send_seq
+        self.fold_seq, self.fold_through = session.head.fold_seq, session.head.fold_through
         self.scope = Scope()
         self.teller = Teller(ports.bus, session.head.session_id, terms.depth, terms.limits.rounds, ports.clock.now_ms)
         self.teller.send_index = self.send_index
@@ -95,9 +96,14 @@ class Send:
             await self.hear()
         if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
             self.note(self.scope.stop)
-        limits = self.terms.limits
-        grown = limits.fold_at_tokens is not None and too_long(self.window, self.head_tokens(), limits.fold_at_tokens)
-        return decide(self.ahead, limits, effects_of=self.effects_of, too_long=grown)
+        return decide(self.ahead, self.terms.limits, effects_of=self.effects_of, too_long=self._window_is_too_long())
+
+    def _window_is_too_long(self) -> bool:
+        """Asked for only where the answer may matter: before another model call."""
+        state, fold_at = self.ahead, self.terms.limits.fold_at_tokens
+        if fold_at is None or state.idle or state.answered or state.open_calls:
+            return False
+        return too_long(self.window, estimate_text_tokens(self.system_text), fold_at)
 
     # --- the one way to write ----------------------------------------------------------------
 
@@ -106,12 +112,15 @@ class Send:
         before = self.ahead
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
-        if before.idle and not self.ahead.idle and isinstance(record, UserSaid):
+        if before.idle and isinstance(record, UserSaid):
             self.send_index, self.send_seq = self.send_index + 1, seq
             self.teller.send_index = self.send_index
+        elif isinstance(record, ContextFolded):
+            self.fold_seq, self.fold_through = seq, record.through
         row = RecordRow(seq, self.send_index, round_index(before, record), to_cells(record))
         self.noted.append(Noted(record, row, before, counts(before, record)))
-        self.teller.wrote(Written(record, row, call_of(before, record)))
+        if not self.teller.silent:
+            self.teller.wrote(Written(record, row, call_of(before, record)))
 
     async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
         """Note a message, after the handlers at ``message.append`` have seen it."""
@@ -141,28 +150,29 @@ class Send:
 
     def batch(self, *, release: bool = False) -> Append:
         """What is noted, as one write under the lease that we hold."""
-        seen = self.session.head
-        until = 0 if release else self.ports.clock.now_ms() + self.terms.settings.lease_ttl_ms
-        holder = None if release else self.ports.holder
-        return self._append(seen._replace(holder=holder, lease_until=until, takeovers=0))
+        now = self.ports.clock.now_ms()
+        if release:
+            return self._append(self.session.head.epoch, None, 0, 0, now)
+        return self._append(self.session.head.epoch, self.ports.holder, now + self.terms.settings.lease_ttl_ms, 0, now)
 
     def take(self, *, ticket: int | None, bound: int) -> Append:
         """What is noted, as one write that takes the lease."""
-        seen, ports = self.session.head, self.ports
-        until = ports.clock.now_ms() + self.terms.settings.lease_ttl_ms
-        takeovers = seen.takeovers + 1 if seen.holder is not None else seen.takeovers
-        head = seen._replace(epoch=seen.epoch + 1, holder=ports.holder, lease_until=until, takeovers=takeovers, first_ticket=None)
-        return self._append(head)._replace(ticket=ticket, bound=bound, take_id=ports.ids.bits(62))
+        seen, now = self.session.head, self.ports.clock.now_ms()
+        takeovers = seen.takeovers + (seen.holder is not None)
+        until = now + self.terms.settings.lease_ttl_ms
+        return self._append(seen.epoch + 1, self.ports.holder, until, takeovers, now, ticket, self.ports.ids.bits(62), bound)
 
-    def _append(self, head: Head) -> Append:
-        rows = [noted.row for noted in self.noted]
-        folds = [noted.row.seq for noted in self.noted if isinstance(noted.record, ContextFolded)]
-        if folds:
-            through = max(noted.record.through for noted in self.noted if isinstance(noted.record, ContextFolded))
-            head = head._replace(fold_seq=folds[-1], fold_through=through)
-        head = head._replace(head=head.head + len(rows), send_index=self.send_index, send_seq=self.send_seq)
-        tally = joined([noted.tally for noted in self.noted])
-        return Append(self.session.head, head, rows, tally, tuple(self.heard), now=self.ports.clock.now_ms())
+    def _append(
+        self, epoch: int, holder: str | None, until: int, takeovers: int, now: int, ticket: int | None = None, take_id: int | None = None,
+        bound: int = FAR,
+    ) -> Append:  # fmt: skip
+        seen, noted = self.session.head, self.noted
+        head = Head(
+            seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
+            self.fold_seq, self.fold_through, seen.archived, takeovers, None if take_id is not None else seen.first_ticket, seen.waiting,
+        )  # fmt: skip
+        tally = joined([each.tally for each in noted])
+        return Append(seen, head, [each.row for each in noted], tally, tuple(self.heard), ticket, take_id, bound, None, now)
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""
@@ -223,7 +233,7 @@ class Send:
         if self.ahead.idle and not begins:
             return
         words: list[UserSaid] = []
-        left = []
+        left: list[InboxItem] = []
         for item in self.session.waiting:
             fits = hears(self.ahead, item.record)
             if fits is None:
@@ -243,10 +253,6 @@ class Send:
     def effects_of(self, name: str) -> Effects:
         tool = self.terms.tools.get(name) if self.terms.tools is not None else None
         return (tool.definition.effects if tool is not None else None) or self.terms.settings.default_effects
-
-    def head_tokens(self) -> int:
-        """Roughly, of the part of a request that is no message."""
-        return estimate_text_tokens(self.system_text)
 
 
 def wakes(last: Noted, word: Record) -> bool:

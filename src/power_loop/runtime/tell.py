@@ -6,8 +6,8 @@ listens to: the bus is asked before a payload is made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from power_loop.contracts.codec import content_of
@@ -60,13 +60,17 @@ class Teller:
         self.send_index = 0
         self.round_index: int | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Nobody listens to anything."""
+        return self._bus.silent
+
     def wants(self, type: str) -> bool:
         return not self._bus.silent and self._bus.wants(type)
 
     def wrote(self, written: Written) -> None:
         """A record was noted; it is told once it is written."""
-        if not self._bus.silent:
-            self._queue.append(written)
+        self._queue.append(written)
 
     def forget(self, record: Record) -> None:
         """A noted record was dropped before it was written."""
@@ -188,7 +192,7 @@ class Teller:
     def _round_usage(self, usage: CallUsage, round_index: int) -> dict[str, Any]:
         return {
             "kind": "round_usage",
-            "time_iso": datetime.fromtimestamp(self.now_ms() / 1000, UTC).isoformat(),
+            "time_iso": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now_ms() / 1000)),
             "round_index": round_index,
             "round_number": round_index + 1,
             "max_rounds": self.max_rounds,

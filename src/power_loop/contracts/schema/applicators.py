@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from power_loop.contracts.schema.assertions import count, dependent, names, pattern, required
+from power_loop.contracts.schema.assertions import LISTED_VALUES, count, dependent, names, pattern, required
 from power_loop.contracts.schema.checks import (
     Builder,
     Check,
@@ -167,12 +167,13 @@ def build_pattern_properties(place: Place, schemas: Any) -> Check:
 
 
 def build_additional_properties(place: Place, schema: Any) -> Check:
-    known = set(mapping(place, "properties", place.schema.get("properties", {})))
+    known = mapping(place, "properties", place.schema.get("properties", {}))
     patterns = mapping(place, "patternProperties", place.schema.get("patternProperties", {}))
     searches = [pattern(place, "patternProperties", text).search for text in patterns]
     others = place.deeper("additionalProperties")
     closed = schema is False
-    phrase = f"is not allowed here; known are: {', '.join(known) or 'none'}" if len(known) <= 20 else "is not allowed here"
+    listed_names = ", ".join([*islice(known, LISTED_VALUES), *(["…"] if len(known) > LISTED_VALUES else [])])
+    phrase = f"is not allowed here; known are: {listed_names or 'none'}"
 
     def check(value: Any, path: str) -> Iterator[Violation]:
         if not is_object(value):

@@ -1,0 +1,145 @@
+"""The attempts of one model call: on the wire, to the listeners, in the ledger.
+
+Each attempt has its events in pairs, and each that fails or is cut off is charged: the provider worked for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from power_loop.contracts.errors import CancellationRequested, LLMError
+from power_loop.contracts.model import LLMRequest, LLMResponse, LLMStreamChunk, ModelRestart
+from power_loop.contracts.records import CallCharged
+from power_loop.contracts.usage import CallUsage
+from power_loop.runtime.cancel import Cut
+from power_loop.runtime.ports import priced
+from power_loop.runtime.reply import estimated, usage_of
+from power_loop.runtime.retry import as_llm_error, with_retry
+from power_loop.runtime.send import Send
+
+
+async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse:
+    """The reply, tried as often as the policy says. Raises `LLMError`, or `Cut` when the send was stopped."""
+    attempts = Attempts(send, request, purpose)
+    policy = send.terms.settings.retry
+    try:
+        with send.scope:
+            if policy is None:
+                return await attempts.once()
+            told = attempts.retried
+            return await with_retry(attempts.once, policy=policy, on_retry=told, clock=send.ports.clock, ids=send.ports.ids)
+    except (Cut, LLMError, CancellationRequested):
+        raise
+    except Exception as error:  # the host's model may raise anything
+        raise as_llm_error(error) from error
+
+
+class Attempts:
+    """One model call, attempt after attempt; what the attempt in hand has shown."""
+
+    def __init__(self, send: Send, request: LLMRequest, purpose: str) -> None:
+        self._send, self._request, self._purpose = send, request, purpose
+        self._number = 0
+        self._text: list[str] = []
+        self._started = 0.0
+        request.on_restart = self._restart
+
+    async def once(self) -> LLMResponse:
+        """One call of the model."""
+        self._begin()
+        try:
+            response = await self._ask()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._succeed(response)
+        return response
+
+    def retried(self, number: int, error: BaseException, wait_s: float) -> None:
+        """The policy tries again after ``wait_s``."""
+        policy = self._send.terms.settings.retry
+        self._tell_retry(number, policy.max_attempts if policy is not None else number, error, wait_s)
+
+    # --- on the wire -----------------------------------------------------------------------
+
+    async def _ask(self) -> LLMResponse:
+        model = self._send.ports.model
+        complete: Callable[..., Awaitable[LLMResponse]] | None = getattr(model, "complete", None)
+        if complete is not None:
+            return await complete(self._request, on_chunk_delta_text=self._hear, on_chunk_think=self._hear_thought)
+        return await self._joined(model.stream(self._request))
+
+    async def _joined(self, chunks: AsyncIterator[LLMStreamChunk]) -> LLMResponse:
+        """The whole reply of a model that only streams."""
+        response = LLMResponse()
+        async for chunk in chunks:
+            if chunk.delta_text:
+                self._hear(chunk.delta_text)
+            if chunk.think:
+                self._hear_thought(chunk.think)
+                response.think += chunk.think
+            response.tool_calls = chunk.tool_calls or response.tool_calls
+            response.token_usage = chunk.token_usage or response.token_usage
+            response.finish_reason = chunk.finish_reason or response.finish_reason
+            response = chunk.response or response
+        response.content_text = response.content_text or "".join(self._text)
+        return response
+
+    def _hear(self, text: str) -> None:
+        self._text.append(text)
+        self._send.teller.say("stream_delta", stream_id="main", text=text, is_think=False)
+
+    def _hear_thought(self, text: str) -> None:
+        self._send.teller.say("stream_think_delta", stream_id="main", text=text, is_think=True)
+
+    def _restart(self, restart: ModelRestart) -> None:
+        """The model itself tries again, or another takes over: what was shown is void, and charged."""
+        self._fail(restart.error)
+        if restart.to_model != restart.from_model:
+            told = {"from_model": restart.from_model, "to_model": restart.to_model}
+            self._send.teller.say("llm_fallback", **told, error_type=type(restart.error).__name__)
+        else:
+            self._tell_retry(restart.attempt, 0, restart.error, 0.0)
+        self._begin()
+
+    # --- to the listeners, and in the ledger ---------------------------------------------------
+
+    def _begin(self) -> None:
+        self._number += 1
+        self._text = []
+        self._started = self._send.ports.clock.monotonic()
+        self._request.call_id = f"r{self._send.ahead.rounds}.a{self._number}"
+        if not self._send.teller.silent:
+            self._send.teller.say("llm_call_started", **self._call())
+            self._send.teller.say("stream_started", stream_id="main", call_id=self._request.call_id)
+
+    def _fail(self, error: BaseException) -> None:
+        send, request, text = self._send, self._request, "".join(self._text)
+        usage = estimated(request, text)
+        send.partial_text = text
+        why = "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+        send.note(CallCharged(self._purpose, priced(send.terms.settings, request.model, usage), why, request.model))
+        self._end(usage, aborted=True, success=False, error_type=why)
+
+    def _succeed(self, response: LLMResponse) -> None:
+        self._send.partial_text = ""
+        if not self._send.teller.silent:
+            self._end(usage_of(response, self._request), aborted=False, success=True, finish_reason=response.finish_reason)
+
+    def _end(self, usage: CallUsage, *, aborted: bool, **outcome: Any) -> None:
+        tell, duration_ms = self._send.teller.say, round((self._send.ports.clock.monotonic() - self._started) * 1000)
+        counts = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, "total_tokens": usage.total}
+        tell("stream_completed", stream_id="main", call_id=self._request.call_id, aborted=aborted)
+        tell("llm_call_completed", **self._call(), duration_ms=duration_ms, **outcome, **counts, estimated=usage.estimated)
+
+    def _call(self) -> dict[str, Any]:
+        """What the events of one attempt have in common."""
+        model = self._request.model or getattr(self._send.ports.model, "model", None)
+        round_index = self._send.teller.round_index
+        return {"call_id": self._request.call_id, "round_index": round_index, "attempt": self._number, "model": model}
+
+    def _tell_retry(self, attempt: int, max_attempts: int, error: BaseException, wait_s: float) -> None:
+        told = {"error_type": type(error).__name__, "error_message": str(error)[:500], "next_sleep_seconds": wait_s}
+        self._send.teller.say("llm_retry_attempted", attempt=attempt, max_attempts=max_attempts, **told)

@@ -1,0 +1,74 @@
+"""What a model call brought: the reply as a record, the calls in it, and what it used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from power_loop.contracts.codec import dumps
+from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
+from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
+from power_loop.contracts.model import LLMRequest, LLMResponse
+from power_loop.contracts.records import ModelReplied
+from power_loop.contracts.usage import CallUsage
+from power_loop.runtime.ports import priced
+from power_loop.runtime.send import Send
+
+# What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+# The longest id that every engine can index.
+MAX_ID_CHARS = 191
+
+
+def reply_record(send: Send, response: LLMResponse, purpose: str, digest: str, request: LLMRequest, *, calls: bool = True) -> ModelReplied:
+    """The reply as it is stored; without its ``calls`` where none may follow from it."""
+    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and purpose == "round" else ()
+    model = response.model or request.model
+    usage = priced(send.terms.settings, model, usage_of(response, request))
+    finish = response.finish_reason or ("tool_calls" if asked else "stop")
+    return ModelReplied(
+        response.text, asked, purpose, usage, finish, model, response.response_id, digest, response.think, response.provider_blocks
+    )
+
+
+def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:
+    """The calls of a reply, each with an id that no other call of the session has and a name that providers take back."""
+    calls: list[ToolCall] = []
+    for at, call in enumerate(raw):
+        function = cast("Mapping[str, Any]", call.get("function") or {})
+        arguments = function.get("arguments") or ""
+        call_id = str(call.get("id") or "")
+        taken = send.window.knows_call(call_id) or any(known.id == call_id for known in calls)
+        if taken or not 0 < len(call_id) <= MAX_ID_CHARS or not call_id.isprintable():
+            call_id = f"call_{send.send_index}_{send.ahead.rounds}_{at}"
+        name = NOT_IN_A_NAME.sub("_", str(function.get("name") or "unnamed"))[:64]
+        calls.append(ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments)))
+    return tuple(calls)
+
+
+def usage_of(response: LLMResponse, request: LLMRequest) -> CallUsage:
+    """What the provider reported, else our estimate; never another call's numbers."""
+    usage = response.token_usage
+    if usage is None or (usage.prompt is None and usage.completion is None and usage.total is None):
+        return estimated(request, response.text + "".join(map(dumps, response.tool_calls)))
+    return usage.for_call()
+
+
+def estimated(request: LLMRequest, reply: str) -> CallUsage:
+    """Roughly what a call used when the provider does not say."""
+    tools = estimate_text_tokens(dumps(request.tools)) if request.tools else 0
+    prompt = estimate_text_tokens(request.system_prompt or "") + estimate_tokens(request.messages) + tools
+    return CallUsage(prompt, estimate_text_tokens(reply), calls=1, estimated=True)
+
+
+def degrade(send: Send, error: LLMError) -> None:
+    """Note that the model failed: a row for people, and the end of the send."""
+    reason = "permanent" if isinstance(error, LLMPermanentError) else "timeout" if isinstance(error, LLMTimeout) else "retry_exhausted"
+    reason = "context_overflow" if isinstance(error, ContextOverflow) else reason
+    last = error.__cause__ or error
+    kind, text = type(last).__name__, str(last)
+    attempts = error.attempts if isinstance(error, (LLMTimeout, LLMRetryExhausted)) else 1
+    send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
+    send.teller.say("llm_degraded", reason=reason, attempts=attempts, error_type=kind, error_message=text[:500])
+    send.note(ModelReplied(f"[degraded: LLM {reason} — {kind}: {text[:200]}]", purpose="degraded"))

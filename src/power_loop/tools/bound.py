@@ -1,0 +1,99 @@
+"""A tool ready to be called: a definition, its validator, and the settled way to its handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from power_loop.contracts.errors import ToolValidationError
+from power_loop.contracts.tool import ToolDefinition, ToolRun
+from power_loop.tools.calling import settle
+from power_loop.tools.instances import Convert
+from power_loop.tools.signature import is_async
+from power_loop.tools.validate import compile_schema
+
+if TYPE_CHECKING:
+    from power_loop.contracts.schema.compile import Validator
+
+# What every provider takes as a function name.
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class BoundTool:
+    """The `Tool` port over a handler: any callable.
+
+    Raises `ValueError` for a name that providers refuse or a schema that is malformed or not understood, and
+    `TypeError` for a handler that cannot be called with what the schema lets the model send.
+    """
+
+    __slots__ = ("_calling", "_converts", "_schema", "_validator", "definition", "handler", "is_async")
+
+    def __init__(self, definition: ToolDefinition, handler: Callable[..., Any], converts: Mapping[str, Convert] | None = None) -> None:
+        check_name(definition.name)
+        self._schema = parameters_of(definition)
+        self._validator: Validator | None = None
+        self._converts = dict(converts or {})
+        properties = cast("Mapping[str, Any]", self._schema.get("properties", {}))
+        self._calling = settle(definition.name, handler, frozenset(properties), frozenset(self._schema.get("required", ())))
+        # A definition that says nothing runs alone, unless it changes nothing.
+        side_by_side = definition.effects == "pure" if definition.parallel is None else definition.parallel
+        self.definition = replace(definition, parallel=side_by_side)
+        self.handler = handler
+        self.is_async = is_async(handler)
+
+    def validator(self) -> Validator:
+        """Compiled when first asked for; a tool that is never called costs none."""
+        if self._validator is None:
+            self._validator = compile_schema(self._schema)
+        return self._validator
+
+    def violations(self, arguments: Mapping[str, Any]) -> str | None:
+        """Every violation on a line of its own, with its path; None when the handler may be called."""
+        found = self.validator().violations(arguments if isinstance(arguments, dict) else dict(arguments))
+        said = {line.partition(": ")[0] for line in found}
+        found += [line for line in self._calling.problems(arguments) if line.partition(": ")[0] not in said]
+        return "\n".join(found) or None
+
+    def call(self, run: ToolRun, arguments: Mapping[str, Any]) -> Any:
+        """Call the handler, once, with valid ``arguments``; typed parameters get instances.
+
+        Raises what the handler raises, and `ToolValidationError` when an argument refuses to become its instance.
+        """
+        if self._converts:
+            arguments = {name: self._converted(name, value) for name, value in arguments.items()}
+        return self._calling.call(run, arguments)
+
+    def _converted(self, name: str, value: Any) -> Any:
+        convert = self._converts.get(name)
+        if convert is None:
+            return value
+        try:
+            return convert(value)
+        except Exception as error:  # constructors and validators of the user's own classes
+            raise ToolValidationError(self.definition.name, f"/{name}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<tool {self.definition.name!r}: {self.handler!r}>"
+
+
+def check_name(name: str) -> None:
+    """Raises `ValueError` for a name that no provider would take."""
+    if not isinstance(cast("Any", name), str) or TOOL_NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} cannot be a tool's name: 1 to 64 of the characters A-Z, a-z, 0-9, _ and -")
+
+
+def parameters_of(definition: ToolDefinition) -> dict[str, Any]:
+    """The whole schema of the arguments. Raises `ValueError` where it is no schema of an object."""
+    schema: Any = definition.input_schema
+    where = f"the input_schema of tool {definition.name!r}"
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"{where} must be an object, not {schema!r}")
+    keywords = cast("Mapping[str, Any]", schema)
+    if keywords.get("type", "object") != "object":
+        raise ValueError(f"{where} has the type {keywords['type']!r}; arguments are always an object")
+    for keyword, kind in (("required", (list, tuple)), ("properties", Mapping)):
+        if not isinstance(keywords.get(keyword, kind[0]() if isinstance(kind, tuple) else {}), kind):
+            raise ValueError(f"{where} is malformed at /{keyword}: {keywords[keyword]!r}")
+    return definition.parameters()
