@@ -6,8 +6,9 @@ readable and writable attributes and constructor keywords that lead into the gro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from power_loop.context.fold import FoldStrategy, LLMSummaryFold, NeverFold
@@ -57,6 +58,8 @@ class RunPolicy:
     keep_requests: bool = False
 
 
+DEFAULT_CONTEXT, DEFAULT_TOOLING, DEFAULT_RUNNING = ContextPolicy(), ToolPolicy(), RunPolicy()
+
 # The flat 3.x name of a setting → (group, its name there).
 FLAT: Mapping[str, tuple[str, str]] = {
     "fold_strategy": ("context", "fold_strategy"),
@@ -70,34 +73,53 @@ FLAT: Mapping[str, tuple[str, str]] = {
 class AgentLoopConfig:
     """The settings of a loop. One object may be shared; a send reads it once, at its start."""
 
-    system_prompt: str | None = None
-    model: str | None = None
-    max_rounds: int = 24
-    temperature: float | None = 0.0
-    max_tokens: int | None = 8000
-    context_tokens: int | None = None
-    response_format: Any = None
-    limits: UsageLimits | None = None
-    retry_policy: LLMRetryPolicy | None = None
-    context: ContextPolicy = field(default_factory=ContextPolicy)
-    tooling: ToolPolicy = field(default_factory=ToolPolicy)
-    running: RunPolicy = field(default_factory=RunPolicy)
-    prices: Mapping[str, Price] | None = None
+    system_prompt: str | None
+    """None: a built-in default."""
+    model: str | None
+    max_rounds: int
+    temperature: float | None
+    max_tokens: int | None
+    """Cap of one reply; never touches folding."""
+    context_tokens: int | None
+    """How large a request may become; None: from the model's declared window."""
+    response_format: Any
+    limits: UsageLimits | None
+    retry_policy: LLMRetryPolicy | None
+    context: ContextPolicy
+    tooling: ToolPolicy
+    running: RunPolicy
+    prices: Mapping[str, Price] | None
+    """Model name or glob → price, for cost limits and cost figures."""
+    revision: int = field(init=False, repr=False, compare=False)
+    """Grows with every assignment."""
 
-    def __init__(self, **settings: Any) -> None:
-        known = {f.name: f for f in fields(self)}
-        unknown = sorted(set(settings) - set(known) - set(FLAT) - {"max_tokens_per_run", "compactor"})
-        if unknown:
+    def __init__(
+        self,
+        system_prompt: str | None = None,
+        model: str | None = None,
+        max_rounds: int = 24,
+        temperature: float | None = 0.0,
+        max_tokens: int | None = 8000,
+        context_tokens: int | None = None,
+        response_format: Any = None,
+        limits: UsageLimits | None = None,
+        retry_policy: LLMRetryPolicy | None = None,
+        context: ContextPolicy = DEFAULT_CONTEXT,
+        tooling: ToolPolicy = DEFAULT_TOOLING,
+        running: RunPolicy = DEFAULT_RUNNING,
+        prices: Mapping[str, Price] | None = None,
+        **flat: Any,
+    ) -> None:
+        given = dict(locals())
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, given.get(name, 0))
+        if unknown := sorted(set(flat) - set(FLAT) - {"max_tokens_per_run", "compactor"}):
             raise TypeError(
-                f"AgentLoopConfig has no setting {', '.join(unknown)}; it has {', '.join([*known, *FLAT, 'max_tokens_per_run'])}"
+                f"AgentLoopConfig has no setting {', '.join(unknown)}; the flat names are {', '.join([*FLAT, 'max_tokens_per_run'])}"
             )
-        object.__setattr__(self, "revision", 0)
-        for name, setting in known.items():
-            default = setting.default_factory() if callable(setting.default_factory) else setting.default
-            object.__setattr__(self, name, settings.pop(name, default))
-        for name, value in settings.items():
-            setattr(self, name, value)
         self._check()
+        for name, value in flat.items():
+            setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name in FLAT:
@@ -152,9 +174,7 @@ class AgentLoopConfig:
             self.limits = UsageLimits(**{**(self.limits.to_dict() if self.limits else {}), "total_tokens": value})
 
     def _set_compactor(self, value: Any) -> None:
-        from warnings import warn
-
-        warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
+        warnings.warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
         self.fold_strategy = NeverFold() if value is None else value
 
     def _check(self) -> None:

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested
@@ -45,7 +44,8 @@ class Drivers:
         self._loop, self.store, self._owns = loop, store, store is None
         self._open_with = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
         self._max_spawn_depth, self._cache_size = max_spawn_depth, cache_size
-        self._machine = machine or Machine()
+        # A store that was given brings its own time, so that both see the same leases end.
+        self._machine = machine or (Machine(store.clock, store.ids) if store is not None else Machine())
         self._clock, self._ids = self._machine.clock, self._machine.ids
         self.holder = holder_id or f"{loop.name}@{socket.gethostname()}.{os.getpid()}.{self._ids.token(4)}"
         self._lines = SessionLines()
@@ -168,12 +168,9 @@ class Drivers:
     async def _queued(self, store: SessionStore, session_id: str, key: str, fresh: bool) -> FollowUpQueued:
         depth = len(await store.inbox(session_id))
         queued = FollowUpQueued(session_id, depth, await store.item_id(session_id, key), not fresh)
-        bus = self._loop.event_bus
-        if bus.wants("follow_up_queued"):
-            from power_loop.contracts.payloads import payload_for  # built only when somebody listens
-
-            data = payload_for("follow_up_queued", item_id=queued.item_id, mode="queue", queue_depth=depth)
-            bus.publish(AgentEvent("follow_up_queued", data=data, session_id=session_id))
+        if self._loop.event_bus.wants("follow_up_queued"):
+            told = {"item_id": queued.item_id, "mode": "queue", "queue_depth": depth}
+            publish(self._loop.event_bus, "follow_up_queued", told, session_id=session_id)
         return queued
 
     async def cancel(self, session_id: str, stop: StopRequested) -> bool:

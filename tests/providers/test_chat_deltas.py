@@ -45,13 +45,16 @@ WAYS: dict[str, list[list[dict[str, Any]]]] = {
         [piece("b", '{"y":', index=1, id="2")], [piece("b", "2}", index=1, id="2")],
     ],
     "every index zero": [
-        [piece("a", '{"x":', index=0, id="1")], [piece(None, "1}", index=0)], [piece("b", '{"y":', index=0, id="2")], [piece(None, "2}", index=0)],
+        [piece("a", '{"x":', index=0, id="1")], [piece(None, "1}", index=0)],
+        [piece("b", '{"y":', index=0, id="2")], [piece(None, "2}", index=0)],
     ],
     "one id for all calls": [
         [piece("a", '{"x":1}', index=0, id="1")], [piece("b", '{"y":', index=1, id="1")], [piece(None, "2}", index=1, id="1")],
     ],
     "ids alone": [[piece("a", '{"x":', id="1")], [piece("b", '{"y":', id="2")], [piece(None, "1}", id="1")], [piece(None, "2}", id="2")]],
-    "the id after the name": [[piece("a", "", index=0)], [piece(None, '{"x":1}', index=0, id="1")], [piece("b", '{"y":2}', index=1, id="2")]],
+    "the id after the name": [
+        [piece("a", "", index=0)], [piece(None, '{"x":1}', index=0, id="1")], [piece("b", '{"y":2}', index=1, id="2")],
+    ],
     "neither id nor index, whole calls": [[piece("a", '{"x":1}')], [piece("b", '{"y":2}')]],
     "neither id nor index, fragments": [[piece("a", '{"x":')], [piece(None, "1}")], [piece("b", "")], [piece(None, '{"y":2}')]],
     "neither id nor index, side by side": [[piece("a", '{"x":'), piece("b", '{"y":')], [piece(None, "1}"), piece(None, "2}")]],

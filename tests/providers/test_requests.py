@@ -120,15 +120,21 @@ async def test_a_model_without_tools_gets_the_catalogue_and_the_history_in_words
 
 
 async def test_a_model_without_streams_answers_in_one_piece(wire: Any, server: Any, h: Any) -> None:
-    whole = {
-        "openai": {"id": "c", "model": "m", "choices": [{"message": {"content": "all at once"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
-        "anthropic": {"id": "c", "model": "m", "content": [{"type": "text", "text": "all at once"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 2}},
-    }  # fmt: skip
+    chat = {
+        "choices": [{"message": {"content": "all at once"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
+    message = {
+        "content": [{"type": "text", "text": "all at once"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    }
+    whole = {"openai": {"id": "c", "model": "m", **chat}, "anthropic": {"id": "c", "model": "m", **message}}
     server.answers.append(h.Answer(json.dumps(whole[wire.name]).encode(), headers=h.JSON))
     heard: list[str] = []
     response = await wire.llm(capabilities=ModelCapabilities(stream=False)).complete(h.ask(), on_chunk_delta_text=heard.append)
     assert heard == ["all at once"]
-    assert (response.text, response.finish_reason, response.token_usage.total or 5) == ("all at once", "stop", 5)
+    assert (response.text, response.finish_reason, response.token_usage.for_call()[:2]) == ("all at once", "stop", (3, 2))
     assert "stream" not in server.asked[-1].body
 
 

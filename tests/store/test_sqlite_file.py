@@ -16,6 +16,7 @@ from power_loop.contracts.store import Statement
 from power_loop.store.open import open_database
 from power_loop.store.sqlite import SqliteDatabase
 from power_loop.store.sqlite_file import CHECKPOINT_BYTES, CHECKPOINT_COMMITS, LOG_BYTES
+from power_loop.store.sqlite_worker import Close
 
 CREATE = Statement("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY, v TEXT)")
 
@@ -45,6 +46,19 @@ async def test_a_closed_file_copied_elsewhere_opens_there_with_the_same_content(
     copy = (await open_database(str(tmp_path / "elsewhere" / "copy.db"))).database
     assert await copy.read("SELECT count(*), min(k), max(k) FROM t") == [(100, "k000", "k099")]
     await copy.close()
+
+
+# acceptance: 13
+async def test_a_file_that_others_still_have_open_is_whole_without_its_side_files_after_closing(database, tmp_path):
+    await database.write(put("a"))
+    other = sqlite3.connect(tmp_path / "app.db", isolation_level=None)
+    other.execute("SELECT count(*) FROM t").fetchall()
+    await database.close()
+    shutil.copy(tmp_path / "app.db", tmp_path / "copy.db")
+    other.close()
+    copy = sqlite3.connect(tmp_path / "copy.db")
+    assert copy.execute("SELECT k FROM t").fetchall() == [("a",)]
+    copy.close()
 
 
 async def test_an_acknowledged_write_is_in_the_file_while_it_is_still_open(database, tmp_path):
@@ -166,6 +180,14 @@ async def test_maintenance_may_fail_without_harm(database):
     with pytest.raises(ValueError, match="not today"):
         await database.maintain(broken)
     await database.write(put("a"))
+
+
+async def test_work_that_meets_a_thread_on_its_way_out_is_answered(database):
+    worker = database._worker
+    worker.jobs.put(Close(None))
+    await asyncio.to_thread(worker.thread.join, 10)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await database.write(put("a"))
 
 
 async def test_closing_gives_the_thread_and_every_file_back(tmp_path):

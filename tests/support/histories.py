@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from power_loop.context.fold import cut
@@ -42,6 +43,10 @@ from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.decide import decide
 from power_loop.kernel.hears import hears
 from power_loop.kernel.state import IDLE, State, apply
+
+# Chance is the same in every run, and a busy machine fails nothing.
+settings.register_profile("house", deadline=None, derandomize=True, database=None)
+settings.load_profile("house")
 
 T = TypeVar("T")
 
@@ -167,6 +172,16 @@ class Drawn:
         return self.draw(st.permutations(list(items)))
 
 
+class Deed(NamedTuple):
+    """One effect as it was performed."""
+
+    before: State
+    effect: Effect
+    noted: int
+    """How many records it left."""
+    after: State
+
+
 class Life:
     """One session: its records and rows, and the state and the window that they amount to."""
 
@@ -178,8 +193,10 @@ class Life:
         self.rows: list[RecordRow] = []
         self.state, self.window = IDLE, Window()
         self.send_index = 0
-        self.effects: list[tuple[State, Effect, int]] = []
-        """(state, effect, how many records its performing noted)."""
+        self.deeds: list[Deed] = []
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.records))
 
     def note(self, *records: Record) -> None:
         for record in records:
@@ -227,7 +244,7 @@ class Life:
                 self.end(effect)
             case Rest():
                 pass
-        self.effects.append((before, effect, len(self.records) - noted))
+        self.deeds.append(Deed(before, effect, len(self.records) - noted, self.state))
 
     def model(self) -> None:
         match self.chance.one_of(("text", "calls", "calls", "calls", "empty", "blank", "fails", "cut", "skipped", "stopped")):

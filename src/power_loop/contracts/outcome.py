@@ -68,8 +68,16 @@ class AgentLoopResult:
     rounds: int = 0
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     pending_tool_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    pending_interactions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     usage: Usage = field(default_factory=Usage)
     tool_calls: int = 0
+    output: Any = None
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    send_index: int = 0
+    send_id: str = ""
+    usage_own: Usage = field(default_factory=Usage)
+    partial_text: str = ""
 
 
 @dataclass(frozen=True)

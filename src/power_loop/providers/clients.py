@@ -54,6 +54,16 @@ async def _close(client: Closable) -> None:
     await client.close()
 
 
+def http_client(sdk_default: type[Any], base_url: str) -> Any:
+    """An HTTP client for an SDK whose own one (``sdk_default``) would stumble over the proxy variables; None where it would not."""
+    settings = proxy_settings(base_url)
+    if settings is None:
+        return None
+    # The HTTP library's class, which the SDK derives its own from: an SDK's may read the variables whatever it is told.
+    library_client = sdk_default.__mro__[1]
+    return library_client(follow_redirects=True, **settings)
+
+
 def proxy_settings(base_url: str) -> dict[str, Any] | None:
     """Arguments for an HTTP client where the proxy variables name ``socks://``, which HTTP clients refuse; else None.
 

@@ -25,7 +25,7 @@ async def ask(send: Send, point: str, **fields: Any) -> Any:
     from power_loop.contracts.hook_contexts import context_for  # chosen by the point; a loop without handlers never needs them
 
     context = context_for(
-        point, session_id=send.session_id, send_index=send.send_index, round_index=max(0, send.rounds_here - 1),
+        point, session_id=send.session_id, send_index=send.send_index + send.ahead.idle, round_index=max(0, send.rounds_here - 1),
         depth=send.terms.depth, scope=send.terms.scope, **fields,
     )  # fmt: skip
     return await send.ports.hooks.run_typed_async(point, context)

@@ -140,7 +140,7 @@ async def run_one(send: Send, prepared: Prepared, free: asyncio.Semaphore) -> Re
     """Call the handler; the record that answers, or parks, the call."""
     async with free:
         call, clock = prepared.call, send.ports.clock
-        send.teller.say("tool_call_started", name=call.name, tool_input=call.arguments, tool_call_id=prepared.run.call_id)
+        send.teller.say("tool_call_started", name=call.name, tool_input=prepared.arguments, tool_call_id=prepared.run.call_id)
         started = clock.monotonic()
         record = await _outcome(send, prepared)
         if not isinstance(record, ToolReturned):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from power_loop.contracts.cancel import CancellationToken
@@ -114,7 +115,5 @@ def priced(settings: Settings, model: str | None, usage: CallUsage) -> CallUsage
 
 def price_of(prices: Mapping[str, Price], model: str | None) -> Price | None:
     """The price of ``model``: its own entry, else the longest glob that fits."""
-    from fnmatch import fnmatchcase
-
     fitting = [glob for glob in prices if fnmatchcase(model or "", glob)]
     return prices[max(fitting, key=len)] if fitting else None

@@ -6,6 +6,7 @@ listens to: the bus is asked before a payload is made.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from power_loop.runtime.bus import AgentEventBus
 
 Telling = tuple[str, dict[str, Any]]
+"""(event type, fields of its payload)."""
+
+
+APPROVAL_FIELDS = ("interaction_id", "tool_call_id", "name", "arguments", "digest", "expires_at")
 
 
 class Written(NamedTuple):
@@ -51,7 +56,7 @@ class Teller:
 
     def __init__(self, bus: AgentEventBus, session_id: str, depth: int, max_rounds: int, now_ms: Any) -> None:
         self._bus = bus
-        self._queue: list[Written | Telling] = []
+        self._queue: list[Written | tuple[str, dict[str, Any], int | None]] = []
         self._began = False
         self.session_id = session_id
         self.depth = depth
@@ -80,7 +85,7 @@ class Teller:
         """The first event of every run; what was written to open the run is told behind it."""
         self._began = True
         if self.wants("session_started"):
-            self._publish("session_started", {"scope": scope}, None, 0)
+            self._publish("session_started", {"scope": scope}, self.round_index)
         self.flush()
 
     def break_off(self, scope: str) -> None:
@@ -98,9 +103,9 @@ class Teller:
         if not self.wants(type):
             return
         if self._queue or not self._began:
-            self._queue.append((type, fields))
+            self._queue.append((type, fields, self.round_index))
         else:
-            self._publish(type, fields, None, 0)
+            self._publish(type, fields, self.round_index)
 
     def flush(self) -> None:
         """All that was noted is written: tell it."""
@@ -109,32 +114,28 @@ class Teller:
         queue, self._queue = self._queue, []
         for told in queue:
             if not isinstance(told, Written):
-                self._publish(*told, None, 0)
+                self._publish(*told)
                 continue
             for n, (type, fields) in enumerate(self._of(told)):
                 if self._bus.wants(type):
-                    self._publish(type, fields, told.row.seq, n)
+                    self._publish(type, fields, told.row.round_index, told.row.seq, n)
 
     def result(self, result: Any) -> None:
         """The last event of a run."""
         if self.wants("result"):
-            self._publish("result", {"result": result}, None, 0)
+            self._publish("result", {"result": result}, self.round_index)
 
-    def _publish(self, type: str, fields: dict[str, Any], record_seq: int | None, n: int) -> None:
-        from power_loop.contracts.payloads import payload_for  # chosen by the type; dozens of classes that a silent loop never needs
-
-        event = AgentEvent(
-            type, data=payload_for(type, **fields), session_id=self.session_id, round_index=self.round_index,
-            stream_id=fields.get("stream_id"), send_index=self.send_index, depth=self.depth, record_seq=record_seq,
-            cursor=None if record_seq is None else f"{record_seq}.{n}",
+    def _publish(self, type: str, fields: dict[str, Any], round_index: int | None, record_seq: int | None = None, n: int = 0) -> None:
+        cursor = None if record_seq is None else f"{record_seq}.{n}"
+        publish(
+            self._bus, type, fields, session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
+            send_index=self.send_index, depth=self.depth, record_seq=record_seq, cursor=cursor,
         )  # fmt: skip
-        self._bus.publish(event)
 
     # --- what a record says ---------------------------------------------------------------
 
     def _of(self, written: Written) -> Iterator[Telling]:
         record, row = written.record, written.row
-        self.round_index = row.round_index if row.round_index is not None else self.round_index
         match record:
             case UserSaid():
                 yield self._message(row)
@@ -145,7 +146,7 @@ class Teller:
             case ToolReturned():
                 yield from self._tool(record, row, written.call)
             case ToolParked(_, interaction) if interaction.get("kind") == "approval":
-                yield "approval_requested", dict(interaction)
+                yield "approval_requested", {name: interaction[name] for name in APPROVAL_FIELDS if name in interaction}
             case Decided(interaction_id, call_id, approved, by):
                 yield "approval_decided", {"interaction_id": interaction_id, "tool_call_id": call_id, "approved": approved, "by": by}
             case ContextFolded():
@@ -172,7 +173,7 @@ class Teller:
 
     def _tool(self, record: ToolReturned, row: RecordRow, call: ToolCall | None) -> Iterator[Telling]:
         told = {"name": record.name or "", "output": record.output, "tool_call_id": record.call_id}
-        told["tool_input"] = call.arguments if call is not None else None
+        told["tool_input"] = asked_for(call.arguments) if call is not None else None
         if record.outcome == "failed":
             yield "tool_call_failed", told
         yield (
@@ -184,7 +185,8 @@ class Teller:
     def _message(self, row: RecordRow) -> Telling:
         cells = row.cells
         told: dict[str, Any] = {"seq": row.seq, "role": cells.role, "name": cells.name, "tool_call_id": cells.call_id}
-        return "message_appended", {**told, "content": content_of(cells.content, cells.escaped), "tool_calls": cells.tool_calls}
+        calls = json.loads(cells.tool_calls) if cells.tool_calls else None
+        return "message_appended", {**told, "content": content_of(cells.content, cells.escaped), "tool_calls": calls}
 
     def _usage(self, usage: CallUsage, purpose: str) -> Telling:
         return "usage_updated", {"usage": told_usage(usage), "purpose": purpose}
@@ -201,6 +203,21 @@ class Teller:
             "cache_read_tokens": usage.cache_read,
             "reasoning_tokens": usage.reasoning,
         }
+
+
+def asked_for(arguments: str) -> Any:
+    """A call's arguments as listeners get them: parsed where they are JSON, else as the model wrote them."""
+    try:
+        return json.loads(arguments or "{}", strict=False)
+    except ValueError:
+        return arguments
+
+
+def publish(bus: AgentEventBus, type: str, fields: dict[str, Any], **where: Any) -> None:
+    """Build one event and hand it to the bus; call it only when somebody listens."""
+    from power_loop.contracts.payloads import payload_for  # chosen by the type; dozens of classes that a silent loop never needs
+
+    bus.publish(AgentEvent(type, data=payload_for(type, **fields), **where))
 
 
 def told_usage(usage: CallUsage) -> Mapping[str, int]:

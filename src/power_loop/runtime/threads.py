@@ -36,5 +36,5 @@ def _caught(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     # A future cannot carry every exception (StopIteration, say), so it carries a value that holds it.
     try:
         return call(), None
-    except BaseException as error:
+    except BaseException as error:  # the handler's own code
         return None, error

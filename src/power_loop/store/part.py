@@ -16,6 +16,23 @@ class Part:
     def __init__(self, database: Database, prefix: str, clock: Clock, ids: Ids) -> None:
         self._database, self._prefix, self._clock, self._ids = database, prefix, clock, ids
 
+    @property
+    def database(self) -> Database:
+        """The engine behind it: for checks, and for tables of the host's own."""
+        return self._database
+
+    @property
+    def table_prefix(self) -> str:
+        return self._prefix
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def ids(self) -> Ids:
+        return self._ids
+
     def _sql(self, text: str) -> str:
         return text.replace("{p}", self._prefix)
 

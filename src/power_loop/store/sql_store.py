@@ -5,6 +5,7 @@ The verbs are grouped in `sessions`, `log`, `messages`, `inbox` and `values`; th
 
 from __future__ import annotations
 
+import warnings
 from typing import Self
 
 from power_loop.contracts.clock import Clock, Ids, SystemClock, SystemIds
@@ -42,6 +43,10 @@ class SessionStore(Sessions, Messages, Inbox, Values):
         return cls(opened.database, opened.dialect, opened.prefix, max_spawn_depth=max_spawn_depth)
 
     @property
+    def dialect(self) -> Dialect:
+        return self._dialect
+
+    @property
     def schema_version(self) -> int:
         return SCHEMA.version
 
@@ -67,8 +72,6 @@ async def open_store(
     Raises `ValueError` for a bad DSN or prefix, `StoreSchemaError`, or `StoreUnavailable`.
     """
     if create_schema is not None:
-        from warnings import warn
-
-        warn("create_schema is deprecated; use schema='auto_create' or schema='verify'", DeprecationWarning, stacklevel=2)
+        warnings.warn("create_schema is deprecated; use schema='auto_create' or schema='verify'", DeprecationWarning, stacklevel=2)
         schema = SchemaPolicy.AUTO_CREATE if create_schema else SchemaPolicy.VERIFY
     return await SessionStore.open(dsn, max_spawn_depth=max_spawn_depth, table_prefix=table_prefix, schema=schema)

@@ -22,6 +22,7 @@ def commit_group(connection: sqlite3.Connection, batches: Sequence[Batch], path:
     connection must be dropped. ``path`` is for the texts.
     """
     outcomes: list[Outcome] = [None] * len(batches)
+    careful = False
     while None in outcomes:
         try:
             if faults is not None:
@@ -29,18 +30,22 @@ def commit_group(connection: sqlite3.Connection, batches: Sequence[Batch], path:
             connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError) as error:
             return [outcome or unavailable(path, error, NOT_WRITTEN) for outcome in outcomes]
-        if _fill(connection, batches, outcomes, path):
+        if _fill(connection, batches, outcomes, path, careful):
             failure = _commit(connection, path, faults)
             return outcomes if failure is None else [outcome or failure() for outcome in outcomes]
+        careful = True
     return outcomes
 
 
-def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: list[Outcome], path: str) -> bool:
-    """Run the batches that have no outcome yet; False when one of them took the transaction down with it."""
+def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: list[Outcome], path: str, careful: bool) -> bool:
+    """Run the batches that have no outcome yet; False when one of them took the transaction down with it.
+
+    Most groups hold no batch that fails, so the first try does without savepoints; the repetition has them.
+    """
     shared = False
     for place, batch in enumerate(batches):
         if outcomes[place] is None:
-            outcomes[place] = error = _attempt(connection, batch, shared, path)
+            outcomes[place] = error = _attempt(connection, batch, shared and careful, path)
             if error is None:
                 shared = True
             elif not connection.in_transaction:
@@ -48,16 +53,16 @@ def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: li
     return True
 
 
-def _attempt(connection: sqlite3.Connection, batch: Batch, shared: bool, path: str) -> Outcome:
-    """Run one batch; its error once all of it is undone. The first of a transaction needs no savepoint of its own."""
-    if shared:
+def _attempt(connection: sqlite3.Connection, batch: Batch, savepoint: bool, path: str) -> Outcome:
+    """Run one batch; its error once all of it is undone, without a savepoint the whole transaction."""
+    if savepoint:
         connection.execute("SAVEPOINT batch")
     try:
         run_statements(connection, batch)
     except Exception as error:  # the driver's: what it raises for a value that it cannot bind is open-ended
-        _undo(connection, shared)
+        _undo(connection, savepoint)
         return _reason(error, path)
-    if shared:
+    if savepoint:
         connection.execute("RELEASE batch")
     return None
 
@@ -71,11 +76,11 @@ def run_statements(connection: sqlite3.Connection, batch: Batch) -> None:
             raise Conflict(f"{cursor.rowcount} rows instead of {touches}: {sql[:100]}")
 
 
-def _undo(connection: sqlite3.Connection, shared: bool) -> None:
+def _undo(connection: sqlite3.Connection, savepoint: bool) -> None:
     # A full disk or an I/O error has ended the transaction already; to roll back again would hide the cause.
     if not connection.in_transaction:
         return
-    if shared:
+    if savepoint:
         connection.execute("ROLLBACK TO batch")
         connection.execute("RELEASE batch")
     else:

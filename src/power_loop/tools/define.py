@@ -35,6 +35,7 @@ class FunctionTool(Generic[P, R]):
         self.definition = definition
         self._converts = converts
         self._of_method = of_method
+        self._bound: BoundTool | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__wrapped__(*args, **kwargs)
@@ -45,10 +46,12 @@ class FunctionTool(Generic[P, R]):
         return FunctionTool(MethodType(self.__wrapped__, instance), self.definition, self._converts)
 
     def bind(self) -> BoundTool:
-        """The tool as a registry holds it. Raises `TypeError` for a method that no instance was given to."""
+        """The tool as a registry holds it, always the same. Raises `TypeError` for a method that no instance was given to."""
         if self._of_method:
             raise TypeError(f"{self.definition.name} is a method: hand over that of an instance, instance.{name_of(self.__wrapped__)}")
-        return BoundTool(self.definition, self.__wrapped__, self._converts)
+        if self._bound is None:
+            self._bound = BoundTool(self.definition, self.__wrapped__, self._converts)
+        return self._bound
 
     def __repr__(self) -> str:
         return f"<tool {self.definition.name!r} from {self.__wrapped__!r}>"

@@ -19,15 +19,15 @@ class Documentation(NamedTuple):
 _PARAMETERS = "Args|Arguments|Parameters|Params|Keyword Args|Keyword Arguments|Other Parameters|Attributes"
 _OTHERS = "Returns?|Yields?|Raises|Throws|Warns|Receives"
 
-_GOOGLE = re.compile(rf"(?P<parameters>{_PARAMETERS})\s*:$|(?:{_OTHERS})\s*:(?:$|\s)")
-_NUMPY = re.compile(rf"(?P<parameters>{_PARAMETERS})$|(?:{_OTHERS}|Notes|Examples|See Also|References|Warnings)$")
-_SPHINX = re.compile(r":(?P<kind>\w+)(?:\s+(?P<argument>[^:]+))?:\s*(?P<text>.*)$")
+# Kept as text: `re` compiles and remembers them when the first docstring is read, which an import should not pay for.
+_GOOGLE = rf"(?P<parameters>{_PARAMETERS})\s*:$|(?:{_OTHERS})\s*:(?:$|\s)"
+_GOOGLE_ENTRY = r"\*{0,2}(?P<name>\w+)\s*(?:\([^)]*(?:\([^)]*\)[^)]*)*\))?\s*:\s*(?P<text>.*)$"
+_NUMPY = rf"(?P<parameters>{_PARAMETERS})$|(?:{_OTHERS}|Notes|Examples|See Also|References|Warnings)$"
+_NUMPY_ENTRY = r"\*{0,2}(?P<names>\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$"
+_SPHINX = r":(?P<kind>\w+)(?:\s+(?P<argument>[^:]+))?:\s*(?P<text>.*)$"
 
 _SPHINX_PARAMETERS = frozenset({"param", "parameter", "arg", "argument", "key", "keyword", "ivar", "var"})
 _SPHINX_OTHERS = frozenset({"type", "return", "returns", "rtype", "raise", "raises", "except", "yield", "yields", "vartype", "meta"})
-
-_GOOGLE_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?:\([^)]*(?:\([^)]*\)[^)]*)*\))?\s*:\s*(?P<text>.*)$")
-_NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<names>\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 
 
 def read_docstring(text: str | None) -> Documentation:
@@ -42,17 +42,17 @@ def read_docstring(text: str | None) -> Documentation:
 
 
 def _begins_section(lines: list[str], at: int) -> bool:
-    return bool(_GOOGLE.match(lines[at])) or _underlined(lines, at) is not None or _sphinx(lines[at]) is not None
+    return bool(re.match(_GOOGLE, lines[at])) or _underlined(lines, at) is not None or _sphinx(lines[at]) is not None
 
 
 def _underlined(lines: list[str], at: int) -> re.Match[str] | None:
     """A NumPy heading, which has a line of dashes below it."""
     below = lines[at + 1].strip() if at + 1 < len(lines) else ""
-    return _NUMPY.match(lines[at].strip()) if len(below) > 2 and set(below) == {"-"} else None
+    return re.match(_NUMPY, lines[at].strip()) if len(below) > 2 and set(below) == {"-"} else None
 
 
 def _sphinx(line: str) -> re.Match[str] | None:
-    found = _SPHINX.match(line)
+    found = re.match(_SPHINX, line)
     return found if found and found["kind"] in _SPHINX_PARAMETERS | _SPHINX_OTHERS else None
 
 
@@ -60,7 +60,7 @@ def _entries(lines: list[str], at: int) -> Iterator[tuple[str, list[str]]]:
     """(parameter, its help) of the section that begins at this line, if one does."""
     if (heading := _underlined(lines, at)) and heading["parameters"]:
         yield from _numpy_entries(lines, at + 2)
-    elif (heading := _GOOGLE.match(lines[at])) and heading["parameters"]:
+    elif (heading := re.match(_GOOGLE, lines[at])) and heading["parameters"]:
         yield from _google_entries(lines, at + 1)
     elif (field := _sphinx(lines[at])) and field["kind"] in _SPHINX_PARAMETERS and field["argument"]:
         # The type may stand before the name: `:param int count: how many`.
@@ -71,7 +71,7 @@ def _google_entries(lines: list[str], start: int) -> Iterator[tuple[str, list[st
     section = _indented(lines, start, 0)
     own = next((_indent(line) for line in section if line.strip()), 0)
     for at, line in enumerate(section):
-        if _indent(line) == own and (entry := _GOOGLE_ENTRY.match(line.strip())):
+        if _indent(line) == own and (entry := re.match(_GOOGLE_ENTRY, line.strip())):
             yield entry["name"], [entry["text"], *_indented(section, at + 1, own)]
 
 
@@ -79,7 +79,7 @@ def _numpy_entries(lines: list[str], start: int) -> Iterator[tuple[str, list[str
     for at in range(start, len(lines)):
         if _underlined(lines, at):
             return
-        if _indent(lines[at]) == 0 and (entry := _NUMPY_ENTRY.match(lines[at])):
+        if _indent(lines[at]) == 0 and (entry := re.match(_NUMPY_ENTRY, lines[at])):
             words = _indented(lines, at + 1, 0)
             yield from ((name.strip().lstrip("*"), words) for name in entry["names"].split(","))
 

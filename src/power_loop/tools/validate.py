@@ -61,9 +61,10 @@ def _refuse_what_it_would_not_check(document: Any, specification: Any, what: str
 
 
 def _resolve(resolver: Any, keyword: str, reference: str) -> None:
+    unresolvable: type[Exception] = import_module("referencing.exceptions").Unresolvable
     try:
         resolver.lookup(reference)
-    except LookupError as error:
+    except unresolvable as error:
         raise ValueError(f"the schema's {keyword!r} to {reference!r} leads out of the schema; nothing remote is fetched") from error
 
 

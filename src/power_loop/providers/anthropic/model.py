@@ -11,7 +11,7 @@ from power_loop.providers.anthropic.request import message_body
 from power_loop.providers.anthropic.stream import MessageReader
 from power_loop.providers.ask import Ask, schema_of
 from power_loop.providers.capabilities import Ways, with_other_schema, with_smaller_cap, without_named
-from power_loop.providers.clients import proxy_settings
+from power_loop.providers.clients import http_client
 from power_loop.providers.errors import Refusal
 from power_loop.providers.settings import AnthropicChatConfig
 from power_loop.providers.transport import Transport
@@ -35,10 +35,9 @@ class MessagesWire:
         except ImportError as error:
             raise ImportError("Anthropic models need the Anthropic SDK: pip install 'power-loop[anthropic]'") from error
         config = self._config
-        settings = proxy_settings(config.base_url)
         return anthropic.AsyncAnthropic(
             api_key=config.api_key, base_url=config.base_url, timeout=config.timeout_s, max_retries=0,
-            http_client=None if settings is None else anthropic.DefaultAsyncHttpxClient(**settings),
+            http_client=http_client(anthropic.DefaultAsyncHttpxClient, config.base_url),
         )  # fmt: skip
 
     def body(self, ask: Ask, request: LLMRequest, *, model: str, ways: Ways, stream: bool) -> dict[str, Any]:

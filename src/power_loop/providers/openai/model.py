@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from power_loop.contracts.model import LLMRequest, LLMStreamChunk
 from power_loop.providers.ask import Ask, schema_of
 from power_loop.providers.capabilities import Ways, with_other_cap_field, with_other_schema, without_named
-from power_loop.providers.clients import proxy_settings
+from power_loop.providers.clients import http_client
 from power_loop.providers.errors import Refusal
 from power_loop.providers.openai.request import chat_body
 from power_loop.providers.openai.resume import resumed
@@ -37,10 +37,9 @@ class ChatWire:
         except ImportError as error:
             raise ImportError("OpenAI-compatible models need the OpenAI SDK: pip install 'power-loop[openai]'") from error
         config = self._config
-        settings = proxy_settings(config.base_url)
         return openai.AsyncOpenAI(
             api_key=config.api_key, base_url=config.base_url, organization=config.organization, timeout=config.timeout_s, max_retries=0,
-            http_client=None if settings is None else openai.DefaultAsyncHttpxClient(**settings),
+            http_client=http_client(openai.DefaultAsyncHttpxClient, config.base_url),
         )  # fmt: skip
 
     def body(self, ask: Ask, request: LLMRequest, *, model: str, ways: Ways, stream: bool) -> dict[str, Any]:
