@@ -47,7 +47,7 @@ def run(path: Path) -> int:
     with asyncio.Runner() as runner:
         for block in todo:
             padded = "\n" * (block.line - 1) + block.code
-            code = compile(padded, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            code = compile(padded, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
             if code.co_flags & inspect.CO_COROUTINE:
                 runner.run(cast("Coroutine[Any, Any, Any]", eval(code, namespace)))
             else:

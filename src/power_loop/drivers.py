@@ -18,7 +18,6 @@ from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
 from power_loop.runtime.openings import Opening, Resume
-from power_loop.runtime.outcome import result_of
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
@@ -121,12 +120,7 @@ class Drivers:
         """Drive the session from this opening until it rests, and say how it stands."""
         _, driver = await self.open()
         resumes = isinstance(opening, Resume)
-        session, send = await driver.drive(session_id, opening, lambda s: self._terms(s, call, resumes), patience, watch_stops)
-        if send is None:
-            return result_of(session, rounds=0)
-        result = result_of(session, rounds=send.rounds_here, partial_text=send.partial_text)
-        send.teller.result(result)
-        return result
+        return await driver.drive(session_id, opening, lambda session: self._terms(session, call, resumes), patience, watch_stops)
 
     def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
         loop = self._loop

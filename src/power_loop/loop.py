@@ -135,7 +135,7 @@ class StatefulAgentLoop:
     async def resolve_system_prompt(self, *, session_id: str | None = None) -> str:
         """The exact system text of the next send without overrides."""
         store = await self.ensure_store()
-        own = await store.session_prompt(session_id) if session_id is not None else None
+        own = (await store.get_session(session_id)).system_prompt if session_id is not None else None
         return system_text(
             own if own is not None else self.config.system_prompt,
             catalog=self.tool_registry.to_openai_tools() if self.tool_registry is not None and self._drivers.lists_tools() else None,

@@ -102,7 +102,8 @@ def test_an_unreadable_value_names_its_variable(env: Any, name: str) -> None:
 def test_every_variable_has_its_effect() -> None:
     said = {
         "BASE_URL": "http://x", "API_KEY": "k", "MODEL": "m", "TIMEOUT_S": "5", "MAX_TOKENS": "100", "TEMPERATURE": "0.5",
-        "MAX_RETRIES": "0", "SUPPORTS_IMAGE_INPUT": "no", "SUPPORTS_PDF_INPUT_CHAT": "true", "SUPPORTS_DATA_URL": "1", "SUPPORTS_TOOLS": "off",
+        "MAX_RETRIES": "0",
+        "SUPPORTS_IMAGE_INPUT": "no", "SUPPORTS_PDF_INPUT_CHAT": "true", "SUPPORTS_DATA_URL": "1", "SUPPORTS_TOOLS": "off",
         "SUPPORTS_STREAM": "false", "SUPPORTS_JSON_SCHEMA": "yes", "SUPPORTS_CONTEXT_WINDOW": "32000",
     }  # fmt: skip
     config = LLMProviderConfig.from_env(prefix="APP", env={f"APP_{name}": value for name, value in said.items()})

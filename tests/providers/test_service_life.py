@@ -20,7 +20,7 @@ async def test_a_service_answers_in_several_event_loops_at_once(wire: Any, h: An
             try:
                 return (await llm.complete(h.ask())).text
             finally:
-                await llm._clients.get().close()
+                await (await llm._clients.get()).close()
 
         return asyncio.run(call_and_close())
 

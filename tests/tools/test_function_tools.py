@@ -246,6 +246,17 @@ class Even(pydantic.BaseModel):
 
 UserId = NewType("UserId", int)
 INTEGER, STRING = {"type": "integer"}, {"type": "string"}
+TWO = {"minItems": 2, "maxItems": 2}
+COLOUR = {"type": "string", "enum": ["red", "blue"]}
+POINT = {"type": "object", "properties": {"x": INTEGER, "y": INTEGER}, "required": ["x", "y"], "additionalProperties": False}
+LOOSE = {"type": "object", "properties": {"a": INTEGER, "b": STRING}, "required": ["a"], "additionalProperties": False}
+ADDRESS = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "description": "the town"}, "zip": INTEGER, "at": POINT},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+EVEN = {"type": "object", "title": "Even", "properties": {"number": {"type": "integer", "title": "Number"}}, "required": ["number"]}
 
 
 # acceptance: 117
@@ -268,22 +279,22 @@ INTEGER, STRING = {"type": "integer"}, {"type": "string"}
         (frozenset, {"type": "array", "uniqueItems": True}, [([1], frozenset({1}))]),
         (tuple, {"type": "array"}, [([1], (1,))]),
         (tuple[int, ...], {"type": "array", "items": INTEGER}, [([1, 2], (1, 2))]),
-        (tuple[int, Colour], {"type": "array", "prefixItems": [INTEGER, {"type": "string", "enum": ["red", "blue"]}], "minItems": 2, "maxItems": 2}, [([1, "red"], (1, Colour.RED))]),
+        (tuple[int, Colour], {"type": "array", "prefixItems": [INTEGER, COLOUR], **TWO}, [([1, "red"], (1, Colour.RED))]),
         (tuple[()], {"type": "array", "minItems": 0, "maxItems": 0}, [([], ())]),
         (dict, {"type": "object"}, [({"a": 1}, {"a": 1})]),
         (dict[str, int], {"type": "object", "additionalProperties": INTEGER}, [({"a": 1.0}, {"a": 1})]),
-        (Mapping[Colour, Any], {"type": "object", "propertyNames": {"type": "string", "enum": ["red", "blue"]}}, [({"red": 1}, {Colour.RED: 1})]),
+        (Mapping[Colour, Any], {"type": "object", "propertyNames": COLOUR}, [({"red": 1}, {Colour.RED: 1})]),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}, [("a", "a")]),
         (Literal[1, "a", None], {"type": ["integer", "string", "null"], "enum": [1, "a", None]}, [(1.0, 1), (None, None)]),
         (Literal[Colour.RED], {"type": "string", "enum": ["red"]}, [("red", Colour.RED)]),
-        (Colour, {"type": "string", "enum": ["red", "blue"]}, [("blue", Colour.BLUE)]),
+        (Colour, COLOUR, [("blue", Colour.BLUE)]),
         (Level, {"type": "integer", "enum": [1, 2]}, [(2, Level.HIGH)]),
         (Mixed, {"type": ["integer", "null"], "enum": [1, None]}, [(1, Mixed.ONE)]),
-        (Colour | Point, {"anyOf": [{"type": "string", "enum": ["red", "blue"]}, {"type": "object", "properties": {"x": INTEGER, "y": INTEGER}, "required": ["x", "y"], "additionalProperties": False}]}, [("red", Colour.RED), ({"x": 1, "y": 2}, Point(1, 2))]),
-        (Loose, {"type": "object", "properties": {"a": INTEGER, "b": STRING}, "required": ["a"], "additionalProperties": False}, [({"a": 1}, {"a": 1})]),
-        (Address, {"type": "object", "properties": {"city": {"type": "string", "description": "the town"}, "zip": INTEGER, "at": {"type": "object", "properties": {"x": INTEGER, "y": INTEGER}, "required": ["x", "y"], "additionalProperties": False}}, "required": ["city"], "additionalProperties": False}, [({"city": "a", "at": {"x": 1, "y": 2}}, {"city": "a", "at": Point(1, 2)})]),
+        (Colour | Point, {"anyOf": [COLOUR, POINT]}, [("red", Colour.RED), ({"x": 1, "y": 2}, Point(1, 2))]),
+        (Loose, LOOSE, [({"a": 1}, {"a": 1})]),
+        (Address, ADDRESS, [({"city": "a", "at": {"x": 1, "y": 2}}, {"city": "a", "at": Point(1, 2)})]),
         (Annotated[int, pydantic.Field(gt=3)], {"type": "integer", "exclusiveMinimum": 3}, [(4, 4)]),
-        (Even, {"type": "object", "title": "Even", "properties": {"number": {"type": "integer", "title": "Number"}}, "required": ["number"]}, [({"number": 2}, Even(number=2))]),
+        (Even, EVEN, [({"number": 2}, Even(number=2))]),
     ],
     ids=str,
 )  # fmt: skip
@@ -357,7 +368,7 @@ def test_a_value_that_its_class_refuses_is_told_with_its_path_and_the_handler_is
     def take(even: Even) -> None:
         called.append(even)
 
-    with pytest.raises(ToolValidationError, match="take: /even: .*must be even"):
+    with pytest.raises(ToolValidationError, match="take: /even/number: Value error, must be even"):
         ToolRegistry([take]).invoke("take", {"even": {"number": 3}})
     assert called == []
 

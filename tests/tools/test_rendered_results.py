@@ -48,7 +48,7 @@ class Model(pydantic.BaseModel):
     at: datetime
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024  a plain one, as older code returns it
+Point = namedtuple("Point", "x y")
 NOON = datetime(2030, 1, 2, 12, tzinfo=UTC)
 TEXT = {"type": "text", "text": "hi"}
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}

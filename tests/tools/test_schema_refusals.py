@@ -17,7 +17,7 @@ ORDER = {
     "properties": {
         "items": {"type": "array", "items": {"properties": {"price": {"minimum": 5}}, "required": ["sku"]}},
         "a/b~c": {"type": "string"},
-        "how": {"enum": ["cash", "card", None]},
+        "how": {"enum": ["cash", None]},
     },
     "required": ["items", "how"],
     "additionalProperties": False,
@@ -38,7 +38,7 @@ ORDER = {
                 "/extra: is not allowed here; known are: items, a/b~c, how",
             ],
         ),
-        ({"items": {}, "how": "cheque"}, ["/items: must be an array, not an object", '/how: "cheque" is none of the allowed values: "cash", "card", null']),
+        ({"items": {}, "how": 1}, ["/items: must be an array, not an object", '/how: 1 is none of the allowed values: "cash", null']),
         ([], ["(root): must be an object, not an array"]),
     ],
 )  # fmt: skip

@@ -15,6 +15,8 @@ from power_loop.contracts.messages import Message, estimate_tokens, text_of
 # pays for a summary now and then, not at every send.
 GROWTH_PART = 10
 
+LEFT_OUT = "\n[… the middle is left out …]\n"
+
 SUMMARY_PROMPT = (
     "You compress the earlier part of a conversation between a user and an assistant that uses tools. "
     "Write what the assistant must still know to go on: goals, decisions, facts, names, numbers, open questions, "
@@ -78,19 +80,22 @@ def cut(window: Window, keep_last_sends: int, target_tokens: int) -> Cut | None:
 
     None when there is nothing to fold.
     """
-    candidates = window.borders[1:]
     last = len(window.borders) - keep_last_sends
-    border = _fitting(window, candidates[:last], target_tokens) if last > 0 else None
-    if border is None:
+    if last < 1:
         return None
+    border = _fitting(window, window.borders[1 : last + 1], target_tokens)
     return Cut(border.seq - 1, border.send_index - 1, window.messages[: border.at])
 
 
-def _fitting(window: Window, candidates: Sequence[Border], target_tokens: int) -> Border | None:
+def _fitting(window: Window, candidates: Sequence[Border], target_tokens: int) -> Border:
+    """The first of ``candidates`` behind which no more than ``target_tokens`` stand, else the last."""
+    left, at = window.tokens, 0
     for border in candidates:
-        if estimate_tokens(window.messages[border.at :]) <= target_tokens:
+        left -= estimate_tokens(window.messages[at : border.at])
+        at = border.at
+        if left <= target_tokens:
             return border
-    return candidates[-1] if candidates else None
+    return candidates[-1]
 
 
 def as_text(messages: Sequence[Message], max_chars: int) -> str:
@@ -98,8 +103,8 @@ def as_text(messages: Sequence[Message], max_chars: int) -> str:
     text = "\n".join(_line(message) for message in messages)
     if len(text) <= max_chars:
         return text
-    half = max_chars // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+    kept = max(0, max_chars - len(LEFT_OUT))
+    return text[: kept - kept // 2] + LEFT_OUT + text[len(text) - kept // 2 :]
 
 
 def _line(message: Message) -> str:

@@ -44,7 +44,9 @@ class Transcript:
             self._results = {}
 
     def _answer(self, cells: Cells) -> None:
-        self._results[cells.call_id or ""] = self._answered(cells)
+        if cells.call_id not in self._asked or cells.call_id in self._results:
+            return
+        self._results[cells.call_id] = self._answered(cells)
         if len(self._results) == len(self._asked):
             self.messages += (self._results[call] for call in self._asked)
             self._asked, self._results = [], {}

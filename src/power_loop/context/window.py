@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.digest import RequestDigest
-from power_loop.contracts.messages import Message, estimate_tokens
+from power_loop.contracts.messages import Message, estimate_tokens, text_of
 from power_loop.contracts.store import Cells, RecordRow
 
 SUMMARY_NAME = "compact_note"
@@ -39,7 +39,8 @@ class Window(Transcript):
         """Roughly, of all messages."""
         self._grown = 0
         self._calls: set[str] = set()
-        self._private: list[Message] = []
+        self._private = False
+        """The send under way holds blocks that later sends do not show."""
         self._summary_at: int | None = None
         self._digest: RequestDigest | None = None
         self._digested = 0
@@ -61,7 +62,8 @@ class Window(Transcript):
         """A window of its own with ``messages`` instead; what is added later goes on from there."""
         other = Window()
         other.messages, other.tokens = messages, estimate_tokens(messages)
-        other.borders = list(self.borders[-1:])
+        # All of them stand for the send under way: nothing in there is a place to cut.
+        other.borders = [border._replace(at=0) for border in self.borders[-1:]]
         return other
 
     def growth(self) -> int:
@@ -83,17 +85,21 @@ class Window(Transcript):
         return chain.copy()
 
     def _begin_send(self, row: RecordRow) -> None:
-        for message in self._private:
-            message.pop("provider_blocks", None)
         if self._private:
-            self._private, self._digest = [], None
+            self._hide_blocks()
         self._summary_at = None
         self.borders.append(Border(row.send_index, row.seq, len(self.messages)))
+
+    def _hide_blocks(self) -> None:
+        """Their send is over. The messages are made anew, since requests that were sent hold the old ones."""
+        at = self.borders[-1].at if self.borders else 0
+        self.messages[at:] = [{key: message[key] for key in message if key != "provider_blocks"} for message in self.messages[at:]]
+        self._private, self._digest = False, None
 
     def _say(self, message: Message, cells: Cells) -> None:
         if cells.role == "assistant":
             message.pop("name", None)
-            if not message["content"] and "tool_calls" not in message:
+            if "tool_calls" not in message and not text_of(message["content"]).strip():
                 return
             if cells.name == "limit_summary":
                 self._summary_at = len(self.messages)
@@ -109,30 +115,32 @@ class Window(Transcript):
 
     def _keep_blocks(self, message: Message, cells: Cells) -> None:
         if cells.body is not None and '"blocks":' in cells.body and (blocks := json.loads(cells.body).get("blocks")) is not None:
-            message["provider_blocks"] = blocks
-            self._private.append(message)
+            message["provider_blocks"], self._private = blocks, True
 
     def _mark(self, cells: Cells) -> None:
         if cells.kind == "context_folded":
             self._fold(cells)
         elif cells.kind == "send_resumed" and self._summary_at is not None:
-            # The limit summary reported an ending that is none any more.
-            del self.messages[self._summary_at]
-            self._summary_at, self._digest = None, None
+            self._take_back_the_summary(self._summary_at)
+
+    def _take_back_the_summary(self, at: int) -> None:
+        """The limit summary reported an ending that is none any more."""
+        self.tokens -= estimate_tokens(self.messages[at : at + 1])
+        del self.messages[at]
+        self._summary_at, self._digest = None, None
 
     def _fold(self, cells: Cells) -> None:
         body = json.loads(cells.body or "{}")
-        through, send = body["through"], body.get("send", 0)
-        cut = next((border.at for border in self.borders if border.seq > through), len(self.messages))
-        note = {"role": "user", "name": SUMMARY_NAME, "content": note_text(cells.content or "", cells.escaped, send)}
-        shift = 1 - cut
-        self.messages = [note, *self.messages[cut:]]
-        self.borders = [border._replace(at=border.at + shift) for border in self.borders if border.seq > through]
-        self.note = note
+        kept = [border for border in self.borders if border.seq > body["through"]]
+        cut = kept[0].at if kept else len(self.messages)
+        self.note = {"role": "user", "name": SUMMARY_NAME, "content": note_text(cells.content or "", cells.escaped, body.get("send", 0))}
+        self.messages = [self.note, *self.messages[cut:]]
+        self.borders = [border._replace(at=border.at - cut + 1) for border in kept]
+        if self._summary_at is not None:
+            self._summary_at = self._summary_at - cut + 1 if self._summary_at >= cut else None
+        self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
         self.tokens = self._grown = estimate_tokens(self.messages)
         self._digest = None
-        if self._summary_at is not None:
-            self._summary_at += shift
 
 
 def note_text(summary: str, escaped: int | None, through_send: int) -> str:

@@ -203,7 +203,7 @@ def _model_replied(cells: Cells, body: Body) -> ModelReplied:
     calls = calls_of(cells.tool_calls)
     return ModelReplied(
         cast("str", content_of(cells.content, cells.escaped)), calls, cells.name or "round", usage_of(body),
-        body.get("finish") or _usual_finish(calls), body.get("model"), body.get("id"),
+        body.get("finish", _usual_finish(calls)), body.get("model"), body.get("id"),
         body.get("digest"), body.get("think", ""), body.get("blocks"),
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _QUOTED_NAME = r"(?:[\w-]*[_-])?(?:api_?key|authorization|password|passwd|secret|token|(?:private|access)_key|cookie|dsn)"
 
 _PATTERNS = (
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    # A credential has a digit or padding, or is long; a basic question is neither.
+    (re.compile(r"\b(bearer|basic)\s+(?=\S*[\d=]|\S{20})[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     # Keys of model providers, code hosts and clouds begin with a word of their own.
     (re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\b(?:gh[pousr]_|github_pat_|xox[abprs]-|AKIA|ASIA|AIza)[A-Za-z0-9_-]{12,}"), HIDDEN),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE), rf"\1:{HIDDEN}@"),

@@ -126,7 +126,8 @@ def _said(state: State, record: UserSaid) -> State:
     if state.idle:
         return State(idle=False, overrides=record.overrides)
     vetoes = state.vetoes + (record.name == "hook")
-    return state._replace(answered=False, empties=0, vetoes=vetoes, fold_due=True, status="")
+    overrides = record.overrides or state.overrides
+    return state._replace(answered=False, empties=0, vetoes=vetoes, fold_due=True, overrides=overrides, status="")
 
 
 def _replied(state: State, record: ModelReplied) -> State:

@@ -19,23 +19,26 @@ Client = TypeVar("Client", bound=Closable)
 
 
 class PerLoop(Generic[Client]):
-    """Makes a client when a loop first asks, and forgets it together with its loop."""
+    """Makes a client when a loop first asks, and forgets it together with its loop.
+
+    The making runs on a thread: an SDK takes a second to import and its TLS context some milliseconds.
+    """
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
         self._lock = threading.Lock()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
 
-    def get(self) -> Client:
+    async def get(self) -> Client:
         """The running loop's client."""
         loop = asyncio.get_running_loop()
         with self._lock:
             client = self._clients.get(loop)
-        if client is None:
-            client = self._make()
-            with self._lock:
-                self._clients[loop] = client
-        return client
+        if client is not None:
+            return client
+        client = await asyncio.to_thread(self._make)
+        with self._lock:
+            return self._clients.setdefault(loop, client)
 
     async def close(self) -> None:
         """Close every client: the running loop's now, those of loops in other threads in their own time."""

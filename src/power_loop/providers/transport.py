@@ -138,7 +138,7 @@ class Transport(LLMService):
         model = request.model or self.config.model
         ways = self._learned.get(model) or Ways.declared(self.config.capabilities)
         tried = [ways]
-        client = self._client()
+        client = await self._client()
         while True:
             sent = await self._to_send(request, model, ways)
             try:
@@ -153,9 +153,9 @@ class Transport(LLMService):
             self._learn(model, tried)
             return sent, response
 
-    def _client(self) -> Closable:
+    async def _client(self) -> Closable:
         try:
-            return self._clients.get()
+            return await self._clients.get()
         except ImportError:
             raise
         except Exception as error:  # the SDK's constructor: an address or a proxy that it does not understand

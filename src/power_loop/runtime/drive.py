@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost
-from power_loop.contracts.outcome import described
+from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import SendEnded, SendRested
 from power_loop.contracts.store import FAR, Conflict
 from power_loop.runtime.call_model import system_text_of
@@ -22,6 +22,7 @@ from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.openings import Opening
+from power_loop.runtime.outcome import result_of
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
 from power_loop.runtime.send import Send
@@ -96,8 +97,8 @@ class Driver:
         terms: Callable[[Session], Terms],
         patience: Patience,
         watch: Callable[[Send], Callable[[], None]],
-    ) -> tuple[Session, Send | None]:
-        """Take the session, run it until it rests; the session as it stands then, and the send, if one ran.
+    ) -> StatefulResult:
+        """Take the session, run it until it rests, and say how it stands; as it stood, where there was nothing to do.
 
         ``terms`` are asked for once the session is known; ``watch`` ties the send to what may stop it, and its
         answer unties it. Raises what `openings` refuse, `SessionBusyError`, `SessionLeaseLost`, `LLMError` and
@@ -107,9 +108,12 @@ class Driver:
             await self._wait_in_process(session_id, patience)
         try:
             session, send = await self._take(session_id, opening, terms, patience)
-            if send is not None:
-                await self._run(send, watch)
-            return session, send
+            if send is None:
+                return result_of(session, rounds=0)
+            await self._run(send, watch)
+            result = result_of(session, rounds=send.rounds_here, partial_text=send.partial_text)
+            send.teller.result(result)
+            return result
         finally:
             self.lines.leave(session_id)
 

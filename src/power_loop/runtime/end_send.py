@@ -24,15 +24,24 @@ async def end_send(send: Send, effect: EndSend) -> None:
     if effect.status == "completed" and send.ahead.stop is None and await _vetoed(send):
         return
     await close_round(send)
+    if _goes_on(send, effect):
+        return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
     if send.ports.hooks.stands("session.end"):
         await send.flush()
+        if _goes_on(send, effect):
+            return
         text = final_text(effect.status, effect.reason, send.ahead.text)
         await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
     send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
+
+
+def _goes_on(send: Send, effect: EndSend) -> bool:
+    """A word was heard while what was noted was written: it wants an answer before the send may end."""
+    return effect.status == "completed" and send.ahead.stop is None and not send.ahead.answered
 
 
 async def _vetoed(send: Send) -> bool:

@@ -29,7 +29,7 @@ def result_of(session: Session, *, rounds: int, partial_text: str = "") -> State
     state, head = session.state, session.head
     usage = Usage.of(state.usage, tool_calls=state.tool_calls)
     return StatefulResult(
-        head.session_id, state.status, final_text(state.status, state.reason, state.text), rounds,
+        head.session_id, state.status or "completed", final_text(state.status, state.reason, state.text), rounds,
         [call.to_message() for call in state.open_calls], interactions(session), usage, state.tool_calls,
         None, state.finish_reason, dict(state.error) if state.error else None,
         head.send_index, f"{head.session_id}/{head.send_index}", usage, partial_text,

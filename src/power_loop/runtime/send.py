@@ -101,9 +101,10 @@ class Send:
     def _window_is_too_long(self) -> bool:
         """Asked for only where the answer may matter: before another model call."""
         state, fold_at = self.ahead, self.terms.limits.fold_at_tokens
-        if fold_at is None or state.idle or state.answered or state.open_calls:
+        # What a handler put in the window's place is not ours to fold.
+        if fold_at is None or self.view is not None or state.idle or state.answered or state.open_calls:
             return False
-        return too_long(self.window, estimate_text_tokens(self.system_text), fold_at)
+        return too_long(self.session.window, estimate_text_tokens(self.system_text), fold_at)
 
     # --- the one way to write ----------------------------------------------------------------
 
@@ -232,21 +233,33 @@ class Send:
         """
         if self.ahead.idle and not begins:
             return
-        words: list[UserSaid] = []
+        words: list[InboxItem] = []
         left: list[InboxItem] = []
         for item in self.session.waiting:
             fits = hears(self.ahead, item.record)
             if fits is None:
                 left.append(item)
-                continue
-            self.heard.append(item.item_id)
-            if fits and isinstance(item.record, UserSaid):
-                words.append(item.record)
-            elif fits:
-                self.note(item.record)
+            elif fits and isinstance(item.record, UserSaid):
+                words.append(item)
+            else:
+                self.heard.append(item.item_id)
+                if fits:
+                    self.note(item.record)
         self.session.waiting = left
         if words:
-            await self.say(as_follow_up(words))
+            await self._hear_words({item.item_id: item.record for item in words if isinstance(item.record, UserSaid)})
+
+    async def _hear_words(self, words: dict[int, UserSaid]) -> None:
+        """Note ``words`` (by inbox item) and that they were heard: both in one batch, or a crash in between loses them."""
+        record: Record | None = as_follow_up(list(words.values()))
+        if self.ports.hooks.stands("message.append"):
+            await self.flush()
+            record = await at_message_append(self, record)
+            # The inbox may have been scanned again meanwhile, with these items still in it.
+            self.session.waiting = [item for item in self.session.waiting if item.item_id not in words]
+        self.heard += words
+        if record is not None:
+            self.note(record)
 
     # --- what the terms say ---------------------------------------------------------------------------
 

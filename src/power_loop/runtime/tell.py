@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from power_loop.contracts.codec import content_of
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 Telling = tuple[str, dict[str, Any]]
 """(event type, fields of its payload)."""
 
+Passing = tuple[str, dict[str, Any], int | None]
+"""The same, and the round that it happened in."""
+
 
 APPROVAL_FIELDS = ("interaction_id", "tool_call_id", "name", "arguments", "digest", "expires_at")
 
@@ -56,7 +59,7 @@ class Teller:
 
     def __init__(self, bus: AgentEventBus, session_id: str, depth: int, max_rounds: int, now_ms: Any) -> None:
         self._bus = bus
-        self._queue: list[Written | tuple[str, dict[str, Any], int | None]] = []
+        self._queue: list[Written | Passing] = []
         self._began = False
         self.session_id = session_id
         self.depth = depth
@@ -82,8 +85,11 @@ class Teller:
         self._queue = [told for told in self._queue if not (isinstance(told, Written) and told.record is record)]
 
     def begin(self, scope: str) -> None:
-        """The first event of every run; what was written to open the run is told behind it."""
+        """The first event of every run. What ended the send before it is told first, what opens this one behind it."""
+        earlier = [told for told in self._queue if isinstance(told, Written) and told.row.send_index != self.send_index]
+        self._queue = [told for told in self._queue if told not in earlier]
         self._began = True
+        self._tell(earlier)
         if self.wants("session_started"):
             self._publish("session_started", {"scope": scope}, self.round_index)
         self.flush()
@@ -112,24 +118,27 @@ class Teller:
         if not self._began:
             return
         queue, self._queue = self._queue, []
+        self._tell(queue)
+
+    def _tell(self, queue: Sequence[Written | Passing]) -> None:
         for told in queue:
             if not isinstance(told, Written):
                 self._publish(*told)
                 continue
             for n, (type, fields) in enumerate(self._of(told)):
                 if self._bus.wants(type):
-                    self._publish(type, fields, told.row.round_index, told.row.seq, n)
+                    self._publish(type, fields, told.row.round_index, told.row, n)
 
     def result(self, result: Any) -> None:
         """The last event of a run."""
         if self.wants("result"):
             self._publish("result", {"result": result}, self.round_index)
 
-    def _publish(self, type: str, fields: dict[str, Any], round_index: int | None, record_seq: int | None = None, n: int = 0) -> None:
-        cursor = None if record_seq is None else f"{record_seq}.{n}"
+    def _publish(self, type: str, fields: dict[str, Any], round_index: int | None, row: RecordRow | None = None, n: int = 0) -> None:
         publish(
             self._bus, type, fields, session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
-            send_index=self.send_index, depth=self.depth, record_seq=record_seq, cursor=cursor,
+            send_index=self.send_index if row is None else row.send_index, depth=self.depth,
+            record_seq=None if row is None else row.seq, cursor=None if row is None else f"{row.seq}.{n}",
         )  # fmt: skip
 
     # --- what a record says ---------------------------------------------------------------

@@ -9,6 +9,7 @@ from power_loop.contracts.codec import from_cells, to_cells
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Record
 from power_loop.contracts.store import Cells, Conflict, Head, InboxItem, Statement
+from power_loop.store.log import TICKET_MS
 from power_loop.store.part import Part
 
 WAKE = "UPDATE {p}sessions SET wake_no = wake_no + 1, runnable_at = COALESCE(runnable_at, ?) WHERE session_id = ?"
@@ -25,9 +26,6 @@ STAND = "INSERT INTO {p}waiters (session_id, holder, alive_until) VALUES (?, ?, 
 PLACE = "SELECT ticket FROM {p}waiters WHERE holder = ?"
 STILL = "UPDATE {p}waiters SET alive_until = ? WHERE ticket = ?"
 LEAVE = "DELETE FROM {p}waiters WHERE ticket = ?"
-
-# A ticket without a sign of life counts no more after this long.
-TICKET_MS = 3_000
 
 
 class Inbox(Part):

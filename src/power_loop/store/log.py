@@ -28,7 +28,7 @@ LEFT = "DELETE FROM {p}waiters WHERE ticket = ?"
 KEYED = "INSERT INTO {p}send_keys (session_id, send_key, send_index, seq, created_at) VALUES (?, ?, ?, ?, ?)"
 
 LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq, fold_seq, fold_through, status, takeovers,
- (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > ?),
+ (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > ? AND w.alive_until <= ?),
  EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL)
  FROM {p}sessions s WHERE s.session_id = ?"""
 
@@ -38,6 +38,9 @@ ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
 MINE = "SELECT epoch, take_id FROM {p}records WHERE session_id = ? AND seq = ?"
 LAST_BATCH = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
 RENEW = "UPDATE {p}sessions SET lease_until = ? WHERE session_id = ? AND epoch = ? AND holder IS NOT NULL"
+
+# A ticket without a sign of life counts no more after this long.
+TICKET_MS = 3_000
 
 
 class RecordLog(Part):
@@ -49,7 +52,9 @@ class RecordLog(Part):
 
     async def look(self, session_id: str) -> Head:
         """The row as it is now. Raises `SessionNotFoundError`."""
-        rows = await self._database.read(self._look, (self._clock.now_ms(), session_id))
+        now = self._clock.now_ms()
+        # A sign of life from further ahead was given while a clock was wrong; it must not hold up the line until then.
+        rows = await self._database.read(self._look, (now, now + TICKET_MS, session_id))
         if not rows:
             raise SessionNotFoundError(session_id)
         *numbers, status, takeovers, ticket, waiting = rows[0]

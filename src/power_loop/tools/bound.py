@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from power_loop.contracts.errors import ToolValidationError
 from power_loop.contracts.tool import ToolDefinition, ToolRun
 from power_loop.tools.calling import settle
-from power_loop.tools.instances import Convert
+from power_loop.tools.instances import Convert, complaints
 from power_loop.tools.signature import is_async
 from power_loop.tools.validate import compile_schema
 
@@ -22,7 +22,7 @@ TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class BoundTool:
-    """The `Tool` port over a handler: any callable.
+    """The `Tool` port over a handler: any callable. ``converts`` come with the schema of a signature: argument → instance.
 
     Raises `ValueError` for a name that providers refuse or a schema that is malformed or not understood, and
     `TypeError` for a handler that cannot be called with what the schema lets the model send.
@@ -33,7 +33,8 @@ class BoundTool:
     def __init__(self, definition: ToolDefinition, handler: Callable[..., Any], converts: Mapping[str, Convert] | None = None) -> None:
         check_name(definition.name)
         self._schema = parameters_of(definition)
-        self._validator: Validator | None = None
+        # A schema that we made of a signature is known to be sound; one from outside is read now, not when the model calls.
+        self._validator: Validator | None = compile_schema(self._schema) if converts is None else None
         self._converts = dict(converts or {})
         properties = cast("Mapping[str, Any]", self._schema.get("properties", {}))
         self._calling = settle(definition.name, handler, frozenset(properties), frozenset(self._schema.get("required", ())))
@@ -44,7 +45,7 @@ class BoundTool:
         self.is_async = is_async(handler)
 
     def validator(self) -> Validator:
-        """Compiled when first asked for; a tool that is never called costs none."""
+        """Compiled at the latest when first asked for; a function tool that is never called costs none."""
         if self._validator is None:
             self._validator = compile_schema(self._schema)
         return self._validator
@@ -72,7 +73,7 @@ class BoundTool:
         try:
             return convert(value)
         except Exception as error:  # constructors and validators of the user's own classes
-            raise ToolValidationError(self.definition.name, f"/{name}: {error}") from error
+            raise ToolValidationError(self.definition.name, complaints(error, f"/{name}")) from error
 
     def __repr__(self) -> str:
         return f"<tool {self.definition.name!r}: {self.handler!r}>"

@@ -91,3 +91,12 @@ class FirstThatFits:
             if validator.is_valid(value):
                 return converted(convert, value)
         return value
+
+
+def complaints(error: Exception, path: str) -> str:
+    """Why a class refused its value, a line for each reason; a pydantic error knows where inside of it."""
+    listed = getattr(error, "errors", None)
+    if not callable(listed):
+        return f"{path}: {error}"
+    found: Any = listed()
+    return "\n".join(f"{path}{''.join(f'/{part}' for part in each['loc'])}: {each['msg']}" for each in found)

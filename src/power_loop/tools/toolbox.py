@@ -41,9 +41,7 @@ class ToolRegistry:
         Raises `ValueError` for a name that is taken (unless ``overwrite``) or invalid and for a schema that cannot be
         validated; `TypeError` for a handler that the schema's arguments do not fit.
         """
-        bound = BoundTool(definition, handler)
-        bound.validator()  # a schema from outside is checked now, not when the model first calls
-        self._put([bound], overwrite=overwrite)
+        self._put([BoundTool(definition, handler)], overwrite=overwrite)
 
     def add(self, *tools: Any) -> None:
         """Offer functions, bound methods and other callables, ``@tool`` functions, or ``(definition, handler)`` pairs.
@@ -151,9 +149,7 @@ def as_bound(offered: Any) -> BoundTool:
         case MethodType(__func__=FunctionTool()):  # @classmethod over @tool
             return cast("FunctionTool[..., Any]", offered.__func__).__get__(offered.__self__).bind()
         case (ToolDefinition() as definition, handler) if callable(handler):
-            bound = BoundTool(definition, handler)
-            bound.validator()
-            return bound
+            return BoundTool(definition, handler)
         case ToolDefinition(name=name):
             raise TypeError(f"the definition {name!r} has no handler; use register(definition, handler), or give the pair of both")
         case _ if callable(offered):

@@ -1,0 +1,48 @@
+"""What it costs, as ratios measured in one run: `make bench`.
+
+Every figure stands beside the bare database work of the same rows, done in this process a moment before or
+after, on the same file system. A bar is what DESIGN promises; absolute times depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import growth
+import sends
+import start
+from report import Report
+
+
+async def measure(folder: Path, *, long: int) -> Report:
+    report = Report()
+    for synchronous in ("full", "normal"):
+        await sends.plain(report, folder, synchronous)
+        await sends.tool_rounds(report, folder, synchronous)
+        await sends.fifty_at_once(report, folder, synchronous)
+    await growth.send_ten_and_send_many(report, folder, long)
+    await growth.cold_resume(report, folder, long)
+    await growth.bytes_per_send(report, folder)
+    start.import_time(report)
+    start.idle_memory(report, folder)
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", type=int, default=10_000, help="how many sends the long session has (default %(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="power-loop-bench-", dir=".") as folder:
+        report = asyncio.run(measure(Path(folder), long=options.long))
+    print(report.text())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,55 @@
+"""`kill -9` in the middle of a tool; another process goes on. What was stored is neither paid nor run again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from power_loop import SessionPendingError, StatefulAgentLoop, tool
+from power_loop.testing import ScriptedLLM, call, say
+
+DSN, SESSION, LEDGER = "crash.db", "order-17", Path("crash-ledger.txt")
+
+
+@tool(effects="pure")
+def price(item: str) -> float:
+    """What an item costs."""
+    print(f"  (price of {item} is looked up)", flush=True)
+    return 9.5
+
+
+@tool(effects="once")
+def pay(euros: float) -> str:
+    """Pay for the order. The process dies when the money has left and before anybody was told."""
+    LEDGER.write_text(f"{euros} paid\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "paid"
+
+
+async def first_process() -> None:
+    script = [call("price", item="tea"), call("pay", euros=9.5)]
+    async with StatefulAgentLoop(llm=ScriptedLLM(script), dsn=DSN, tools=[price, pay]) as loop:
+        await loop.send("Buy the tea.", await loop.new_session(session_id=SESSION))
+
+
+async def second_process() -> None:
+    script = [say("The payment was cut off and may have gone through. I did not repeat it; please look at your account.")]
+    async with StatefulAgentLoop(llm=ScriptedLLM(script), dsn=DSN, tools=[price, pay]) as loop:
+        try:
+            await loop.send("Did it work?", SESSION)
+        except SessionPendingError as error:
+            print(error)
+        print("unknown:", (await loop.get_pending(SESSION) or {})["unknown_call_ids"])
+        result = await loop.resume(SESSION)
+        print((await loop.get_messages(SESSION))[-2]["content"])
+        print(result.status, "|", result.final_text)
+
+
+if sys.argv[1:] == ["first"]:
+    asyncio.run(first_process())
+else:
+    died = subprocess.run([sys.executable, __file__, "first"], check=False)
+    print(f"the first process ended with {died.returncode}; the ledger says: {LEDGER.read_text().strip()}")
+    asyncio.run(second_process())

@@ -1,0 +1,170 @@
+"""The public names, for type checkers; `__init__.py` loads them lazily. A test holds the two together."""
+
+from power_loop.compat import (
+    AgentRunner as AgentRunner,
+    PhaseContext as PhaseContext,
+    PhaseResult as PhaseResult,
+    phase as phase,
+)
+from power_loop.config import (
+    AgentLoopConfig as AgentLoopConfig,
+    ContextPolicy as ContextPolicy,
+    RunPolicy as RunPolicy,
+    ToolPolicy as ToolPolicy,
+)
+from power_loop.context.fold import (
+    FoldStrategy as FoldStrategy,
+    LLMSummaryFold as LLMSummaryFold,
+    NeverFold as NeverFold,
+)
+from power_loop.context.prompt import (
+    DEFAULT_AGENT_SYSTEM_PROMPT as DEFAULT_AGENT_SYSTEM_PROMPT,
+    format_tool_catalog as format_tool_catalog,
+)
+from power_loop.contracts.cancel import (
+    CancellationLike as CancellationLike,
+    CancellationToken as CancellationToken,
+)
+from power_loop.contracts.errors import (
+    AgentSpecError as AgentSpecError,
+    ApprovalError as ApprovalError,
+    AsyncToolInSyncContext as AsyncToolInSyncContext,
+    BlackboardError as BlackboardError,
+    CancellationRequested as CancellationRequested,
+    CompactionFailed as CompactionFailed,
+    HumanInputRequired as HumanInputRequired,
+    LLMError as LLMError,
+    LLMPermanentError as LLMPermanentError,
+    LLMRetryExhausted as LLMRetryExhausted,
+    LLMTimeout as LLMTimeout,
+    ModelRetry as ModelRetry,
+    NotesFullError as NotesFullError,
+    PowerLoopError as PowerLoopError,
+    RecordFromTheFuture as RecordFromTheFuture,
+    RuntimeEnvError as RuntimeEnvError,
+    SessionArchivedError as SessionArchivedError,
+    SessionBusyError as SessionBusyError,
+    SessionLeaseLost as SessionLeaseLost,
+    SessionNotFoundError as SessionNotFoundError,
+    SessionPendingError as SessionPendingError,
+    SpecValidationError as SpecValidationError,
+    StoreSchemaError as StoreSchemaError,
+    StoreUnavailable as StoreUnavailable,
+    StructuredOutputError as StructuredOutputError,
+    ToolNotFound as ToolNotFound,
+    ToolTimeout as ToolTimeout,
+    ToolValidationError as ToolValidationError,
+    WorkerBootstrapError as WorkerBootstrapError,
+    WorkflowRunError as WorkflowRunError,
+    WorkflowSpecError as WorkflowSpecError,
+)
+from power_loop.contracts.events import (
+    AgentEvent as AgentEvent,
+    AgentEventType as AgentEventType,
+    BaseEventPayload as BaseEventPayload,
+    EventBusProtocol as EventBusProtocol,
+    EventHandler as EventHandler,
+    EventSubscriber as EventSubscriber,
+)
+from power_loop.contracts.hooks import (
+    BaseHookCtx as BaseHookCtx,
+    HookContext as HookContext,
+    HookDirective as HookDirective,
+    HookHandler as HookHandler,
+    HookManagerProtocol as HookManagerProtocol,
+    HookPoint as HookPoint,
+    HookResult as HookResult,
+)
+from power_loop.contracts.messages import (
+    MessageRole as MessageRole,
+    ToolCall as ToolCall,
+    estimate_text_tokens as estimate_text_tokens,
+    estimate_tokens as estimate_tokens,
+)
+from power_loop.contracts.model import (
+    LLMRequest as LLMRequest,
+    LLMResponse as LLMResponse,
+    LLMService as LLMService,
+    LLMStreamChunk as LLMStreamChunk,
+    LLMTokenUsage as LLMTokenUsage,
+    ModelCapabilities as ModelCapabilities,
+)
+from power_loop.contracts.outcome import (
+    AgentLoopResult as AgentLoopResult,
+    FollowUpQueued as FollowUpQueued,
+    RunStatus as RunStatus,
+    StatefulResult as StatefulResult,
+)
+from power_loop.contracts.retry import (
+    LLMRetryPolicy as LLMRetryPolicy,
+)
+from power_loop.contracts.rows import (
+    MessageRow as MessageRow,
+    MessageState as MessageState,
+    SessionKind as SessionKind,
+    SessionRow as SessionRow,
+    SessionStatsRow as SessionStatsRow,
+    SessionStatus as SessionStatus,
+    SubagentLifecycle as SubagentLifecycle,
+)
+from power_loop.contracts.store import (
+    InboxItem as InboxItem,
+    SchemaPolicy as SchemaPolicy,
+)
+from power_loop.contracts.tool import (
+    ToolDefinition as ToolDefinition,
+    ToolHandlerResult as ToolHandlerResult,
+    ToolRun as ToolRun,
+)
+from power_loop.contracts.usage import (
+    Price as Price,
+    Usage as Usage,
+    UsageLimits as UsageLimits,
+)
+from power_loop.loop import (
+    DEFAULT_DB_PATH as DEFAULT_DB_PATH,
+    MAX_SPAWN_DEPTH as MAX_SPAWN_DEPTH,
+    StatefulAgentLoop as StatefulAgentLoop,
+)
+from power_loop.providers.config import (
+    LLMProviderConfig as LLMProviderConfig,
+)
+from power_loop.providers.fallback import (
+    FallbackLLM as FallbackLLM,
+)
+from power_loop.providers.open import (
+    create_llm as create_llm,
+    create_llm_service_from_config as create_llm_service_from_config,
+    create_llm_service_from_env as create_llm_service_from_env,
+)
+from power_loop.runtime.bus import (
+    AgentEventBus as AgentEventBus,
+)
+from power_loop.runtime.hooks import (
+    AgentHooks as AgentHooks,
+)
+from power_loop.runtime.retry import (
+    with_retry as with_retry,
+)
+from power_loop.store.sql_store import (
+    SessionStore as SessionStore,
+    open_store as open_store,
+)
+from power_loop.store.values import (
+    MUTATE_SKIP as MUTATE_SKIP,
+)
+from power_loop.tools.define import (
+    tool as tool,
+)
+from power_loop.tools.toolbox import (
+    ToolRegistry as ToolRegistry,
+    build_registry as build_registry,
+)
+from power_loop.version import (
+    __version__ as __version__,
+)
+from power_loop.contracts.hook_contexts import *
+from power_loop.contracts.payload_classes import *
+
+STABLE_API: tuple[str, ...]
+__all__: list[str]

@@ -1,0 +1,339 @@
+"""The scenario that this package is held against: clients in several processes talk to the same sessions while things go wrong.
+
+Words, tools and models are numbered, so that at the end it can be told what became of each: what was acknowledged is
+there, what was said is answered, what may happen once happened once, and nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from power_loop.config import AgentLoopConfig, RunPolicy
+from power_loop.contracts.codec import from_cells
+from power_loop.contracts.errors import (
+    LLMError,
+    SessionBusyError,
+    SessionLeaseLost,
+    SessionPendingError,
+    StoreUnavailable,
+)
+from power_loop.contracts.messages import text_of
+from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
+from power_loop.contracts.records import ModelReplied, Record, SendEnded, SendResumed, ToolReturned, ToolStarted, UserSaid
+from power_loop.contracts.store import RecordRow
+from power_loop.loop import StatefulAgentLoop
+from power_loop.runtime.hooks import AgentHooks
+from power_loop.runtime.session import Session
+from power_loop.store.log import COLUMNS, to_row
+from power_loop.testing.invariants import check_invariants
+from power_loop.testing.outside import PLAN, TOOL_EFFECTS, Model, Outside, registry
+from power_loop.testing.world import NoFaults, Process, World
+
+# Short, so that waiting for the end of a lease costs few steps.
+LEASE_S = 0.3
+HOOK_POINTS = (
+    "session.start", "round.start", "round.end", "round.decide", "llm.before", "llm.after", "message.append",
+    "tools.batch.before", "tool.before", "tool.after", "tools.batch.after", "complete.decide", "session.end",
+)  # fmt: skip
+
+# What a caller must expect of a send in such a world, and nothing else.
+EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavailable, LLMError, TimeoutError)
+
+
+class Talk:
+    """One conversation of many clients: what they said, and what they were told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.outside = Outside(world)
+        self.sessions: list[str] = []
+        self.said = 0
+        self.acknowledged: dict[str, str] = {}
+        """Tag → session, of every word that a caller was told is kept."""
+        self.completed: dict[str, StatefulResult] = {}
+        """Tag → what its send gave."""
+        self.hook_points = [point for point in HOOK_POINTS if world.chance.random() < 0.25] if world.chance.random() < 0.4 else []
+        self.model_breaks = world.chance.random() < 0.2
+
+    def word(self) -> tuple[str, str]:
+        """The next word: (tag, text)."""
+        chance = self.world.chance
+        self.said += 1
+        tools = [name for name in TOOL_EFFECTS if chance.random() < 0.5] or ["look"]
+        rounds, calls = chance.choice((0, 0, 1, 1, 2)), chance.randint(1, 3)
+        return f"m{self.said}", f"m{self.said} rounds={rounds} calls={calls} tools={','.join(tools)}"
+
+    def agent(self, process: Process) -> StatefulAgentLoop:
+        hooks = AgentHooks()
+
+        def passes(point: str) -> Callable[[Any], Awaitable[None]]:
+            async def handler(context: Any) -> None:
+                await process.gap(f"hook {point}")
+
+            return handler
+
+        for point in self.hook_points:
+            hooks.register(point, passes(point))
+        config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=LEASE_S, cancel_grace_s=0.05))
+        model = Model(self.outside, process, breaks=self.model_breaks)
+        return process.agent(model, config=config, tool_registry=registry(self.outside, process), hooks=hooks)
+
+
+async def conversation(world: World) -> None:
+    """Talk while faults strike; then let everything come to rest, and look."""
+    world.one_machine = world.chance.random() < 0.5
+    faults, world.faults = world.faults, NoFaults()
+    talk = Talk(world)
+    first = talk.agent(world.process())
+    talk.sessions = [await first.new_session(session_id=f"s{n}") for n in range(world.chance.choice((1, 1, 2)))]
+    world.faults = faults
+    await asyncio.gather(*(_client(talk, world.chance.randint(1, 4)) for _ in range(world.chance.randint(1, 3))))
+    world.faults = NoFaults()
+    await asyncio.sleep(5.0)
+    await come_to_rest(talk)
+    for text in await verdict(talk):
+        world.violated(text)
+
+
+# --- clients ---------------------------------------------------------------------------------------------
+
+
+async def _client(talk: Talk, deeds: int) -> None:
+    """A client whose process is started again whenever it dies, and goes on with the next deed."""
+    left = [deeds]
+    while left[0]:
+        process = talk.world.process()
+        await process.run(_live(talk, process, left))
+        await asyncio.sleep(talk.world.chance.uniform(0.0, 0.5))
+
+
+async def _live(talk: Talk, process: Process, left: list[int]) -> None:
+    loop = talk.agent(process)
+    chance = talk.world.chance
+    while left[0]:
+        left[0] -= 1
+        session_id, deed = chance.choice(talk.sessions), chance.choice(DEEDS)
+        talk.world.note(f"{process.name} {deed.__name__} {session_id}")
+        try:
+            await deed(talk, loop, session_id)
+        except EXPECTED as error:
+            talk.world.note(f"{process.name} {deed.__name__} got {type(error).__name__}: {error}")
+        await asyncio.sleep(chance.choice((0.0, 0.0, 0.05)))
+    await loop.aclose(drain_timeout_s=1.0)
+
+
+async def send(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    tag, text = talk.word()
+    heal = talk.world.chance.random() < 0.3
+    result = await loop.send(text, session_id, heal_pending=heal)
+    talk.acknowledged[tag], talk.completed[tag] = session_id, result
+
+
+async def send_when_free(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    tag, text = talk.word()
+    result = await loop.send(text, session_id, on_busy="raise")
+    talk.acknowledged[tag], talk.completed[tag] = session_id, result
+
+
+async def send_impatiently(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    tag, text = talk.word()
+    talk.world.disturbances += 1
+    async with asyncio.timeout(talk.world.chance.uniform(0.0, 0.2)):
+        result = await loop.send(text, session_id, heal_pending=True)
+        talk.acknowledged[tag], talk.completed[tag] = session_id, result
+
+
+async def follow_up(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    tag, text = talk.word()
+    result = await loop.follow_up(text, session_id)
+    talk.acknowledged[tag] = session_id
+    if not isinstance(result, FollowUpQueued):
+        talk.completed[tag] = result
+
+
+async def enqueue(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    tag, text = talk.word()
+    key = talk.world.chance.choice((None, tag))
+    for _ in range(3 if key else 1):  # a client that does not trust its first answer repeats itself
+        try:
+            await loop.enqueue(text, session_id, key=key)
+        except StoreUnavailable:
+            continue
+        talk.acknowledged[tag] = session_id
+
+
+async def cancel(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    talk.world.disturbances += 1
+    await loop.cancel(session_id)
+
+
+async def resume(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    await loop.resume(session_id)
+
+
+async def answer(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    """Answer one question that is open."""
+    waiting = await loop.get_pending(session_id)
+    questions = (waiting or {}).get("pending_interactions", ())
+    if questions:
+        try:
+            await loop.submit_input(session_id, questions[0]["interaction_id"], "yes")
+        except ValueError:
+            talk.world.note("somebody else answered meanwhile")
+
+
+async def abort(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    talk.world.disturbances += 1
+    await loop.abort_pending(session_id)
+
+
+Deed = Callable[[Talk, StatefulAgentLoop, str], Awaitable[None]]
+DEEDS: tuple[Deed, ...] = (send, send, send, send_when_free, send_impatiently, follow_up, follow_up, enqueue, cancel, resume, answer, abort)
+
+
+# --- rest --------------------------------------------------------------------------------------------------
+
+
+async def come_to_rest(talk: Talk) -> None:
+    """What an operator does afterwards: resume what is unfinished, answer what is asked."""
+    process = talk.world.process("rest")
+    loop = talk.agent(process)
+    for session_id in talk.sessions:
+        for _ in range(20):
+            if not await _goes_on(loop, session_id):
+                break
+    await loop.aclose()
+
+
+async def _goes_on(loop: StatefulAgentLoop, session_id: str) -> bool:
+    """One step towards rest; False when there is none to do."""
+    session = await Session.load(await loop.ensure_store(), session_id)
+    questions = ((await loop.get_pending(session_id)) or {}).get("pending_interactions", ())
+    words = [item for item in session.waiting if isinstance(item.record, UserSaid)]
+    if session.state.idle and not words:
+        return bool(session.waiting) and await _drop_late_words(loop, session_id)
+    try:
+        if questions:
+            await loop.submit_input(session_id, questions[0]["interaction_id"], "yes")
+        else:
+            await loop.resume(session_id)
+    except LLMError:
+        pass
+    return True
+
+
+async def _drop_late_words(loop: StatefulAgentLoop, session_id: str) -> bool:
+    """What came too late for the last send (a cancel, say) is dropped by the next one."""
+    try:
+        await loop.send("m0 rounds=0 calls=1 tools=look", session_id)
+    except LLMError:
+        pass
+    return True
+
+
+# --- what must be true ---------------------------------------------------------------------------------------
+
+
+async def verdict(talk: Talk) -> list[str]:
+    """Everything that does not hold of the conversation as it stands."""
+    store = talk.world.process("looker").store
+    wrong = await check_invariants(store, at_rest=True)
+    lost = -len(stored_replies(talk))
+    lost += sum(map(len, talk.outside.paid.values()))
+    if lost > talk.world.disturbances:
+        wrong.append(f"{lost} replies were paid for and lost, after {talk.world.disturbances} disturbances")
+    for session_id in talk.sessions:
+        rows = records_of(talk.world, session_id)
+        wrong += [f"{session_id}: {text}" for text in (*_content(talk, session_id, rows), *_effects(talk, rows))]
+    return [*wrong, *_keys(talk)]
+
+
+def stored_replies(talk: Talk) -> set[str]:
+    return talk.outside.stored_replies() - {None}  # type: ignore[arg-type]  # rows without an id are no replies of the model
+
+
+def records_of(world: World, session_id: str) -> list[tuple[RecordRow, Record]]:
+    found = world.look(f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? ORDER BY seq", session_id)
+    return [(row, from_cells(row.cells)) for row in map(to_row, found)]
+
+
+def _content(talk: Talk, session_id: str, rows: list[tuple[RecordRow, Record]]) -> Iterable[str]:
+    """What was acknowledged is there, once; what was said is answered, unless its send was stopped."""
+    said = Counter(found["tag"] for _, record in rows if isinstance(record, UserSaid) for found in PLAN.finditer(text_of(record.content)))
+    for tag, count in said.items():
+        if count > 1 and tag != "m0":
+            yield f"{tag} was said {count} times"
+    for tag, where in talk.acknowledged.items():
+        if where == session_id and not said[tag]:
+            yield f"{tag} was acknowledged and is gone"
+    yield from _unanswered(rows)
+    ends = {row.send_index: record for row, record in rows if isinstance(record, SendEnded)}
+    for tag, result in talk.completed.items():
+        if talk.acknowledged[tag] == session_id and result.status == "completed":
+            if result.send_index not in ends:
+                yield f"{tag} was completed in send {result.send_index}, which has no end"
+            texts = [record.text for row, record in rows if row.send_index == result.send_index and isinstance(record, ModelReplied)]
+            if result.final_text not in texts:
+                yield f"{tag} was told {result.final_text!r}; send {result.send_index} said {texts}"
+
+
+def _unanswered(rows: list[tuple[RecordRow, Record]]) -> Iterable[str]:
+    """Words after which no model spoke in their send."""
+    waiting: list[str] = []
+    for row, record in rows:
+        match record:
+            case UserSaid():
+                waiting.append(f"seq {row.seq}")
+            case ModelReplied():
+                waiting = []
+            case SendEnded(status="completed") if waiting:
+                yield f"send {row.send_index} is completed, and the words at {waiting} have no answer"
+            case SendEnded() | SendResumed():
+                waiting = []
+            case _:
+                continue
+    if waiting:
+        yield f"the words at {waiting} have no answer"
+
+
+def _effects(talk: Talk, rows: list[tuple[RecordRow, Record]]) -> Iterable[str]:
+    """What each result says is what happened."""
+    calls = {(row.send_index, c.id): (c.name, json.loads(c.arguments)["n"]) for row, r in rows if isinstance(r, ModelReplied) for c in r.calls}
+    begun: set[tuple[int, str]] = set()
+    for row, record in rows:
+        if isinstance(record, ToolStarted):
+            begun.add((row.send_index, record.call_id))
+        if not isinstance(record, ToolReturned):
+            continue
+        name, n = calls[row.send_index, record.call_id]
+        happened, once = talk.outside.effects[name, n], TOOL_EFFECTS[name] == "once"
+        said = f"{name} {n} is told {record.outcome!r} and happened {happened} times"
+        if once and happened > 1:
+            yield f"{said}: at most once was promised"
+        if name == "ask":
+            continue
+        match record.outcome:
+            case "ok" if not happened or name == "fails":
+                yield said
+            case "failed" if name != "fails":
+                yield said
+            case "unknown" if not once or (row.send_index, record.call_id) not in begun:
+                yield f"{said}: it never began"
+            case "aborted" | "skipped" if once and happened:
+                yield said
+            case _:
+                continue
+
+
+def _keys(talk: Talk) -> Iterable[str]:
+    owners: dict[str, tuple[str, str]] = {}
+    for call, keys in talk.outside.keys.items():
+        if len(keys) != 1:
+            yield f"{call} came with the keys {sorted(keys)}"
+        for key in keys:
+            if owners.setdefault(key, call) != call:
+                yield f"{call} and {owners[key]} share the key {key}"
