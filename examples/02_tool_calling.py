@@ -27,11 +27,8 @@ def find_order(customer: Annotated[str, "the customer's name"]) -> dict:
 
 
 @tool(effects="idempotent")
-async def refund(run: ToolRun, order: int, money: Money) -> str:
-    """Pay a customer back.
-
-    :param money: At most what was paid.
-    """
+async def refund(run: ToolRun, order: int, money: Annotated[Money, "at most what was paid"]) -> str:
+    """Pay a customer back."""
     if money.amount > 30:
         raise ModelRetry("that is more than was paid; refund at most 30")
     # A bank that gets the same key twice pays once; the key stays the same when a crash makes this run again.

@@ -8,8 +8,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from power_loop import AgentLoopConfig, FallbackLLM, LLMRetryPolicy, StatefulAgentLoop
+from power_loop import AgentLoopConfig, LLMRetryPolicy, StatefulAgentLoop
 from power_loop.errors import LLMError
+from power_loop.llm import FallbackLLM
 from power_loop.testing import ScriptedLLM, fail, say
 
 

@@ -17,22 +17,23 @@ def describe(request: LLMRequest) -> str:
     return "I was sent: " + ", ".join(block["type"] for block in blocks)
 
 
-async def main() -> None:
-    Path("pixel.png").write_bytes(base64.b64decode(PIXEL))
+async def main(picture: Path) -> None:
     async with StatefulAgentLoop(llm=FunctionLLM(describe), dsn="images.db") as loop:
         session = await loop.new_session()
         result = await loop.send(
             [
                 {"type": "text", "text": "What is in these pictures?"},
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
-                {"type": "attachment", "attachment": {"path": "pixel.png", "mime_type": "image/png", "kind": "image"}},
+                {"type": "attachment", "attachment": {"path": str(picture), "mime_type": "image/png", "kind": "image"}},
             ],
             session,
         )
         print(result.final_text)
 
-        Path("pixel.png").unlink()  # the bytes were read when they were said
+        await asyncio.to_thread(picture.unlink)  # the bytes were read when they were said
         print((await loop.send("And once more?", session)).final_text)
 
 
-asyncio.run(main())
+pixel = Path("pixel.png")
+pixel.write_bytes(base64.b64decode(PIXEL))
+asyncio.run(main(pixel))

@@ -10,7 +10,7 @@ from pathlib import Path
 from power_loop import SessionPendingError, StatefulAgentLoop, tool
 from power_loop.testing import ScriptedLLM, call, say
 
-DSN, SESSION, LEDGER = "crash.db", "order-17", Path("crash-ledger.txt")
+DSN, LEDGER = "crash.db", Path("crash-ledger.txt")
 
 
 @tool(effects="pure")
@@ -28,28 +28,29 @@ def pay(euros: float) -> str:
     return "paid"
 
 
-async def first_process() -> None:
+async def first_process(session: str) -> None:
     script = [call("price", item="tea"), call("pay", euros=9.5)]
     async with StatefulAgentLoop(llm=ScriptedLLM(script), dsn=DSN, tools=[price, pay]) as loop:
-        await loop.send("Buy the tea.", await loop.new_session(session_id=SESSION))
+        await loop.send("Buy the tea.", await loop.new_session(session_id=session))
 
 
-async def second_process() -> None:
+async def second_process(session: str) -> None:
     script = [say("The payment was cut off and may have gone through. I did not repeat it; please look at your account.")]
     async with StatefulAgentLoop(llm=ScriptedLLM(script), dsn=DSN, tools=[price, pay]) as loop:
         try:
-            await loop.send("Did it work?", SESSION)
+            await loop.send("Did it work?", session)
         except SessionPendingError as error:
             print(error)
-        print("unknown:", (await loop.get_pending(SESSION) or {})["unknown_call_ids"])
-        result = await loop.resume(SESSION)
-        print((await loop.get_messages(SESSION))[-2]["content"])
+        print("unknown:", (await loop.get_pending(session) or {})["unknown_call_ids"])
+        result = await loop.resume(session)
+        print((await loop.get_messages(session))[-2]["content"])
         print(result.status, "|", result.final_text)
 
 
-if sys.argv[1:] == ["first"]:
-    asyncio.run(first_process())
+if len(sys.argv) > 1:
+    asyncio.run(first_process(sys.argv[1]))
 else:
-    died = subprocess.run([sys.executable, __file__, "first"], check=False)
+    order = f"order/{os.getpid()}"
+    died = subprocess.run([sys.executable, __file__, order], check=False)
     print(f"the first process ended with {died.returncode}; the ledger says: {LEDGER.read_text().strip()}")
-    asyncio.run(second_process())
+    asyncio.run(second_process(order))

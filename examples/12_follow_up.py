@@ -25,7 +25,8 @@ async def main() -> None:
 
         queued = await loop.follow_up("With a garden, please.", session, key="click-1")
         assert isinstance(queued, FollowUpQueued)
-        print("queued:", queued.queue_depth, "duplicate:", (await loop.follow_up("With a garden, please.", session, key="click-1")).duplicate)
+        again = await loop.follow_up("With a garden, please.", session, key="click-1")  # a second click counts once
+        print("queued:", queued.queue_depth, "| heard twice:", again != queued and not again.duplicate)
         found.set()
         print((await sending).final_text)
         print([message["role"] for message in await loop.get_messages(session)])  # never between a call and its result

@@ -6,8 +6,12 @@ Type checkers read the same list in `__init__.pyi`.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import Any
+
+# A library says nothing unless its host asks to hear it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Names that change only with a major version.
 STABLE_API = tuple(
@@ -62,7 +66,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 # Typed payloads and hook contexts are many; their names tell where they live.
 _BY_SUFFIX = {"Payload": "contracts.payload_classes", "Ctx": "contracts.hook_contexts"}
 
-__all__ = sorted([*_HOME_OF, "STABLE_API"])
+__all__ = sorted([*_HOME_OF, "STABLE_API"])  # pyright: ignore[reportUnsupportedDunderAll]  # the stub lists them
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
-from power_loop.contracts.records import Record, StopRequested
+from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.tool import ToolRun
 from power_loop.runtime.drive import CacheStats, Driver, Patience
@@ -21,6 +21,7 @@ from power_loop.runtime.openings import Opening, Resume
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
+from power_loop.runtime.tell import publish
 from power_loop.store.sql_store import SessionStore, open_store
 from power_loop.terms import Call, settings_of, terms_of
 
@@ -41,7 +42,7 @@ class Drivers:
         if max_spawn_depth is not None and max_spawn_depth < 1:
             raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
         self._loop, self.store, self._owns = loop, store, store is None
-        self._open_with = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
+        self._open_with: dict[str, Any] = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
         self._max_spawn_depth, self._cache_size = max_spawn_depth, cache_size
         # A store that was given brings its own time, so that both see the same leases end.
         self._machine = machine or (Machine(store.clock, store.ids) if store is not None else Machine())
@@ -53,6 +54,7 @@ class Drivers:
         self._lifeline = self._machine.lifeline(self.holder)
         self._threads = self._machine.threads(loop.config.tooling.sync_threads)
         self._settings: tuple[int, Settings] | None = None
+        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave)
         self._closing = False
 
     @property
@@ -81,6 +83,7 @@ class Drivers:
                 if self._max_spawn_depth is not None:
                     self.store.max_spawn_depth = self._max_spawn_depth
                 self._driver = self._make_driver(self.store)
+                self._tool_run.store = self.store
         assert self.store is not None
         return self.store, self._driver
 
@@ -124,11 +127,9 @@ class Drivers:
 
     def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
         loop = self._loop
-        tool_run = ToolRun(store=self.store, loop=loop, config=loop.config)
         return terms_of(
-            session, call, settings=self._current_settings(), config=loop.config, registry=loop.tool_registry, model=loop.llm,
-            tool_run=tool_run, resumes=resumes,
-        )  # fmt: skip
+            session, call, settings=self._current_settings(), registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes
+        )
 
     def _current_settings(self) -> Settings:
         config = self._loop.config
@@ -144,6 +145,9 @@ class Drivers:
         key = key or self._ids.token(12)
         fresh = await store.post(session_id, record, key=key)
         return await self._queued(store, session_id, key, fresh)
+
+    async def _leave(self, text: str, session_id: str, key: str) -> None:
+        await self.post(session_id, UserSaid(text), key)
 
     async def post_to_running(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued | None:
         """Leave ``record`` for the holder that runs the session now; None when nobody does."""

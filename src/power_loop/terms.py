@@ -52,8 +52,10 @@ def call_of(
     deps: Any,
 ) -> Call:
     """What the caller set, checked. Raises `ValueError` or `TypeError`."""
-    if max_rounds is not None and (isinstance(max_rounds, bool) or max_rounds < 1):
+    if max_rounds is not None and not (type(max_rounds) is int and max_rounds > 0):
         raise ValueError(f"max_rounds is {max_rounds!r}; it must be a whole number of at least 1")
+    if limits is not None and not isinstance(cast("Any", limits), UsageLimits):
+        raise TypeError(f"limits= takes UsageLimits(…), not {type(limits).__name__}")
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
     return Call(tools, system_prompt, limits, max_rounds, cancel, deps)
 
@@ -83,25 +85,25 @@ def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
         config.tooling.concurrency, config.tooling.timeout_s, config.tooling.default_effects, config.tooling.result_max_chars,
         config.tooling.catalog, config.tooling.catalog_header,
         strategy if fold_at is not None else None, config.context.fold_timeout_s, int(config.budget(window) * config.context.fold_target_ratio),
+        Limits(config.max_rounds, config.limits, fold_at, True, config.running.empty_reply_retries),
     )  # fmt: skip
 
 
 def terms_of(
-    session: Session, call: Call, *, settings: Settings, config: AgentLoopConfig, registry: ToolRegistry | None, model: Any, tool_run: ToolRun,
-    resumes: bool,
-) -> Terms:  # fmt: skip
+    session: Session, call: Call, *, settings: Settings, registry: ToolRegistry | None, model: Any, tool_run: ToolRun, resumes: bool
+) -> Terms:
     """The terms of the next run of ``session``; a resume goes on under what its send was given."""
     kept: Mapping[str, Any] = (session.state.overrides or {}) if resumes else {}
     tools: Toolbox | None = call.tools if call.tools is not None else registry
     if call.tools is None and "tools" in kept and registry is not None:
         tools = registry.subset([name for name in kept["tools"] if registry.has(name)])
+    offered = tools if tools is not None and tools.to_openai_tools() else None
     prompt = call.system_prompt if call.system_prompt is not None else kept.get("system_prompt")
-    usage = _limits(call.limits, kept.get("limits"), config.limits)
+    base = settings.limits
+    usage = _limits(call.limits, kept.get("limits"), base.usage)
     _refuse_unpriced(usage, settings, model)
-    fold_at = config.fold_at_tokens((getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES).context_window)
-    offered = tools if tools is not None and tools.names() else None
-    rounds = call.max_rounds or kept.get("max_rounds") or config.max_rounds
-    limits = Limits(rounds, usage, fold_at, offered is not None, config.running.empty_reply_retries)
+    rounds = call.max_rounds or kept.get("max_rounds") or base.rounds
+    limits = Limits(rounds, usage, base.fold_at_tokens, offered is not None, base.empty_retries)
     return Terms(settings, limits, offered, prompt if prompt is not None else session.prompt, call.cancel, call.deps, tool_run=tool_run)
 
 

@@ -123,6 +123,12 @@ async def test_redaction_can_be_switched_off(tmp_path: Path) -> None:
     assert "hunter2" in path.read_text()
 
 
+async def test_both_stream_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    first = [piece async for piece in RecordingLLM(ScriptedLLM([say("two words")]), path).predict_stream("?")]
+    assert [piece async for piece in ReplayLLM(path).predict_stream("?")] == first == ["two", " words"]
+
+
 async def test_a_file_that_is_no_recording_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text(json.dumps({"v": 99}) + "\n")

@@ -17,6 +17,7 @@ import pytest
 from power_loop.contracts.errors import ToolValidationError
 from power_loop.contracts.tool import ToolRun
 from power_loop.tools.define import FunctionTool, function_tool, tool
+from power_loop.tools.signature import read_signature
 from power_loop.tools.toolbox import ToolRegistry
 
 # --- definitions -----------------------------------------------------------------------------------------------
@@ -435,6 +436,32 @@ def test_a_return_annotation_that_only_type_checkers_know_harms_nothing() -> Non
     def take(city: str) -> NoSuchClass: ...  # type: ignore[name-defined]  # noqa: F821  that is the point
 
     assert schema_of(take)["required"] == ["city"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated when they are asked for since 3.14")
+def test_names_that_only_type_checkers_know_harm_nothing_where_annotations_are_lazy() -> None:
+    names: dict[str, Any] = {"__name__": "elsewhere"}
+    exec("def take(city: str) -> NoSuchClass: ...\ndef guess(what: NoSuchClass): ...\ndef run(where: ToolRun, args): ...", names)
+    assert schema_of(names["take"])["required"] == ["city"]
+    with pytest.raises(TypeError, match="of parameter 'what' cannot be read"):
+        tool(names["guess"])
+    assert read_signature(names["run"]).takes_run
+
+
+def test_a_tool_inside_a_partial_is_still_known() -> None:
+    registry = ToolRegistry([functools.partial(weather, days=3), function_tool(functools.lru_cache(plain), name="cached")])
+    assert [each.description for each in registry.definitions()] == ["Forecast the weather.", "Say where."]
+    assert registry.invoke("weather", {"city": "Rome"}) == "Rome 3"
+
+
+async def test_a_wrapper_decides_itself_whether_it_is_async() -> None:
+    @functools.wraps(later)
+    def in_a_loop_of_its_own(city: str) -> str:
+        return f"sync {city}"
+
+    registry = ToolRegistry([in_a_loop_of_its_own])
+    assert not registry.get("later").is_async
+    assert await registry.invoke_async("later", {"city": "Rome"}) == "sync Rome"
 
 
 def test_a_function_without_a_usable_name_needs_one() -> None:

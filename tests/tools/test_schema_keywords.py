@@ -88,7 +88,8 @@ SCALARS = st.none() | st.booleans() | st.integers(-4, 4) | st.sampled_from([0.0,
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6)
 TYPE_NAMES = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
 BOUNDS = st.integers(-3, 3) | st.sampled_from([0.5, 1.5])
-PATTERNS = st.sampled_from(["^a", "b$", "a", ""])
+# Not the empty pattern: the reference validator takes a property that it matches for an additional one.
+PATTERNS = st.sampled_from(["^a", "b$", "a", "."])
 
 
 def keywords(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from power_loop.contracts.errors import AsyncToolInSyncContext, ToolNotFound, ToolValidationError
 from power_loop.contracts.tool import ToolDefinition
+from power_loop.tools.define import tool
 from power_loop.tools.toolbox import ToolRegistry, build_registry
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -41,6 +42,14 @@ def test_a_name_that_providers_refuse_is_refused(name: Any) -> None:
     with pytest.raises(ValueError, match="cannot be a tool's name"):
         ToolRegistry().register(definition(name), double)
     ToolRegistry().register(definition("A-b_9" + "x" * 59), double)
+
+
+@pytest.mark.parametrize("effects", ["Once", "none", ""])
+def test_a_slip_in_the_effects_makes_no_call_repeatable(effects: Any) -> None:
+    with pytest.raises(ValueError, match="known are pure, idempotent and once"):
+        ToolRegistry().register(definition(effects=effects), double)
+    with pytest.raises(ValueError, match="known are pure"):
+        ToolRegistry([tool(effects=effects)(double)])
 
 
 def test_a_name_is_taken_once() -> None:

@@ -47,12 +47,12 @@ class Window(Transcript):
 
     def add(self, row: RecordRow) -> None:
         cells = row.cells
+        if cells.role is None:
+            self._mark(cells)
+            return
         if cells.role == "user" and (not self.borders or self.borders[-1].send_index != row.send_index):
             self._begin_send(row)
         if cells.name == "degraded" and cells.role == "assistant":
-            return
-        if cells.role is None:
-            self._mark(cells)
             return
         shown = len(self.messages)
         super().add(row)

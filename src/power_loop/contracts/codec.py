@@ -102,7 +102,8 @@ def to_cells(record: Record) -> Cells:
     match record:
         case UserSaid():
             text, escaped = content_cells(record.content)
-            body = _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
+            plain = record.overrides is None and record.key is None and record.metadata is None
+            body = None if plain else _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
             return Cells("user_said", VERSION, "user", record.name, text, escaped, body=body)
         case ModelReplied():
             return _reply_cells(record)
@@ -128,13 +129,15 @@ def to_cells(record: Record) -> Cells:
 
 def _reply_cells(record: ModelReplied) -> Cells:
     text, escaped = content_cells(record.text)
-    body = _body(
-        usage=usage_to_json(record.usage), digest=record.request_digest, model=record.model, id=record.response_id,
-        finish=None if record.finish_reason == _usual_finish(record.calls) else record.finish_reason,
-        think=record.think or None, blocks=record.provider_blocks,
-    )  # fmt: skip
+    body: Body = {"usage": usage_to_json(record.usage)}
+    if record.request_digest is not None:
+        body["digest"] = record.request_digest
+    if record.finish_reason != _usual_finish(record.calls):
+        body["finish"] = record.finish_reason
+    rest = (("model", record.model), ("id", record.response_id), ("think", record.think or None), ("blocks", record.provider_blocks))
+    body.update((name, value) for name, value in rest if value is not None)
     name = None if record.purpose == "round" else record.purpose
-    return Cells("model_replied", VERSION, "assistant", name, text, escaped, calls_to_json(record.calls), body=body)
+    return Cells("model_replied", VERSION, "assistant", name, text, escaped, calls_to_json(record.calls), None, None, dumps(body))
 
 
 def _usual_finish(calls: tuple[ToolCall, ...]) -> str:

@@ -35,7 +35,8 @@ def _bytes_of(value: Any) -> bytes:
 def closing(request: LLMRequest) -> bytes:
     """What closes the chain over the messages; a caller may keep it for requests that differ in nothing else."""
     head = [request.system_prompt, request.model, request.tools or None]
-    settings = [request.temperature, request.max_tokens, request.tool_choice, request.response_format, request.extra]
+    temperature = None if request.temperature is None else float(request.temperature)  # 0 and 0.0 ask the same
+    settings = [temperature, request.max_tokens, request.tool_choice, request.response_format, request.extra]
     return blake2b(_bytes_of([head, settings]), digest_size=_BYTES).digest()
 
 

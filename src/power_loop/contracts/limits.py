@@ -17,3 +17,6 @@ class Limits(NamedTuple):
     has_tools: bool = True
     """The driver offers tools; without any, asked calls wait as ``pending_tools``."""
     empty_retries: int = 1
+
+
+NO_LIMITS = Limits()

@@ -81,7 +81,10 @@ class ToolRun:
     config: Any = None
     tell: Callable[[str, Mapping[str, Any]], None] | None = None
     """Publishes a passing event; None where nobody listens."""
-    post: Callable[[str, str], Awaitable[Any]] | None = None
+    post: Callable[[str, str, str], Awaitable[Any]] | None = None
+    """``(text, session id, key)``: leaves a text in a session's inbox."""
+    posted: int = 0
+    """How many texts this attempt has left; part of their keys, so that a repeated attempt leaves none twice."""
 
     @property
     def has_session_store(self) -> bool:
@@ -98,10 +101,11 @@ class ToolRun:
             self.tell("user_notification", {"message": text})
 
     async def enqueue(self, text: str, session_id: str) -> None:
-        """Leave ``text`` for a session; it is written together with this call's result."""
+        """Leave ``text`` for a session, durably; an attempt that is repeated after a crash does not leave it again."""
         if self.post is None:
             raise RuntimeError("enqueue() needs a running loop; this ToolRun was made outside of one")
-        await self.post(text, session_id)
+        self.posted += 1
+        await self.post(text, session_id, f"tool:{self.idempotency_key}:{self.posted}")
 
 
 class Tool(Protocol):

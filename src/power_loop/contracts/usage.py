@@ -112,7 +112,7 @@ class UsageLimits:
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
-            if isinstance(value, bool) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"UsageLimits.{name} is {value!r}; give a number above 0, or None for no limit")
 
     def to_dict(self) -> dict[str, Any]:

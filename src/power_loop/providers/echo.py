@@ -13,6 +13,7 @@ from typing import Any
 from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens, text_of
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelCapabilities
 from power_loop.providers.ask import tool_name
+from power_loop.providers.live import last_chunk
 
 _CALL = re.compile(r"^\s*call\s+([\w-]+)\s*(\{.*\})?\s*$", re.MULTILINE)
 
@@ -44,10 +45,7 @@ class EchoLLM(LLMService):
         response = self._answer(request)
         for word in words(response.content_text):
             yield LLMStreamChunk(word)
-        yield LLMStreamChunk(
-            tool_calls=response.tool_calls, token_usage=response.token_usage, is_final=True,
-            finish_reason=response.finish_reason, response=response,
-        )  # fmt: skip
+        yield last_chunk(response)
 
     def _answer(self, request: LLMRequest) -> LLMResponse:
         last = request.messages[-1] if request.messages else {}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import LLMError
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMTokenUsage, ModelRestart
+from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelRestart
 from power_loop.contracts.redact import redact
+from power_loop.providers.live import chunks_of
 from power_loop.providers.values import Json, mapping, number, objects, text
 
 VERSION = 1
@@ -70,6 +71,9 @@ class RecordingLLM(LLMService):
             raise
         await self._write(asked, deltas=heard.deltas, response=response_json(response))
         return response
+
+    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        return chunks_of(self.complete, request)
 
     async def close(self) -> None:
         await self.inner.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMTokenUsage
+from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage
 from power_loop.contracts.records import ModelReplied
 from power_loop.contracts.redact import redact
 from power_loop.contracts.store import Cells
 from power_loop.contracts.usage import CallUsage
 from power_loop.providers.difference import first_difference, short
 from power_loop.providers.echo import words
+from power_loop.providers.live import chunks_of
 from power_loop.providers.recording import Recorded, comparable_digest, read_recording, request_json, response_from
 from power_loop.providers.values import Json, mapping, objects
 
@@ -87,6 +88,9 @@ class ReplayLLM(LLMService):
         if on_stream_end is not None and (told := on_stream_end()) is not None:
             await told
         return answer.response
+
+    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        return chunks_of(self.complete, request)
 
     async def close(self) -> None:
         if self._live is not None:

@@ -27,6 +27,7 @@ from power_loop.providers.clients import Closable, PerLoop
 from power_loop.providers.errors import as_llm_error, error_from, refusal_in_body, refusal_of
 from power_loop.providers.gate import Gate
 from power_loop.providers.guard import REAL_CALLS
+from power_loop.providers.live import last_chunk
 from power_loop.providers.settings import ChatConfig
 from power_loop.providers.sse import event_data
 from power_loop.providers.wire import DONE, HttpResponse, Sent, Wire, split_extra, without_lone_surrogates
@@ -204,9 +205,7 @@ class Transport(LLMService):
         draft = reader.draft
         draft.model = draft.model or cast("str | None", sent.body.get("model"))
         whole = draft.response(answers_by_tool=sent.ask.answers_by_tool, parse_json=sent.request.parse_json)
-        yield LLMStreamChunk(
-            tool_calls=whole.tool_calls, token_usage=whole.token_usage, is_final=True, finish_reason=whole.finish_reason, response=whole
-        )
+        yield last_chunk(whole)
 
 
 def _nobody_minds(_: ModelRestart) -> None:

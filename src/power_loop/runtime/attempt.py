@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from power_loop.contracts.errors import CancellationRequested, LLMError
+from power_loop.contracts.errors import CancellationRequested, LLMError, LLMTimeout
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMStreamChunk, ModelRestart
 from power_loop.contracts.records import CallCharged
 from power_loop.contracts.usage import CallUsage
@@ -30,9 +30,13 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
                 return await attempts.once()
             told = attempts.retried
             return await with_retry(attempts.once, policy=policy, on_retry=told, clock=send.ports.clock, ids=send.ports.ids)
-    except (Cut, LLMError, CancellationRequested):
+    except asyncio.CancelledError:
+        attempts.cut_off("cancelled")
         raise
     except Exception as error:  # the host's model may raise anything
+        attempts.cut_off("TimeoutError" if isinstance(error, LLMTimeout) else "cancelled")
+        if isinstance(error, (Cut, LLMError, CancellationRequested)):
+            raise
         raise as_llm_error(error) from error
 
 
@@ -44,6 +48,7 @@ class Attempts:
         self._number = 0
         self._text: list[str] = []
         self._started = 0.0
+        self._in_hand = False
         request.on_restart = self._restart
 
     async def once(self) -> LLMResponse:
@@ -51,14 +56,23 @@ class Attempts:
         self._begin()
         try:
             response = await self._ask()
+        except asyncio.CancelledError:
+            raise  # who cut it off, and why, is known further up
         except BaseException as error:
-            self._fail(error)
+            self._fail(type(error).__name__)
             raise
         self._succeed(response)
         return response
 
+    def cut_off(self, why: str) -> None:
+        """The attempt in hand, if there is one, was ended from outside."""
+        if self._in_hand:
+            self._fail(why)
+
     def retried(self, number: int, error: BaseException, wait_s: float) -> None:
-        """The policy tries again after ``wait_s``."""
+        """The policy tries again after ``wait_s``; a stop that the model's own code swallowed ends it here."""
+        if self._send.scope.stop is not None:
+            raise Cut
         policy = self._send.terms.settings.retry
         self._tell_retry(number, policy.max_attempts if policy is not None else number, error, wait_s)
 
@@ -96,7 +110,7 @@ class Attempts:
 
     def _restart(self, restart: ModelRestart) -> None:
         """The model itself tries again, or another takes over: what was shown is void, and charged."""
-        self._fail(restart.error)
+        self._fail(type(restart.error).__name__)
         if restart.to_model != restart.from_model:
             told = {"from_model": restart.from_model, "to_model": restart.to_model}
             self._send.teller.say("llm_fallback", **told, error_type=type(restart.error).__name__)
@@ -108,23 +122,22 @@ class Attempts:
 
     def _begin(self) -> None:
         self._number += 1
-        self._text = []
+        self._text, self._in_hand = [], True
         self._started = self._send.ports.clock.monotonic()
         self._request.call_id = f"r{self._send.ahead.rounds}.a{self._number}"
         if not self._send.teller.silent:
             self._send.teller.say("llm_call_started", **self._call())
             self._send.teller.say("stream_started", stream_id="main", call_id=self._request.call_id)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, why: str) -> None:
         send, request, text = self._send, self._request, "".join(self._text)
         usage = estimated(request, text)
-        send.partial_text = text
-        why = "cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+        send.partial_text, self._in_hand = text, False
         send.note(CallCharged(self._purpose, priced(send.terms.settings, request.model, usage), why, request.model))
         self._end(usage, aborted=True, success=False, error_type=why)
 
     def _succeed(self, response: LLMResponse) -> None:
-        self._send.partial_text = ""
+        self._send.partial_text, self._in_hand = "", False
         if not self._send.teller.silent:
             self._end(usage_of(response, self._request), aborted=False, success=True, finish_reason=response.finish_reason)
 

@@ -62,7 +62,9 @@ class Scope:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         task, self._task = self._task, None
-        if self._cut and task is not None and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        ours = self._cut and task is not None and task.uncancel() <= self._cancelling
+        # Some clients wrap the cancellation in an error of theirs; it was the cut all the same.
+        if ours and kind is not None and issubclass(kind, (asyncio.CancelledError, Exception)):
             raise Cut from None
 
     def _cut_off(self) -> None:

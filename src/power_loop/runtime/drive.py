@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost
+from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost, StoreUnavailable
 from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import SendEnded, SendRested
-from power_loop.contracts.store import FAR, Conflict
+from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.call_model import system_text_of
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -142,15 +142,18 @@ class Driver:
         try:
             while True:
                 if self._may_take(session, place.ticket):
+                    epoch = session.head.epoch
                     try:
                         send = await self._enter(session, opening, terms, place.ticket)
                         if send is not None or fresh:
                             self.cache.keep(session)
+                            if send is None:
+                                await place.leave()
                             return session, send
                     except Conflict:
                         pass
                     except PowerLoopError:
-                        if fresh:
+                        if fresh or session.head.epoch != epoch:
                             raise
                 elif fresh:
                     await place.wait(session)
@@ -176,10 +179,20 @@ class Driver:
             return None
         self._lifeline.hold()
         send.system_text = system_text_of(send, send.terms.system_prompt)
+        epoch = session.head.epoch
+        try:
+            await self._begin(send, opening, ticket)
+        except BaseException as error:
+            if session.head.epoch != epoch:
+                await self._break_off(send, error)
+            raise
+        return send
+
+    async def _begin(self, send: Send, opening: Opening, ticket: int | None) -> None:
         shaped = self._ports.hooks.stands("message.append")
         if shaped:
             await self._write_take(send, ticket)
-        if session.waiting:
+        if send.session.waiting:
             await send.hear(begins=True)
         if opening.word is not None:
             await send.say(opening.word)
@@ -187,15 +200,27 @@ class Driver:
             await send.flush()
         else:
             await self._write_take(send, ticket)
-        return send
 
     async def _write_take(self, send: Send, ticket: int | None) -> None:
         head, now = send.session.head, self._ports.clock.now_ms()
         # Only an expired lease may come back to life under its epoch (a late renewal); all else shows in the epoch.
         expired = head.holder not in (None, self._ports.holder) and head.lease_until <= now
         batch = send.take(ticket=ticket, bound=now + 1 if expired else FAR)
-        await self._ports.log.append(batch)
+        try:
+            await self._ports.log.append(batch)
+        except (asyncio.CancelledError, StoreUnavailable):
+            # Whoever is cancelled, or cut off, may have taken the lease all the same; then it is to be given back.
+            if await self._was_taken(batch):
+                send.believe(batch)
+            raise
         send.believe(batch)
+
+    async def _was_taken(self, batch: Append) -> bool:
+        try:
+            head = await self._ports.log.look(batch.seen.session_id)
+        except PowerLoopError:
+            return False
+        return (head.holder, head.epoch) == (batch.next.holder, batch.next.epoch)
 
     # --- the run -----------------------------------------------------------------------------------
 

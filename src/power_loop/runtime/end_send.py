@@ -7,6 +7,7 @@ from power_loop.contracts.errors import LLMError, ModelRetry
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
 from power_loop.contracts.records import SendEnded, UserSaid
+from power_loop.kernel.state import Stop
 from power_loop.runtime.asking import ask
 from power_loop.runtime.call_model import ask_model
 from power_loop.runtime.outcome import final_text
@@ -20,28 +21,30 @@ LIMIT_REQUEST: Message = {
 
 
 async def end_send(send: Send, effect: EndSend) -> None:
-    """End it with ``effect.status``, unless a handler wants another round."""
+    """End it with ``effect.status``, unless a handler wants another round, or something is heard before it is written."""
+    ground = _ground(send)
     if effect.status == "completed" and send.ahead.stop is None and await _vetoed(send):
         return
     await close_round(send)
-    if _goes_on(send, effect):
+    if ground != _ground(send):
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
     if send.ports.hooks.stands("session.end"):
+        ground = _ground(send)
         await send.flush()
-        if _goes_on(send, effect):
+        if ground != _ground(send):
             return
         text = final_text(effect.status, effect.reason, send.ahead.text)
         await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
     send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
 
 
-def _goes_on(send: Send, effect: EndSend) -> bool:
-    """A word was heard while what was noted was written: it wants an answer before the send may end."""
-    return effect.status == "completed" and send.ahead.stop is None and not send.ahead.answered
+def _ground(send: Send) -> tuple[bool, Stop | None]:
+    """What the end rests on; a word or a stop that is heard while what was noted is written changes it."""
+    return send.ahead.answered, send.ahead.stop
 
 
 async def _vetoed(send: Send) -> bool:

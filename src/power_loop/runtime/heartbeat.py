@@ -17,7 +17,7 @@ from power_loop.runtime.session import Session
 
 log = logging.getLogger("power_loop")
 
-# A lease is renewed when a third of its time is gone, so two renewals may fail before it ends.
+# Leases are looked at three times in their life and renewed from the second look on, so one renewal may fail.
 BEATS_PER_LEASE = 3
 
 

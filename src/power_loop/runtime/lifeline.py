@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 try:
     import fcntl
 except ImportError:  # no such locks on this platform: nothing can be proved there
     fcntl = None  # type: ignore[assignment]  # the module's absence is the value
+
+# The file of a process that died is left as proof for everyone who waits for its leases, and swept up after a day.
+SWEPT_AFTER_S = 86_400.0
 
 
 class Lifeline:
@@ -29,40 +33,54 @@ class Lifeline:
         """Begin the sign of life, once per process. Without a place for it, others wait for our lease to end."""
         if fcntl is None or self._pid == os.getpid():
             return
-        self._pid = os.getpid()
+        self._pid, self._file = os.getpid(), None
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            self._file = os.open(self._path(self.holder), os.O_CREAT | os.O_RDWR, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = _locked(self._path(self.holder), os.O_CREAT | os.O_RDWR)
         except OSError:
-            self._file = None
+            return
+        self._sweep(os.fstat(self._file).st_mtime)
 
     def is_dead(self, holder: str) -> bool:
-        """True only when ``holder`` provably died; its file is then cleared away."""
-        if fcntl is None or holder == self.holder:
-            return False
-        try:
-            file = os.open(self._path(holder), os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._path(holder).unlink(missing_ok=True)
-        except OSError:
-            return False
-        finally:
-            os.close(file)
-        return True
+        """True only when ``holder`` provably died."""
+        return fcntl is not None and holder != self.holder and _is_loose(self._path(holder))
 
     def release(self) -> None:
         """End the sign of life; the leases were given back before."""
-        if self._file is not None:
+        if self._file is not None and self._pid == os.getpid():
             self._path(self.holder).unlink(missing_ok=True)
             os.close(self._file)
             self._file, self._pid = None, 0
 
     def _path(self, holder: str) -> Path:
         return self._directory / f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in holder)}.alive"
+
+    def _sweep(self, now: float) -> None:
+        """Clear away what the dead left long ago: nobody waits for a lease of theirs any more."""
+        for path in self._directory.glob("*.alive"):
+            with suppress(OSError):  # somebody else was faster
+                if now - path.stat().st_mtime > SWEPT_AFTER_S and _is_loose(path):
+                    path.unlink()
+
+
+def _locked(path: Path, flags: int) -> int:
+    """``path``, open and locked by us. Raises `OSError` when somebody else has it, or it is not there."""
+    file = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _is_loose(path: Path) -> bool:
+    """The file is there, and nobody alive holds it."""
+    try:
+        os.close(_locked(path, os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def _user() -> str:

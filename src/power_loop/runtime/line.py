@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
@@ -59,7 +59,7 @@ class SessionLines:
             del self._lines[session_id]
 
     @asynccontextmanager
-    async def held(self, session_id: str) -> AsyncIterator[None]:
+    async def held(self, session_id: str) -> AsyncGenerator[None]:
         """Hold the session for the body, in turn."""
         if not self.enter(session_id):
             await self.wait(session_id)

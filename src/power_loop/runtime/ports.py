@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.digest import closing
-from power_loop.contracts.limits import Limits
+from power_loop.contracts.limits import NO_LIMITS, Limits
 from power_loop.contracts.model import LLMRequest, LLMService
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.contracts.store import SessionLog
@@ -86,6 +86,8 @@ class Settings(NamedTuple):
     """A `FoldStrategy`; None never folds."""
     fold_timeout_s: float = 120.0
     fold_target_tokens: int = 0
+    limits: Limits = NO_LIMITS
+    """Those of a send that sets none of its own."""
 
 
 @dataclass(slots=True)

@@ -29,56 +29,60 @@ async def with_retry(
     Raises `LLMPermanentError`, `LLMRetryExhausted` or `LLMTimeout` (the last failure is the cause), and
     `CancellationRequested` when ``token`` stops it between attempts. `CancelledError` passes through at once.
     """
-    clock, ids = clock or SystemClock(), ids or SystemIds()
-    started, attempt = clock.monotonic(), 0
+    clock = clock or SystemClock()
+    tries = Tries(policy, clock, ids or SystemIds())
     while True:
-        attempt += 1
         if token is not None:
             token.raise_if_cancelled()
-        error = await _failure(call, policy, clock.monotonic() - started)
-        if isinstance(error, _Done):
-            return error.value  # type: ignore[no-any-return]  # what `call` gave, carried through untyped
-        elapsed = clock.monotonic() - started
-        if isinstance(error, _OutOfTime):
-            raise LLMTimeout(elapsed=elapsed, attempts=attempt, total_timeout=policy.total_timeout) from error.__cause__
+        try:
+            async with tries.one_more():
+                return await call()
+        except CancellationRequested:
+            raise
+        except Exception as error:  # the model's own code may raise anything
+            wait_s = tries.wait_after(error)
+            if on_retry is not None:
+                on_retry(tries.count, error, wait_s)
+        await clock.sleep(wait_s)
+
+
+class Tries:
+    """The attempts of one call, and the time that is left for them."""
+
+    def __init__(self, policy: LLMRetryPolicy, clock: Clock, ids: Ids) -> None:
+        self._policy, self._clock, self._ids = policy, clock, ids
+        self._started = clock.monotonic()
+        self._limit = asyncio.timeout(None)
+        self._failed: Exception | None = None
+        self.count = 0
+
+    def one_more(self) -> asyncio.Timeout:
+        """The next attempt, cut off when the policy's time is up."""
+        self.count += 1
+        total = self._policy.total_timeout
+        self._limit = asyncio.timeout(None if total is None else max(0.0, total - self._elapsed()))
+        return self._limit
+
+    def wait_after(self, error: Exception) -> float:
+        """Seconds until the attempt after the one that failed with ``error``. Raises what the caller gets if there is none."""
+        policy = self._policy
+        if isinstance(error, TimeoutError) and self._limit.expired():
+            raise self._out_of_time() from self._failed
         if policy.give_up_on(error):
-            raise as_permanent(error) from error
-        wait = policy.wait_s(attempt, retry_after_s=retry_after(error), chance=ids.uniform(-1.0, 1.0))
-        if not policy.tries_again(error, attempt):
-            raise LLMRetryExhausted(attempts=attempt, last_error=error)
-        if policy.total_timeout is not None and elapsed + wait >= policy.total_timeout:
-            raise LLMTimeout(elapsed=elapsed, attempts=attempt, total_timeout=policy.total_timeout) from error
-        if on_retry is not None:
-            on_retry(attempt, error, wait)
-        await clock.sleep(wait)
+            raise as_permanent(error)
+        if not policy.tries_again(error, self.count):
+            raise LLMRetryExhausted(attempts=self.count, last_error=error)
+        wait_s = policy.wait_s(self.count, retry_after_s=retry_after(error), chance=self._ids.uniform(-1.0, 1.0))
+        if policy.total_timeout is not None and self._elapsed() + wait_s >= policy.total_timeout:
+            raise self._out_of_time() from error
+        self._failed = error
+        return wait_s
 
+    def _out_of_time(self) -> LLMTimeout:
+        return LLMTimeout(elapsed=self._elapsed(), attempts=self.count, total_timeout=self._policy.total_timeout)
 
-class _Done(Exception):
-    """Carries a value; never raised."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-
-class _OutOfTime(Exception):
-    """The policy's time ran out during an attempt."""
-
-
-async def _failure(call: Callable[[], Awaitable[T]], policy: LLMRetryPolicy, elapsed: float) -> Exception:
-    """What one attempt failed with, or `_Done` with what it gave."""
-    left = None if policy.total_timeout is None else max(0.0, policy.total_timeout - elapsed)
-    limit = asyncio.timeout(left)
-    try:
-        async with limit:
-            return _Done(await call())
-    except CancellationRequested:
-        raise
-    except TimeoutError as error:
-        return _OutOfTime() if limit.expired() else error
-    except policy.retry_on as error:
-        if isinstance(error, Exception):
-            return error
-        raise
+    def _elapsed(self) -> float:
+        return self._clock.monotonic() - self._started
 
 
 def retry_after(error: BaseException) -> float | None:
@@ -95,7 +99,8 @@ def as_llm_error(error: BaseException) -> LLMError:
     return wrapped
 
 
-def as_permanent(error: BaseException) -> LLMError:
+def as_permanent(error: BaseException) -> LLMPermanentError:
+    """``error`` itself, or an `LLMPermanentError` to be raised, with it as the cause."""
     if isinstance(error, LLMPermanentError):
         return error
     wrapped = LLMPermanentError(f"{type(error).__name__}: {error}", status_code=getattr(error, "status_code", None))

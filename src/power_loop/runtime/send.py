@@ -209,20 +209,31 @@ class Send:
         return True
 
     async def let_go(self, record: Record) -> None:
-        """Give the lease back with ``record`` as the last word of this run; nothing more is heard."""
-        self.note(record)
+        """Give the lease back with ``record`` as the last word of a send that is not over; nothing more is heard."""
+        if not self.ahead.idle:
+            self.note(record)
         for _ in range(MAX_CONFLICTS):
             batch = self.batch(release=True)
             try:
                 await self.ports.log.append(batch)
             except Conflict:
-                head, seen = await self.ports.log.look(self.session_id), self.session.head
-                if (head.epoch, head.head) != (seen.epoch, seen.head):
-                    raise SessionLeaseLost(self.session_id, epoch=seen.epoch) from None
-                self.session.head = head
+                await self._catch_up()
+                if self.session.head.holder is None:
+                    return
             else:
                 self.believe(batch)
                 return
+
+    async def _catch_up(self) -> None:
+        """Believe what was written although a cancel (or an error) hid it: under our epoch nobody else writes."""
+        head, seen = await self.ports.log.look(self.session_id), self.session.head
+        if head.epoch != seen.epoch:
+            raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
+        written, rest = self.noted[: head.head - seen.head], self.noted[head.head - seen.head :]
+        self.session.believe(head, [noted.row for noted in written], rest[0].before if rest else self.ahead)
+        self.noted = rest if head.holder is not None else []
+        waiting = {item.item_id for item in await self.ports.log.inbox(self.session_id)} if self.heard else set[int]()
+        self.heard = [item for item in self.heard if item in waiting]
 
     # --- the inbox -------------------------------------------------------------------------------
 
@@ -245,6 +256,8 @@ class Send:
                 self.heard.append(item.item_id)
                 if fits:
                     self.note(item.record)
+        if self.ahead.stop is not None:  # heard just now: a send that stops takes no word
+            words, left = [], [item for item in self.session.waiting if item in words or item in left]
         self.session.waiting = left
         if words:
             await self._hear_words({item.item_id: item.record for item in words if isinstance(item.record, UserSaid)})

@@ -43,7 +43,10 @@ class Session:
         if head.wake_no != seen.wake_no or cold:
             self.prompt = await log.session_prompt(head.session_id)
         if head.head > after:
-            self._add(await log.rows(head.session_id, after=after, whole_from=head.send_seq if cold else 0), head.send_seq if cold else 0)
+            whole_from = head.send_seq if cold else 0
+            rows = await log.rows(head.session_id, after=after, whole_from=whole_from)
+            # Rows that were added after the row was read belong to the next look, which would count them twice.
+            self._add([row for row in rows if row.seq <= head.head], whole_from)
         # The inbox is scanned after the row was read: wake_no is never newer than what was scanned.
         self.waiting = await log.inbox(head.session_id) if head.waiting else []
         self.head = head

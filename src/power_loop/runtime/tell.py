@@ -86,6 +86,9 @@ class Teller:
 
     def begin(self, scope: str) -> None:
         """The first event of every run. What ended the send before it is told first, what opens this one behind it."""
+        if self._bus.silent:
+            self._began, self._queue = True, []
+            return
         earlier = [told for told in self._queue if isinstance(told, Written) and told.row.send_index != self.send_index]
         self._queue = [told for told in self._queue if told not in earlier]
         self._began = True

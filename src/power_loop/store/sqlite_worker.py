@@ -138,8 +138,6 @@ class SqliteWorker:
 
     def _write(self, writes: list[Write]) -> list[Answer]:
         outcomes = self._outcomes([job.batch for job in writes])
-        if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
-            self._drop()
         return [Answer(job.future, None, outcome) for job, outcome in zip(writes, outcomes, strict=True)]
 
     def _outcomes(self, batches: list[Batch]) -> list[Outcome]:
@@ -148,11 +146,18 @@ class SqliteWorker:
         except StoreUnavailable as error:
             return [StoreUnavailable(*error.args) for _ in batches]
         try:
+            outcomes = self._commit(connection, batches)
+            if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
+                self._drop()  # behind the gate, because the last one to close writes the log back
+            return outcomes
+        finally:
+            self._gate.leave()
+
+    def _commit(self, connection: sqlite3.Connection, batches: list[Batch]) -> list[Outcome]:
+        try:
             return commit_group(connection, batches, self._file.path, self._faults)
         except Exception as error:  # the driver's: even undoing may fail, and whoever waits must be told
             return [CommitUnknown(f"SQLite database {self._file.path}: {error!r}; the batch is there or it is not") for _ in batches]
-        finally:
-            self._gate.leave()
 
     def _do(self, job: Read | Care) -> Answer:
         try:

@@ -85,7 +85,6 @@ class Talk:
 
 async def conversation(world: World) -> None:
     """Talk while faults strike; then let everything come to rest, and look."""
-    world.one_machine = world.chance.random() < 0.5
     faults, world.faults = world.faults, NoFaults()
     talk = Talk(world)
     first = talk.agent(world.process())

@@ -163,6 +163,7 @@ class DatabaseContract:
 
     # --- cancelling ---------------------------------------------------------------------------------------
 
+    # acceptance: 39
     async def test_who_is_cancelled_in_a_write_has_written_or_is_told_why_not(self, database: Database) -> None:
         await database.write([self.put("taken", "0")])
         for steps in range(6):
@@ -175,6 +176,7 @@ class DatabaseContract:
         await database.write([self.put("end", "x")])
         assert (await self.values(database))["taken"] == "0"
 
+    # acceptance: 39
     async def test_who_is_cancelled_in_a_read_harms_nobody(self, database: Database) -> None:
         for steps in range(6):
 

@@ -49,8 +49,8 @@ async def jump(process: Process, where: str) -> None:
     world = process.world
     if world.wall_jump_s:
         return
-    # A lease that was taken in the future lasts until then, unless its holder's death can be proved.
-    world.wall_jump_s = AN_HOUR_S * (world.chance.choice((-1, 1)) if world.one_machine else -1)
+    # A lease that was taken in the future lasts until then, unless its holder gives it back or provably died.
+    world.wall_jump_s = AN_HOUR_S * (world.chance.choice((-1, 1)) if world.clock_may_run_ahead else -1)
     world.disturbances += 1
     world.note(f"the clock jumps by {world.wall_jump_s:+.0f} s")
 
@@ -77,11 +77,12 @@ class RandomFaults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._left = {strike: MOST[strike] for strike in ONE_IN if world.chance.random() < 0.6}
+        world.clock_may_run_ahead = world.one_machine and refuse not in self._left
 
     async def strike(self, process: Process, where: str) -> None:
         chance = self._world.chance
         for strike in list(self._left):
-            if chance.randrange(ONE_IN[strike]) == 0:
+            if strike in self._left and chance.randrange(ONE_IN[strike]) == 0:
                 self._left[strike] -= 1
                 if not self._left[strike]:
                     del self._left[strike]

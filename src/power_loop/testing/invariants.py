@@ -151,7 +151,7 @@ async def _session(store: SessionStore, session_id: str, at_rest: bool) -> list[
     inbox = await _read(store, "SELECT item_id, kind, heard_seq FROM {p}inbox WHERE session_id = ?", session_id)
     wrong += [f"{session_id}: {text}" for text in [*_row_fits(thin, watch), *_inbox_fits(thin, inbox)]]
     if at_rest:
-        wrong += [f"{session_id}: {text}" for text in _rests(thin, inbox, watch.state)]
+        wrong += [f"{session_id}: {text}" for text in _rests(thin, inbox, watch.state, store.clock.now_ms())]
     return wrong
 
 
@@ -181,8 +181,8 @@ def _inbox_fits(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]]) -> Iterab
         yield "I19 something waits, and nothing says that the session may run"
 
 
-def _rests(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]], state: State) -> Iterable[str]:
-    if thin["holder"] is not None:
+def _rests(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]], state: State, now: int) -> Iterable[str]:
+    if thin["lease_until"] > now:
         yield f"I19 at rest {thin['holder']!r} still holds the lease"
     if words := [item_id for item_id, _, heard_seq in inbox if heard_seq is None]:
         yield f"I19 at rest the items {words} still wait"

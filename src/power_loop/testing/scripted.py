@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, cast
@@ -26,6 +26,7 @@ from power_loop.contracts.model import (
     ModelCapabilities,
 )
 from power_loop.providers.echo import words
+from power_loop.providers.live import chunks_of
 
 Answer = str | LLMResponse
 Responder = Callable[[LLMRequest], "Answer | Step | Awaitable[Answer | Step]"]
@@ -127,19 +128,8 @@ class _FakeLLM(LLMService, ABC):
             await told
         return step.response or self._response(step, request)
 
-    async def stream(self, request: LLMRequest) -> AsyncGenerator[LLMStreamChunk]:
-        heard: list[LLMStreamChunk] = []
-        try:
-            response = await self.complete(
-                request,
-                on_chunk_delta_text=lambda piece: heard.append(LLMStreamChunk(piece)),
-                on_chunk_think=lambda piece: heard.append(LLMStreamChunk(think=piece)),
-            )
-        finally:
-            for chunk in heard:
-                yield chunk
-        usage, calls = response.token_usage, response.tool_calls
-        yield LLMStreamChunk(tool_calls=calls, token_usage=usage, is_final=True, finish_reason=response.finish_reason, response=response)
+    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        return chunks_of(self.complete, request)
 
     def _response(self, step: Step, request: LLMRequest) -> LLMResponse:
         prompt, completion = step.prompt_tokens, step.completion_tokens

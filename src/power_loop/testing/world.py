@@ -60,8 +60,9 @@ class World:
         self.core = MemoryDatabase.with_schema(PREFIX)
         self.faults: Faults = NoFaults()
         self.processes: list[Process] = []
-        self.one_machine = True
+        self.one_machine = self.chance.random() < 0.5
         """Processes can prove each other's death; else they wait for leases to end."""
+        self.clock_may_run_ahead = self.one_machine
         self.wall_jump_s = 0.0
         self.violations: list[str] = []
         self.trace: list[str] = []

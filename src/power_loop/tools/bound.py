@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from power_loop.contracts.errors import ToolValidationError
-from power_loop.contracts.tool import ToolDefinition, ToolRun
+from power_loop.contracts.tool import Effects, ToolDefinition, ToolRun
 from power_loop.tools.calling import settle
 from power_loop.tools.instances import Convert, complaints
 from power_loop.tools.signature import is_async
@@ -24,7 +24,7 @@ TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class BoundTool:
     """The `Tool` port over a handler: any callable. ``converts`` come with the schema of a signature: argument → instance.
 
-    Raises `ValueError` for a name that providers refuse or a schema that is malformed or not understood, and
+    Raises `ValueError` for a name that providers refuse, unknown effects, or a schema that is malformed or not understood;
     `TypeError` for a handler that cannot be called with what the schema lets the model send.
     """
 
@@ -32,6 +32,7 @@ class BoundTool:
 
     def __init__(self, definition: ToolDefinition, handler: Callable[..., Any], converts: Mapping[str, Convert] | None = None) -> None:
         check_name(definition.name)
+        check_effects(definition)
         self._schema = parameters_of(definition)
         # A schema that we made of a signature is known to be sound; one from outside is read now, not when the model calls.
         self._validator: Validator | None = compile_schema(self._schema) if converts is None else None
@@ -83,6 +84,13 @@ def check_name(name: str) -> None:
     """Raises `ValueError` for a name that no provider would take."""
     if not isinstance(cast("Any", name), str) or TOOL_NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} cannot be a tool's name: 1 to 64 of the characters A-Z, a-z, 0-9, _ and -")
+
+
+def check_effects(definition: ToolDefinition) -> None:
+    """Raises `ValueError` for a class of effects that there is none of: a slip must not make a call repeatable."""
+    known = (None, *get_args(Effects))
+    if definition.effects not in known:
+        raise ValueError(f"tool {definition.name!r} has the effects {definition.effects!r}; known are pure, idempotent and once")
 
 
 def parameters_of(definition: ToolDefinition) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from power_loop.tools.bound import BoundTool, check_name
 from power_loop.tools.docstrings import Documentation, read_docstring
 from power_loop.tools.instances import Convert
 from power_loop.tools.schema import Schema, Shapes, described, help_of, object_schema
-from power_loop.tools.signature import Signature, is_run, name_of, read_signature
+from power_loop.tools.signature import Signature, is_method_in_class, is_run, name_of, read_signature
 from power_loop.tools.validate import compile_schema
 
 P = ParamSpec("P")
@@ -149,15 +149,6 @@ def default_of(parameter: inspect.Parameter) -> Schema:
     """The default as an annotation for the model; nothing is ever filled in from it."""
     default = getattr(parameter.default, "value", parameter.default)
     return {"default": default} if type(default) in (str, int, float, bool) else {}
-
-
-def is_method_in_class(handler: Any) -> bool:
-    """A function that stands in a class body and takes the instance first."""
-    if not inspect.isfunction(handler):
-        return False
-    first = next(iter(inspect.signature(handler).parameters.values()), None)
-    in_class = "." in handler.__qualname__.rpartition("<locals>.")[2]
-    return in_class and first is not None and first.name in ("self", "cls") and first.annotation is first.empty
 
 
 def closed(schema: Schema) -> Schema:

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from types import MethodType, SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from power_loop.contracts.tool import ToolRun
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    # Names that only type checkers import stay unresolved, instead of failing where nobody asked for them.
+    _read: Callable[[Any], inspect.Signature] = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
+else:
+    _read: Callable[[Any], inspect.Signature] = inspect.signature
 
 # How the class may be written where its import is for type checkers only.
 _RUN_NAMES = frozenset({"ToolRun", "ToolRuntimeContext"})
@@ -47,7 +56,8 @@ class Signature:
         try:
             return is_run(self._resolved(annotation))
         except Exception:  # a foreign expression; its last word is enough here
-            return isinstance(annotation, str) and annotation.rpartition(".")[2] in _RUN_NAMES
+            text = getattr(annotation, "__forward_arg__", annotation)
+            return isinstance(text, str) and text.rpartition(".")[2] in _RUN_NAMES
 
 
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -63,11 +73,20 @@ def is_run(annotation: Any) -> bool:
 def read_signature(handler: Callable[..., Any], *, of_method: bool = False) -> Signature | None:
     """What ``handler`` takes; None where Python cannot say. ``of_method``: its first parameter is the object."""
     try:
-        parameters = list(inspect.signature(handler).parameters.values())
+        parameters = list(_read(handler).parameters.values())
     except (TypeError, ValueError):
         return None
     fixed = _fixed(handler)
     return Signature(plain_function(handler), [each for each in parameters if each.name not in fixed][of_method:])
+
+
+def is_method_in_class(handler: Any) -> bool:
+    """A function that stands in a class body and takes the instance first."""
+    if not inspect.isfunction(handler):
+        return False
+    first = next(iter(_read(handler).parameters.values()), None)
+    in_class = "." in handler.__qualname__.rpartition("<locals>.")[2]
+    return in_class and first is not None and first.name in ("self", "cls") and first.annotation is first.empty
 
 
 def plain_function(handler: Any) -> Any:
@@ -76,7 +95,10 @@ def plain_function(handler: Any) -> Any:
         return plain_function(handler.func)
     if isinstance(handler, MethodType):
         return plain_function(handler.__func__)
-    return handler if inspect.isroutine(handler) else type(handler).__call__
+    if inspect.isroutine(handler):
+        return handler
+    wrapped = getattr(handler, "__wrapped__", None)  # a @tool function or a cached one inside a partial
+    return plain_function(wrapped) if wrapped is not None else type(handler).__call__
 
 
 def name_of(handler: Any) -> str:
@@ -87,8 +109,8 @@ def name_of(handler: Any) -> str:
 
 
 def is_async(handler: Any) -> bool:
-    """Whether calling it gives a coroutine."""
-    return inspect.iscoroutinefunction(inspect.unwrap(plain_function(handler)))
+    """Whether calling it is sure to give a coroutine; what gives one unexpectedly is awaited all the same."""
+    return inspect.iscoroutinefunction(plain_function(handler))
 
 
 def _fixed(handler: Any) -> frozenset[str]:

@@ -1,0 +1,464 @@
+"""A tool is called once, with valid arguments, and whatever it does becomes something that the model can read."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from power_loop import AgentLoopConfig, ToolDefinition, ToolHandlerResult, ToolPolicy, ToolRegistry, ToolRun, tool
+from power_loop.context.pairing import check_pairs
+from power_loop.testing import FunctionLLM, call, calls, raw_call, say
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "age": {"type": "integer", "minimum": 0},
+        "address": {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"], "additionalProperties": False},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+async def told(home: Any, tool: Any, *asked: Any, **settings: Any) -> list[Any]:
+    """What the model reads after it asked ``tool`` for ``asked``; the send must end well."""
+    registry = tool if isinstance(tool, ToolRegistry) else ToolRegistry([tool])
+    loop = home.loop(calls(*asked), "done", tool_registry=registry, **settings)
+    result = await loop.run("go")
+    assert (result.status, result.final_text) == ("completed", "done")
+    check_pairs(loop.llm.requests[1].messages)
+    return [m["content"] for m in loop.llm.requests[1].messages if m["role"] == "tool"]
+
+
+# acceptance: 40
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ('{"name": 3}', "/name"),
+        ('{"age": 3}', "name"),
+        ('{"name": "x", "ages": 3}', "ages"),
+        ('{"name": "x", "age": "3"}', "/age"),
+        ('{"name": "x", "age": 3.5}', "/age"),
+        ('{"name": "x", "age": true}', "/age"),
+        ('{"name": "x", "address": {}}', "/address"),
+        ('{"name": "x", "address": {"zip": 7}}', "/address/zip"),
+        ('{"name": "x", "address": {"zip": "7", "more": 1}}', "/address/more"),
+        ('{"name": "x", "tags": ["a", "c"]}', "/tags/1"),
+        ("{}", "name"),
+        ("", "name"),
+    ],
+)
+async def test_what_breaks_the_schema_is_told_with_its_path_and_not_called(home: Any, arguments: str, path: str) -> None:
+    called: list[Any] = []
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save", "Save.", SCHEMA), called.append)
+    (text,) = await told(home, registry, raw_call("save", arguments))
+    assert path in text
+    assert "not called" in text
+    assert called == []
+
+
+async def test_every_violation_is_told_at_once(home: Any) -> None:
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save", "Save.", SCHEMA), lambda args: "")
+    (text,) = await told(home, registry, raw_call("save", '{"name": "", "age": -1, "tags": ["c"], "x": 1}'))
+    for path in ("/name", "/age", "/tags/0", "/x"):
+        assert path in text
+
+
+async def test_a_float_without_a_fraction_is_an_integer_and_nothing_is_coerced_or_filled_in(home: Any) -> None:
+    got: list[Any] = []
+    registry = ToolRegistry()
+    with_default = {**SCHEMA, "properties": {**SCHEMA["properties"], "kind": {"type": "string", "default": "plain"}}}
+    registry.register(ToolDefinition("save", "Save.", with_default), lambda args: got.append(args))
+    await told(home, registry, raw_call("save", '{"name": "x", "age": 3.0}'))
+    assert got == [{"name": "x", "age": 3.0}]
+
+
+# acceptance: 41
+async def test_an_unknown_tool_name_becomes_a_result_that_names_the_tools_on_offer(home: Any) -> None:
+    def known() -> str:
+        """Be known."""
+        return "ok"
+
+    texts = await told(home, known, call("unknown"), call("known"), call(""), call("with blank"))
+    assert "'unknown'" in texts[0]
+    assert "known" in texts[0].partition("offer")[2]
+    assert texts[1] == "ok"
+    assert all("no tool named" in text for text in texts[2:])
+
+
+# --- how a handler is called ------------------------------------------------------------------------------
+
+
+# acceptance: 118
+@pytest.mark.parametrize("shape", ["keywords", "one dict", "async"])
+async def test_a_tool_run_is_injected_and_not_in_the_schema(home: Any, shape: str) -> None:
+    seen: list[ToolRun] = []
+
+    def by_name(run: ToolRun, word: str) -> str:
+        seen.append(run)
+        return word
+
+    def by_dict(run: ToolRun, args: dict[str, Any]) -> str:
+        seen.append(run)
+        return args["word"]
+
+    async def later(run: ToolRun, word: str) -> str:
+        seen.append(run)
+        return word
+
+    handler: Callable[..., Any] = {"keywords": by_name, "one dict": by_dict, "async": later}[shape]
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("echo", "Say it.", schema), handler)
+    loop = home.loop(call("echo", word="hi"), "done", tool_registry=registry, deps={"db": "handle"})
+    session = await loop.new_session()
+    await loop.send("go", session)
+    assert list(loop.llm.requests[0].tools[0]["function"]["parameters"]["properties"]) == ["word"]
+    (run,) = seen
+    assert (run.session_id, run.tool_name, run.call_id, run.send_index, run.round_index) == (session, "echo", "call_1", 1, 0)
+    assert (run.deps, run.loop, run.store, run.attempt, run.depth) == ({"db": "handle"}, loop, loop.store, 1, 0)
+    assert len(run.idempotency_key) == 32
+    assert run.has_session_store
+    assert not run.cancel.is_cancelled()
+
+
+# acceptance: 118 (a decorated function)
+async def test_the_run_of_a_decorated_function_is_not_in_its_schema(home: Any) -> None:
+    @tool
+    def echo(run: ToolRun, word: str) -> str:
+        """Say it."""
+        return f"{word} in send {run.send_index}"
+
+    loop = home.loop(call("echo", word="hi"), "done", tools=[echo])
+    await loop.run("go")
+    assert list(loop.llm.requests[0].tools[0]["function"]["parameters"]["properties"]) == ["word"]
+    assert loop.llm.requests[1].messages[-1]["content"] == "hi in send 1"
+
+
+class Deps:
+    """Holds something that must never be written down, in any spelling."""
+
+    secret = "nobody-may-store-this"
+
+    def __repr__(self) -> str:
+        return f"Deps({self.secret})"
+
+
+# acceptance: 118 (deps are not stored)
+async def test_deps_reach_the_tool_and_no_byte_of_the_database(file_home: Any) -> None:
+    seen: list[Any] = []
+
+    def look(run: ToolRun) -> str:
+        """Look."""
+        seen.append(run.deps.secret)
+        return "seen"
+
+    loop = file_home.loop(call("look"), "done", call("look"), tools=[look], deps=Deps())
+    session = await loop.new_session()
+    await loop.send("go", session, deps=Deps())
+    with pytest.raises(Exception, match="script"):
+        await loop.send("go", session)
+    await loop.aclose()
+    files = [path.read_bytes() for path in Path(file_home.folder).iterdir() if path.is_file()]
+    assert seen == [Deps.secret] * 2
+    assert any(session.encode() in content for content in files), "this is where it would be"
+    assert not any(Deps.secret.encode() in content for content in files)
+
+
+# acceptance: 119
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_type_error_from_inside_is_the_tools_own_failure_and_no_reason_to_call_again(home: Any, is_async: bool) -> None:
+    called: list[str] = []
+
+    def save(text: str) -> str:
+        """Save."""
+        called.append(text)
+        raise TypeError("save() missing 1 required positional argument: 'text'")
+
+    async def save_later(text: str) -> str:
+        """Save."""
+        return save(text)
+
+    save_later.__name__ = "save"
+    (text,) = await told(home, save_later if is_async else save, call("save", text="x"))
+    assert text == "Error: TypeError: save() missing 1 required positional argument: 'text'"
+    assert called == ["x"]
+
+
+# acceptance: 119 (the dict convention)
+async def test_a_handler_with_one_parameter_may_take_all_arguments_as_a_dict(home: Any) -> None:
+    got: list[Any] = []
+
+    def handler(params: dict[str, Any]) -> str:
+        got.append(params)
+        params["changed"] = True
+        return "ok"
+
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save", "Save.", SCHEMA), handler)
+    await told(home, registry, raw_call("save", '{"name": "x"}'))
+    assert got == [{"name": "x", "changed": True}]
+
+
+@pytest.mark.parametrize("handler", [lambda: "", lambda a, b: "", lambda *, other: ""])
+def test_a_handler_that_fits_neither_way_is_refused_at_registration(handler: Any) -> None:
+    with pytest.raises(TypeError, match="save"):
+        ToolRegistry().register(ToolDefinition("save", "Save.", SCHEMA), handler)
+
+
+async def test_a_sync_handler_that_gives_an_awaitable_is_awaited(home: Any) -> None:
+    async def work() -> str:
+        return f"on {threading.current_thread().name}"
+
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save"), lambda: work())
+    assert await told(home, registry, call("save")) == ["on MainThread"]
+
+
+# --- what a handler gives ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Error: just a string", "Error: just a string"),
+        (None, ""),
+        ({"a": [1, "ü"]}, '{"a": [1, "ü"]}'),
+        (3.5, "3.5"),
+        (True, "true"),
+        (ToolHandlerResult(True, "fine", {"rows": 3}), "fine"),
+        (ToolHandlerResult(False, "no such file"), "no such file"),
+        ("nul \0 and \ud800", "nul \0 and \ud800"),
+    ],
+    ids=lambda value: None,
+)
+async def test_values_are_told_as_documented(home: Any, value: Any, text: str) -> None:
+    def give() -> Any:
+        """Give."""
+        return value
+
+    assert await told(home, give, call("give")) == [text]
+
+
+SELF: list[Any] = []
+SELF.append(SELF)
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        b"bytes",
+        SELF,
+        DEEP,
+        {"key": object()},
+        {("tuple",): 1},
+        [{"type": "text", "text": "x", "more": object()}],
+        [{"type": "attachment", "attachment": {"data": b"bytes"}}],
+        ToolHandlerResult(True, object()),
+    ],
+    ids=["object", "bytes", "itself", "deep", "inside", "key", "block", "attachment", "in a result"],
+)
+async def test_a_result_that_is_no_json_is_a_readable_failure(home: Any, value: Any) -> None:
+    def give() -> Any:
+        """Give."""
+        return value
+
+    loop = home.loop(call("give"), "done", tools=[give])
+    heard: list[Any] = []
+    loop.event_bus.subscribe("tool_call_completed", heard.append)
+    result = await loop.run("go")
+    content = loop.llm.requests[1].messages[-1]["content"]
+    assert (result.status, heard[0].payload["outcome"]) == ("completed", "failed")
+    assert content.startswith("Error: the tool ran, but")
+    assert len(content) < 1000
+
+
+class TellsNothing(Exception):
+    def __str__(self) -> str:
+        raise ValueError("I do not say")
+
+
+class Outside(BaseException):
+    """Not an `Exception`."""
+
+
+RAISED = {
+    "ValueError": ValueError("bad value"),
+    "SystemExit": SystemExit(3),
+    "Outside": Outside("out"),
+    "StopIteration": StopIteration("stop"),
+    "StopAsyncIteration": StopAsyncIteration("stop"),
+    "GeneratorExit": GeneratorExit("gone"),
+    "CancelledError": asyncio.CancelledError("mine"),
+    "TimeoutError": TimeoutError("elsewhere"),
+    "TellsNothing": TellsNothing(),
+    "ExceptionGroup": ExceptionGroup("several", [ValueError("one")]),
+    "RecursionError": RecursionError("too deep"),
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", RAISED)
+async def test_whatever_a_handler_raises_becomes_a_failed_result(home: Any, kind: str, is_async: bool) -> None:
+    called: list[int] = []
+
+    def explode() -> str:
+        """Explode."""
+        called.append(1)
+        raise RAISED[kind]
+
+    async def explode_later() -> str:
+        """Explode."""
+        called.append(1)
+        raise RAISED[kind]
+
+    def fine() -> str:
+        """Be fine."""
+        return "fine"
+
+    handler = explode_later if is_async else explode
+    loop = home.loop(calls(call(handler.__name__), call("fine")), "done", "next", tools=[handler, fine])
+    heard: list[Any] = []
+    loop.event_bus.subscribe("tool_call_failed", heard.append)
+    session = await loop.new_session()
+    result = await loop.send("go", session)
+    first, second = (m for m in loop.llm.requests[1].messages if m["role"] == "tool")
+    assert (result.status, second["content"], called) == ("completed", "fine", [1])
+    assert first["content"].startswith("Error")
+    assert "Traceback" not in first["content"]
+    if kind not in ("CancelledError", "TellsNothing"):
+        assert kind in first["content"]
+    assert first["is_error"] is True
+    assert len(heard) == 1
+    assert (await loop.send("and now?", session)).final_text == "next"
+
+
+# --- how long it may take ---------------------------------------------------------------------------------------
+
+
+# acceptance: 128 (async)
+@pytest.mark.parametrize("set_by", ["tool", "configuration"])
+async def test_an_async_handler_over_its_time_is_cancelled_and_the_send_goes_on(home: Any, set_by: str) -> None:
+    cancelled: list[int] = []
+
+    @tool(timeout_s=0.02 if set_by == "tool" else None, effects="pure")
+    async def slow() -> str:
+        """Never end."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(1)
+            raise
+        return ""
+
+    config = AgentLoopConfig(tooling=ToolPolicy(timeout_s=None if set_by == "tool" else 0.02))
+    loop = home.loop(call("slow"), "done", tools=[slow], config=config)
+    result = await loop.run("go")
+    assert (result.status, cancelled) == ("completed", [1])
+    assert "slow did not finish within 0.02 s" in loop.llm.requests[1].messages[-1]["content"]
+
+
+# acceptance: 128 (sync)
+async def test_a_sync_handler_over_its_time_is_told_as_still_running_and_the_send_goes_on(home: Any) -> None:
+    go_on, ended = threading.Event(), threading.Event()
+
+    @tool(timeout_s=0.02, effects="pure")
+    def slow() -> str:
+        """Take its time."""
+        go_on.wait(30)
+        ended.set()
+        return "too late"
+
+    loop = home.loop(call("slow"), "done", "next", tools=[slow])
+    session = await loop.new_session()
+    try:
+        result = await loop.send("go", session)
+        assert result.status == "completed"
+        assert not ended.is_set()
+        assert "still running" in loop.llm.requests[1].messages[-1]["content"]
+        assert (await loop.send("and?", session)).final_text == "next"
+    finally:
+        go_on.set()
+    await asyncio.to_thread(ended.wait, 30)
+    assert "too late" not in str(await loop.get_messages(session))
+
+
+# acceptance: 128 (the outcome)
+@pytest.mark.parametrize(("effects", "outcome"), [("pure", "failed"), ("idempotent", "failed"), ("once", "unknown")])
+async def test_a_once_tool_over_its_time_is_unknown_and_others_failed(home: Any, effects: Any, outcome: str) -> None:
+    @tool(timeout_s=0.01, effects=effects)
+    async def slow() -> str:
+        """Never end."""
+        await asyncio.Event().wait()
+        return ""
+
+    loop = home.loop(call("slow"), "done", tools=[slow])
+    heard: list[Any] = []
+    loop.event_bus.subscribe("tool_call_completed", heard.append)
+    await loop.run("go")
+    assert heard[0].payload["outcome"] == outcome
+    assert ("may or may not" in heard[0].payload["output"]) == (outcome == "unknown")
+
+
+async def test_a_timeout_of_the_tools_own_making_is_an_ordinary_failure(home: Any) -> None:
+    @tool(timeout_s=30)
+    async def slow() -> str:
+        """Give up early."""
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+        return ""
+
+    (text,) = await told(home, slow, call("slow"))
+    assert text.startswith("Error: TimeoutError")
+
+
+async def test_the_handler_of_a_repeated_request_is_called_again_with_another_key(home: Any) -> None:
+    keys: list[str] = []
+
+    def look(run: ToolRun, at: str) -> str:
+        """Look."""
+        keys.append(run.idempotency_key)
+        return at
+
+    loop = home.loop(calls(call("look", at="x"), call("look", at="x")), call("look", at="x"), "done", tools=[look])
+    await loop.run("go")
+    assert len(set(keys)) == len(keys) == 3
+
+
+async def test_tool_calls_counts_dispatches_only(home: Any) -> None:
+    def look(at: str) -> str:
+        """Look."""
+        return at
+
+    asked = calls(call("look", at="x"), call("look", at=3), call("nothing"), raw_call("look", "{"), call("look", at="y"))
+    loop = home.loop(asked, "done", tools=[look])
+    assert (await loop.run("go")).tool_calls == 2
+
+
+async def test_progress_and_notices_of_a_tool_reach_listeners(home: Any) -> None:
+    async def work(run: ToolRun) -> str:
+        """Work."""
+        await run.progress("half way", 0.5)
+        await run.notify("hello user")
+        return "done"
+
+    loop = home.loop(llm=FunctionLLM(lambda request: call("work") if len(request.messages) == 1 else say("done")), tools=[work])
+    heard: list[Any] = []
+    loop.event_bus.subscribe(None, heard.append)
+    await loop.run("go")
+    told = {str(event.type): event.payload for event in heard}
+    assert told["tool_progress"] == {"tool_call_id": "call_1", "text": "half way", "fraction": 0.5}
+    assert told["user_notification"]["message"] == "hello user"
