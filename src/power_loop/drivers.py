@@ -17,7 +17,8 @@ from power_loop.runtime.drive import CacheStats, Driver, Patience
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
-from power_loop.runtime.openings import Opening, Resume
+from power_loop.runtime.openings import KeyTaken, Opening, Resume, Say
+from power_loop.runtime.outcome import outcome_of
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
@@ -42,7 +43,11 @@ class Drivers:
         if max_spawn_depth is not None and max_spawn_depth < 1:
             raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
         self._loop, self.store, self._owns = loop, store, store is None
-        self._open_with: dict[str, Any] = {"dsn": dsn, "table_prefix": table_prefix if table_prefix is not None else "pl_", "schema": schema}
+        self._open_with: dict[str, Any] = {
+            "dsn": dsn,
+            "table_prefix": table_prefix if table_prefix is not None else "pl_",
+            "schema": schema,
+        }
         self._max_spawn_depth, self._cache_size = max_spawn_depth, cache_size
         # A store that was given brings its own time, so that both see the same leases end.
         self._machine = machine or (Machine(store.clock, store.ids) if store is not None else Machine())
@@ -125,10 +130,37 @@ class Drivers:
         resumes = isinstance(opening, Resume)
         return await driver.drive(session_id, opening, lambda session: self._terms(session, call, resumes), patience, watch_stops)
 
+    async def send(self, session_id: str, say: Say, call: Call, patience: Patience) -> StatefulResult:
+        """`drive`, but once only for the key of ``say``."""
+        if say.key is None:
+            return await self.drive(session_id, say, call, patience)
+        store, _ = await self.open()
+        index = await store.send_of_key(session_id, say.key)
+        if index is not None:
+            return await self._outcome(store, session_id, index, call, patience)
+        try:
+            return await self.drive(session_id, say, call, patience)
+        except KeyTaken:
+            return await self.send(session_id, say, call, patience)
+
+    async def _outcome(self, store: SessionStore, session_id: str, index: int, call: Call, patience: Patience) -> StatefulResult:
+        """The outcome of a send that was begun before; the last one is waited for, and goes on when it was cut off."""
+        if index == (await store.look(session_id)).send_index:
+            result = await self.drive(session_id, Resume(broken_only=True), call, patience)
+            if result.send_index == index:
+                return result
+        return await outcome_of(store, session_id, index)
+
     def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
         loop = self._loop
         return terms_of(
-            session, call, settings=self._current_settings(), registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes
+            session,
+            call,
+            settings=self._current_settings(),
+            registry=loop.tool_registry,
+            model=loop.llm,
+            tool_run=self._tool_run,
+            resumes=resumes,
         )
 
     def _current_settings(self) -> Settings:

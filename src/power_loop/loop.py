@@ -163,12 +163,16 @@ class StatefulAgentLoop:
         heal_pending: bool = False,
         limits: UsageLimits | None = None,
         max_rounds: int | None = None,
+        key: str | None = None,
         on_busy: str | None = None,
         busy_timeout_s: float | None = None,
         deps: Any = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> StatefulResult:
         """Say ``user_input`` and drive the session until it rests; limits and failures of tools are statuses, not errors.
+
+        The same ``key`` again waits for the first send under it and returns that outcome, paying nothing; one that
+        was cut off or failed goes on while it is the session's last.
 
         Raises `SessionNotFoundError`, `SessionPendingError`, `SessionArchivedError`, `SessionBusyError`,
         `SessionLeaseLost`, `LLMError` (without a retry policy), what a hook raises, and `ValueError`, `TypeError`
@@ -177,8 +181,8 @@ class StatefulAgentLoop:
         self._drivers.refuse_when_closing("send")
         call = call_of(chosen_tools(tools, self.tool_registry), system_prompt, limits, max_rounds, stop_event, self._deps(deps))
         content, name = await content_said(user_input)
-        word = UserSaid(content, name, call.stored(), metadata=metadata)
-        return await self._drivers.drive(session_id, Say(word, heal_pending), call, self._patience(on_busy, busy_timeout_s))
+        say = Say(UserSaid(content, name, call.stored(), key, metadata), heal_pending, key)
+        return await self._drivers.send(session_id, say, call, self._patience(on_busy, busy_timeout_s))
 
     async def follow_up(
         self,

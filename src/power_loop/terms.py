@@ -10,7 +10,7 @@ from power_loop.config import AgentLoopConfig
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES
-from power_loop.contracts.tool import Toolbox, ToolRun
+from power_loop.contracts.tool import Toolbox, ToolDefinition, ToolRun
 from power_loop.contracts.usage import UsageLimits
 from power_loop.runtime.ports import Settings, Terms, price_of
 from power_loop.runtime.session import Session
@@ -68,9 +68,9 @@ def chosen_tools(given: Any, registry: ToolRegistry | None) -> ToolRegistry | No
         return given
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(f"tools= takes a list of names, functions or definitions, or a ToolRegistry, not {type(given).__name__}")
-    items = list(cast("Iterable[Any]", given))
-    names = [item for item in items if isinstance(item, str)]
-    chosen = (registry or ToolRegistry()).subset(names)
+    # A bare definition has no handler; it stands for the registered tool of its name.
+    items = [item.name if isinstance(item, ToolDefinition) else item for item in cast("Iterable[Any]", given)]
+    chosen = (registry or ToolRegistry()).subset([item for item in items if isinstance(item, str)])
     chosen.add(*(item for item in items if not isinstance(item, str)))
     return chosen
 

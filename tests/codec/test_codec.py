@@ -124,7 +124,9 @@ def test_defaults_are_left_out(record: Record, body: str | None) -> None:
 
 
 def test_a_plain_reply_needs_little_beside_its_text() -> None:
-    reply = replied("yes", usage=CallUsage(1234, 56, 1024, calls=1), model="some-model-2", response_id="msg_" + "0" * 24, request_digest="A" * 16)
+    reply = replied(
+        "yes", usage=CallUsage(1234, 56, 1024, calls=1), model="some-model-2", response_id="msg_" + "0" * 24, request_digest="A" * 16
+    )
     assert len(to_cells(reply).body or "") <= 130
 
 

@@ -84,7 +84,12 @@ def test_a_result_nobody_asked_for_and_a_second_one_are_not_shown() -> None:
     messages = shown(said(), replied("", READ, SAVE), returned(MAIL), returned(READ, "first"), returned(READ, "second"), returned(SAVE))
     assert roles(messages) == ["user", "assistant", READ.id, SAVE.id]
     assert messages[2]["content"] == "first"
-    assert roles(shown(said(), replied("", READ), returned(READ), returned(READ), replied("yes"))) == ["user", "assistant", READ.id, "assistant"]
+    assert roles(shown(said(), replied("", READ), returned(READ), returned(READ), replied("yes"))) == [
+        "user",
+        "assistant",
+        READ.id,
+        "assistant",
+    ]
 
 
 def test_a_row_that_reports_a_failing_model_is_left_out() -> None:

@@ -26,6 +26,7 @@ from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import IDLE, SILENCING, State, Stop, apply, replay
 
 ASKING: list[Record] = [said(), replied("let me see", READ, MAIL)]
+ASKED_BACK = parked(MAIL)
 OVER: list[Record] = [said(), replied("yes"), SendEnded("failed", "", {"code": "x"})]
 
 
@@ -66,7 +67,11 @@ CASES: list[tuple[list[Record], Record, dict[str, Any]]] = [
         ToolStarted(READ.id, "save", '{"x":1}'),
         {"started": {READ.id}, "rewritten": (ToolCall(READ.id, "save", '{"x":1}'),)},
     ),
-    ([*ASKING, ToolStarted(MAIL.id)], parked(MAIL), {"started": set(), "parked": {MAIL.id}, "questions": ((MAIL.id, parked(MAIL).interaction),)}),
+    (
+        [*ASKING, ToolStarted(MAIL.id)],
+        ASKED_BACK,
+        {"started": set(), "parked": {MAIL.id}, "questions": ((MAIL.id, ASKED_BACK.interaction),)},
+    ),
     ([*ASKING, parked(MAIL)], Decided("q1", MAIL.id, True), {"parked": set()}),
     (ASKING, returned(READ), {"open_calls": (MAIL,), "tool_calls": 1}),
     (ASKING, returned(READ, ran=False), {"open_calls": (MAIL,)}),
@@ -106,7 +111,9 @@ def test_a_new_round_forgets_the_calls_of_the_last_one() -> None:
 
 
 @pytest.mark.parametrize("status", ["waiting_for_input", "interrupted", "pending_tools"])
-@pytest.mark.parametrize("word", [said("more", name="follow_up"), replied("yes"), returned(READ), Decided("q1", MAIL.id, True), SendResumed()])
+@pytest.mark.parametrize(
+    "word", [said("more", name="follow_up"), replied("yes"), returned(READ), Decided("q1", MAIL.id, True), SendResumed()]
+)
 def test_a_send_that_goes_on_rests_no_longer(status: str, word: Record) -> None:
     assert replay([*ASKING, parked(MAIL), SendRested(status), word]).status == ""
 

@@ -107,6 +107,7 @@ def test_what_a_record_adds(record: Record, tally: Tally) -> None:
 def test_a_send_that_was_counted_is_not_counted_again() -> None:
     again: list[Record] = [said(), SendEnded("hit_round_limit"), SendResumed(1)]
     assert counts(replay(again), SendEnded("completed")) == NO_TALLY
+    assert counts(replay([*again, SendEnded("cancelled"), SendResumed()]), SendEnded("completed")) == NO_TALLY
     assert counts(replay([said(), SendEnded("failed"), SendResumed()]), SendEnded("completed")) == Tally(sends=1)
 
 

@@ -55,7 +55,9 @@ def test_adding_leaves_both_sides_alone_and_takes_plain_dicts() -> None:
     assert one == Usage.of(FULL)
 
 
-@pytest.mark.parametrize(("one", "other", "cost"), [(None, None, None), (None, 0.5, 0.5), (0.5, None, 0.5), (0.5, 0.25, 0.75), (0.0, None, 0.0)])
+@pytest.mark.parametrize(
+    ("one", "other", "cost"), [(None, None, None), (None, 0.5, 0.5), (0.5, None, 0.5), (0.5, 0.25, 0.75), (0.0, None, 0.0)]
+)
 def test_a_cost_is_unknown_only_where_no_part_is_known(one: float | None, other: float | None, cost: float | None) -> None:
     a, b = CallUsage(calls=1, cost=one), CallUsage(calls=1, cost=other)
     assert a.plus(b).cost == cost
@@ -103,7 +105,10 @@ MILLION = 1_000_000
         (CallUsage(completion=MILLION), 15.0),
         (CallUsage(prompt=MILLION, cache_read=MILLION), 0.3),
         (CallUsage(prompt=MILLION, cache_write=MILLION), 3.75),
-        (CallUsage(prompt=4 * MILLION, cache_read=MILLION, cache_write=MILLION, completion=MILLION, reasoning=MILLION), 6.0 + 0.3 + 3.75 + 15.0),
+        (
+            CallUsage(prompt=4 * MILLION, cache_read=MILLION, cache_write=MILLION, completion=MILLION, reasoning=MILLION),
+            6.0 + 0.3 + 3.75 + 15.0,
+        ),
         (CallUsage(prompt=0, cache_read=MILLION), 0.3),
         (NO_USAGE, 0.0),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable
 from contextlib import suppress
 
 import pytest
@@ -19,6 +20,11 @@ async def forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
+async def deed(scope: Scope, work: Awaitable[None]) -> None:
+    with scope:
+        await work
+
+
 def cancelling() -> int:
     task = asyncio.current_task()
     assert task is not None
@@ -29,8 +35,7 @@ async def test_a_stop_cuts_the_deed_under_way() -> None:
     scope = Scope()
     asyncio.get_running_loop().call_soon(scope.request, STOP)
     with pytest.raises(Cut):
-        with scope:
-            await forever()
+        await deed(scope, forever())
     assert scope.stop == STOP
     assert cancelling() == 0
     await asyncio.sleep(0)  # the task goes on as if nothing had been cancelled
@@ -39,10 +44,9 @@ async def test_a_stop_cuts_the_deed_under_way() -> None:
 async def test_a_stop_from_another_thread_cuts_it_too() -> None:
     scope = Scope()
     thread = threading.Thread(target=scope.request, args=(STOP,))
+    asyncio.get_running_loop().call_soon(thread.start)
     with pytest.raises(Cut):
-        with scope:
-            thread.start()
-            await forever()
+        await deed(scope, forever())
     thread.join()
     assert cancelling() == 0
 
@@ -54,9 +58,10 @@ async def test_a_stop_between_deeds_cancels_nothing_but_lets_no_further_one_begi
     scope.request(STOP)
     await asyncio.sleep(0)
     assert cancelling() == 0
+    begun = forever()
     with pytest.raises(Cut):
-        with scope:
-            pytest.fail("this deed may not begin")
+        await deed(scope, begun)
+    begun.close()
 
 
 async def test_a_deed_that_ended_before_the_cut_reached_it_stands() -> None:
@@ -119,8 +124,7 @@ async def test_a_deed_inside_an_earlier_cancellation_can_still_be_cut() -> None:
         scope = Scope()
         asyncio.get_running_loop().call_soon(scope.request, STOP)
         with pytest.raises(Cut):
-            with scope:
-                await forever()
+            await deed(scope, forever())
         return cancelling()
 
     task = asyncio.create_task(sends())
@@ -140,25 +144,32 @@ async def test_a_deed_that_swallows_the_cut_keeps_its_result_and_leaves_no_cance
     assert cancelling() == 0
 
 
-async def test_what_a_deed_makes_of_the_cut_passes_through() -> None:
+async def test_a_client_that_wraps_the_cut_in_an_error_of_its_own_was_cut_all_the_same() -> None:
+    async def wraps() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError as error:
+            raise ConnectionError from error
+
     scope = Scope()
     asyncio.get_running_loop().call_soon(scope.request, STOP)
-    with pytest.raises(ConnectionError):
-        with scope:
-            try:
-                await forever()
-            except asyncio.CancelledError as error:
-                raise ConnectionError from error
+    with pytest.raises(Cut):
+        await deed(scope, wraps())
     assert cancelling() == 0
+
+
+async def test_an_error_without_a_cut_is_an_error() -> None:
+    with pytest.raises(ConnectionError), Scope():
+        raise ConnectionError
+    with pytest.raises(SystemExit), Scope():
+        raise SystemExit
 
 
 async def test_a_cut_is_no_timeout() -> None:
     scope = Scope()
     asyncio.get_running_loop().call_soon(scope.request, STOP)
     with pytest.raises(Cut):
-        with scope:
-            async with asyncio.timeout(60):
-                await forever()
+        await deed(scope, asyncio.wait_for(forever(), 60))
 
 
 async def test_the_token_for_handlers_is_cancelled_with_the_reason() -> None:

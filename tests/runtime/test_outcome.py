@@ -64,7 +64,9 @@ def test_a_resting_send_shows_its_calls_and_the_questions_that_still_wait() -> N
     assert waiting["pending_interactions"] == result.pending_interactions
 
 
-@pytest.mark.parametrize("records", [[], [said()], [said(), replied("", READ), returned(READ)], [said(), replied("yes"), SendEnded("completed")]])
+@pytest.mark.parametrize(
+    "records", [[], [said()], [said(), replied("", READ), returned(READ)], [said(), replied("yes"), SendEnded("completed")]]
+)
 def test_nothing_is_pending_when_every_call_has_its_result(records: list[Record]) -> None:
     assert pending(session(*records)) is None
 

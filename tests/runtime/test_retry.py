@@ -99,7 +99,9 @@ class RefusedBySDK(Exception):
     status_code = 401
 
 
-@pytest.mark.parametrize("refusal", [RefusedBySDK("no such key"), LLMError("bad", status_code=400), ImportError("no extra"), AssertionError()])
+@pytest.mark.parametrize(
+    "refusal", [RefusedBySDK("no such key"), LLMError("bad", status_code=400), ImportError("no extra"), AssertionError()]
+)
 async def test_what_is_permanent_is_tried_once(refusal: Exception) -> None:
     model = Model(FakeClock(), refusal)
     with pytest.raises(LLMPermanentError) as raised:

@@ -254,7 +254,7 @@ enough = threading.Event()
 thread = threading.Thread(target=lambda: asyncio.run(parent()))
 thread.start()
 children = []
-for name in range(6):
+for name in range(6):  # the first while the database is being opened
     while len(written) < 20 * name: time.sleep(0.001)
     pid = os.fork()
     if pid == 0:

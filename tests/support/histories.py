@@ -237,7 +237,7 @@ class Life:
                     asks = self.state.unknown == "ask" and self.state.stop is None
                     self.note(parked(call, f"unknown_{call.id}") if asks else returned(call, "?", outcome="unknown", ran=False))
             case ReportCancelled(calls):
-                self.note(*(returned(call, "aborted", outcome="aborted", ran=False) for call in calls))
+                self.abort(calls)
             case FoldContext():
                 self.fold()
             case EndSend():
@@ -247,11 +247,12 @@ class Life:
         self.deeds.append(Deed(before, effect, len(self.records) - noted, self.state))
 
     def model(self) -> None:
+        signed = self.chance.one_of((None, [{"signature": "x"}]))
         match self.chance.one_of(("text", "calls", "calls", "calls", "empty", "blank", "fails", "cut", "skipped", "stopped")):
             case "text":
-                self.note(replied(f"answer {len(self.rows)}", provider_blocks=self.chance.one_of((None, [{"sign": "x"}]))))
+                self.note(replied(f"answer {len(self.rows)}", provider_blocks=signed))
             case "calls":
-                self.note(replied(self.chance.one_of(("", "let me see")), *self.calls(), provider_blocks=self.chance.one_of((None, [{"s": 1}]))))
+                self.note(replied(self.chance.one_of(("", "let me see")), *self.calls(), provider_blocks=signed))
             case "empty":
                 self.note(replied(""))
             case "blank":
@@ -280,6 +281,9 @@ class Life:
                     return
                 case outcome:
                     self.note(returned(call, f"result of {call.id}", outcome="failed" if outcome == "failed" else "ok"))
+
+    def abort(self, calls: Sequence[ToolCall]) -> None:
+        self.note(*(returned(call, "aborted", outcome="aborted", ran=False) for call in calls))
 
     def fold(self) -> None:
         part = cut(self.window, 1, self.chance.one_of((0, 20, 10_000)))
@@ -316,7 +320,8 @@ class Life:
             case "rest":
                 self.note(SendRested("waiting_for_input"), SendResumed(unknown=self.chance.one_of(("report", "rerun", "ask"))))
             case _:
-                self.note(*(returned(call, "aborted", outcome="aborted", ran=False) for call in self.state.open_calls), SendEnded("cancelled"))
+                self.abort(self.state.open_calls)
+                self.note(SendEnded("cancelled"))
 
 
 @st.composite

@@ -90,9 +90,14 @@ def test_a_handler_is_called_as_its_signature_wants(handler: Any, result: Any) -
     assert tool.call(RUN, arguments) == result
 
 
-def test_the_dict_is_the_handlers_own() -> None:
+def clear(run: ToolRun, args: dict[str, Any]) -> None:
+    args.clear()
+
+
+@pytest.mark.parametrize("handler", [lambda args: args.clear(), clear])
+def test_the_dict_is_the_handlers_own(handler: Any) -> None:
     arguments = {"city": "Rome"}
-    bound(lambda args: args.clear()).call(RUN, arguments)
+    bound(handler).call(RUN, arguments)
     assert arguments == {"city": "Rome"}
 
 

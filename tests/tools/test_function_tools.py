@@ -287,6 +287,7 @@ EVEN = {"type": "object", "title": "Even", "properties": {"number": {"type": "in
         (Mapping[Colour, Any], {"type": "object", "propertyNames": COLOUR}, [({"red": 1}, {Colour.RED: 1})]),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}, [("a", "a")]),
         (Literal[1, "a", None], {"type": ["integer", "string", "null"], "enum": [1, "a", None]}, [(1.0, 1), (None, None)]),
+        (Literal[1, True], {"type": ["integer", "boolean"], "enum": [1, True]}, [(1, 1), (True, True)]),
         (Literal[Colour.RED], {"type": "string", "enum": ["red"]}, [("red", Colour.RED)]),
         (Colour, COLOUR, [("blue", Colour.BLUE)]),
         (Level, {"type": "integer", "enum": [1, 2]}, [(2, Level.HIGH)]),

@@ -40,12 +40,11 @@ def _content(value: Any) -> tuple[Content, bool]:
         return "", False
     if isinstance(value, str):
         return str.__str__(value), False
-    if _are_blocks(value):
-        return [dict(block) for block in value], False
     try:
-        return json.dumps(_plain(value), ensure_ascii=False, default=_plain_or_refuse), False
+        text = json.dumps(_plain(value), ensure_ascii=False, default=_plain_or_refuse)
     except Exception as error:  # a foreign object's own way to become JSON may raise anything
         return f"Error: the tool ran, but its result of type {type(value).__name__} has no JSON: {error}", True
+    return json.loads(text) if _are_blocks(value) else text, False
 
 
 def _are_blocks(value: Any) -> TypeGuard[list[dict[str, Any]]]:

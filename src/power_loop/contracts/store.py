@@ -194,6 +194,10 @@ class SessionLog(Protocol):
         """
         ...
 
+    async def send_of_key(self, session_id: str, key: str) -> int | None:
+        """The index of the send that was begun under ``key``; None when there is none."""
+        ...
+
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         """Extend the leases (session id, epoch) that are still ours to ``until`` (ms)."""
         ...

@@ -11,8 +11,6 @@ from power_loop.kernel.state import State, finishes
 def counts(before: State, record: Record) -> Tally:
     """The tally of ``record`` in the state before it. A send counts once, however often it is resumed."""
     match record:
-        case ModelReplied(purpose="degraded"):
-            return NO_TALLY
         case ModelReplied(purpose=purpose, usage=usage):
             return _charged(usage, rounds=int(purpose == "round"))
         case CallCharged(usage=usage):

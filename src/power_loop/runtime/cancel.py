@@ -8,10 +8,15 @@ comes from the caller: ours ends the send tidily, theirs passes through.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any, TypeVar
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.records import StopRequested
+
+
+T = TypeVar("T")
 
 
 class Cut(Exception):
@@ -71,3 +76,14 @@ class Scope:
         if self._task is not None and not self._cut:
             self._cut = True
             self._task.cancel()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """``work``, however often the caller is cancelled meanwhile: for what gives back, on the way out of a cancel or an error."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            continue  # the first one is on its way already
+    return task.result()

@@ -18,10 +18,11 @@ from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import SendEnded, SendRested
 from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.call_model import system_text_of
+from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
-from power_loop.runtime.openings import Opening
+from power_loop.runtime.openings import KeyTaken, Opening
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
@@ -113,6 +114,7 @@ class Driver:
             await self._run(send, watch)
             result = result_of(session, rounds=send.rounds_here, partial_text=send.partial_text)
             send.teller.result(result)
+            send.teller.answer_for_listeners()
             return result
         finally:
             self.lines.leave(session_id)
@@ -151,7 +153,8 @@ class Driver:
                                 await place.leave()
                             return session, send
                     except Conflict:
-                        pass
+                        if opening.key is not None and await self._ports.log.send_of_key(session_id, opening.key) is not None:
+                            raise KeyTaken from None
                     except PowerLoopError:
                         if fresh or session.head.epoch != epoch:
                             raise
@@ -175,6 +178,7 @@ class Driver:
     async def _enter(self, session: Session, opening: Opening, terms: Callable[[Session], Terms], ticket: int | None) -> Send | None:
         """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
         send = Send(self._ports, terms(session), session)
+        send.key = opening.key
         if not opening.begin(send):
             return None
         self._lifeline.hold()
@@ -210,7 +214,7 @@ class Driver:
             await self._ports.log.append(batch)
         except (asyncio.CancelledError, StoreUnavailable):
             # Whoever is cancelled, or cut off, may have taken the lease all the same; then it is to be given back.
-            if await self._was_taken(batch):
+            if await to_its_end(self._was_taken(batch)):
                 send.believe(batch)
             raise
         send.believe(batch)
@@ -253,10 +257,10 @@ class Driver:
             self._tell_error(send, error)
             last = SendRested("failed", described(error)) if send.ahead.open_calls else SendEnded("failed", "", described(error))
         try:
-            await send.let_go(last)
+            await to_its_end(send.let_go(last))
         except (PowerLoopError, Conflict) as lost:
             log.warning("session %s: the end of a broken send was not recorded: %s", send.session_id, lost)
-            send.teller.ended("cancelled" if isinstance(last, SendRested) and last.status == "interrupted" else "error")
+        send.teller.ended("error" if isinstance(error, Exception) else "cancelled")
 
     def _tell_error(self, send: Send, error: BaseException) -> None:
         told = described(error)

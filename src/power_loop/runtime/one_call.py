@@ -136,17 +136,16 @@ def idempotency_key(session_id: str, send_index: int, round_index: int, position
 # --- while and after it runs ---------------------------------------------------------------------------
 
 
-async def run_one(send: Send, prepared: Prepared, free: asyncio.Semaphore) -> Record:
+async def run_one(send: Send, prepared: Prepared) -> Record:
     """Call the handler; the record that answers, or parks, the call."""
-    async with free:
-        call, clock = prepared.call, send.ports.clock
-        send.teller.say("tool_call_started", name=call.name, tool_input=prepared.arguments, tool_call_id=prepared.run.call_id)
-        started = clock.monotonic()
-        record = await _outcome(send, prepared)
-        if not isinstance(record, ToolReturned):
-            return record
-        record = replace(record, duration_ms=round((clock.monotonic() - started) * 1000))
-        return await _after(send, prepared, record) if send.ports.hooks.stands("tool.after") else record
+    call, clock = prepared.call, send.ports.clock
+    send.teller.say("tool_call_started", name=call.name, tool_input=prepared.arguments, tool_call_id=prepared.run.call_id)
+    started = clock.monotonic()
+    record = await _outcome(send, prepared)
+    if not isinstance(record, ToolReturned):
+        return record
+    record = replace(record, duration_ms=round((clock.monotonic() - started) * 1000))
+    return await _after(send, prepared, record) if send.ports.hooks.stands("tool.after") else record
 
 
 async def _outcome(send: Send, prepared: Prepared) -> Record:
@@ -159,7 +158,7 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
             return ToolReturned(call_id, "Error: the handler cancelled itself", "failed", name)
         raise
     except HumanInputRequired as asked:
-        return ToolParked(call_id, interaction_of(asked, prepared))
+        return _parked(prepared, asked)
     except ModelRetry as asked:
         return ToolReturned(call_id, asked.message, "failed", name)
     except BaseException as error:  # the tool's own code: whatever it raises is told to the model
@@ -185,7 +184,7 @@ async def _call(send: Send, prepared: Prepared) -> Any:
 
 async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Record:
     call_id, name = prepared.run.call_id, prepared.call.name
-    text = f"Error: {type(error).__name__}: {error}"
+    text = f"Error: {said_by(error)}"
     outcome: Outcome = "failed"
     if isinstance(error, ToolTimeout):
         going_on = "" if prepared.is_async else " It could not be stopped and is still running."
@@ -204,6 +203,16 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
     return ToolReturned(call_id, text, outcome, name)
 
 
+def said_by(error: BaseException) -> str:
+    """``TYPE: message``. A coroutine wraps a StopIteration in an error of its own; the tool's is meant."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):
+        error = error.__cause__
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # the exception's own code
+        return f"{type(error).__name__} (it has no readable message)"
+
+
 async def _after(send: Send, prepared: Prepared, record: ToolReturned) -> ToolReturned:
     """The result as the handlers at ``tool.after`` leave it."""
     fields = {"tool_call": prepared.call.to_message(), "tool_name": prepared.call.name, "tool_args": dict(prepared.arguments)}
@@ -220,6 +229,16 @@ def still_running(prepared: Prepared) -> ToolReturned:
     """The answer for a synchronous handler that the send could not wait for."""
     text = f"{prepared.call.name} could not be stopped and is still running: its outcome is unknown. Check before you repeat it."
     return ToolReturned(prepared.run.call_id, text, "unknown", prepared.call.name)
+
+
+def _parked(prepared: Prepared, asked: HumanInputRequired) -> Record:
+    """The question, if it can be kept until someone answers it."""
+    interaction, name = interaction_of(asked, prepared), prepared.call.name
+    try:
+        dumps(interaction)
+    except (TypeError, ValueError, RecursionError) as error:
+        return ToolReturned(prepared.run.call_id, f"Error: the question that {name} asks has no JSON: {error}", "failed", name)
+    return ToolParked(prepared.run.call_id, interaction)
 
 
 def interaction_of(asked: HumanInputRequired, prepared: Prepared) -> dict[str, Any]:

@@ -21,11 +21,17 @@ log = logging.getLogger("power_loop")
 OVER = ("", "completed", "invalid_output")
 
 
+class KeyTaken(Exception):
+    """Another caller began a send under the same key meanwhile."""
+
+
 class Opening(Protocol):
     """What a verb notes on a send whose lease is about to be taken."""
 
     word: UserSaid | None
     """Said once the session may hear it."""
+    key: str | None
+    """What makes the send unique in its session."""
 
     def begin(self, send: Send) -> bool:
         """Note the first records; False when there is nothing to do. Raises what the verb refuses."""
@@ -38,6 +44,7 @@ class Say:
 
     word: UserSaid | None
     heal_pending: bool = False
+    key: str | None = None
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
@@ -59,13 +66,16 @@ class Resume:
     extra_rounds: int = 0
     unknown: UnknownPolicy = "report"
     overrides: dict[str, Any] | None = None
+    broken_only: bool = False
+    """Leave alone a send that ended otherwise than by failing."""
     word: UserSaid | None = None
+    key: str | None = None
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
         state = send.ahead
-        if state.idle and state.status in OVER:
-            return any(isinstance(item.record, UserSaid) for item in send.session.waiting)
+        if state.idle and (state.status in OVER or (self.broken_only and state.status != "failed")):
+            return not self.broken_only and any(isinstance(item.record, UserSaid) for item in send.session.waiting)
         rests = state.open_calls and all(call.id in state.parked for call in state.open_calls)
         if rests and not send.session.waiting:
             return False
@@ -80,6 +90,7 @@ class Abort:
 
     reason: str
     word: UserSaid | None = None
+    key: str | None = None
     written: int = 0
 
     def begin(self, send: Send) -> bool:

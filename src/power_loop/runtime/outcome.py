@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from power_loop.contracts.codec import from_cells
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.store import Head, SessionLog
 from power_loop.contracts.usage import Usage
-from power_loop.kernel.state import State
+from power_loop.kernel.state import State, replay
 from power_loop.runtime.session import Session
 
 
@@ -34,6 +36,14 @@ def result_of(session: Session, *, rounds: int, partial_text: str = "") -> State
         None, state.finish_reason, dict(state.error) if state.error else None,
         head.send_index, f"{head.session_id}/{head.send_index}", usage, partial_text,
     )  # fmt: skip
+
+
+async def outcome_of(log: SessionLog, session_id: str, send_index: int) -> StatefulResult:
+    """The stored outcome of an earlier send."""
+    session = Session(Head(session_id, send_index=send_index))
+    rows = await log.rows(session_id, after=0)
+    session.state = replay(from_cells(row.cells) for row in rows if row.send_index == send_index)
+    return result_of(session, rounds=0)
 
 
 def interactions(session: Session) -> list[dict[str, Any]]:

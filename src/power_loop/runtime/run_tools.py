@@ -7,6 +7,7 @@ is a group of its own. Results are written as they land. What a stop leaves unan
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from power_loop.contracts.effects import RunTools
@@ -19,7 +20,7 @@ from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by
 from power_loop.runtime.rounds import begin_round
 from power_loop.runtime.send import Send
 
-Running = dict["asyncio.Task[Record]", Prepared]
+Running = dict[asyncio.Task[Record], Prepared]
 
 
 async def run_tools(send: Send, effect: RunTools) -> None:
@@ -78,30 +79,38 @@ async def answer_all(send: Send, calls: Sequence[ToolCall], text: str) -> None:
 
 
 async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:
-    if not ready:
-        return
-    for prepared in ready:
-        if prepared.leaves_a_trace and prepared.call.id not in send.ahead.started:
-            send.note(ToolStarted(prepared.call.id, *prepared.rewritten))
-    await send.flush()
-    free = asyncio.Semaphore(send.terms.settings.concurrency)
-    running: Running = {asyncio.create_task(run_one(send, prepared, free)): prepared for prepared in ready}
+    """Run ``ready`` side by side, as many at once as there are places."""
+    waiting, running = deque(ready), Running()
     try:
-        await _collect(send, running)
+        while waiting or running:
+            await _fill_places(send, waiting, running)
+            if running:
+                await _collect(send, running)
     except Cut:
         await _wind_down(send, running)
     finally:
         await _abandon(running)
 
 
+async def _fill_places(send: Send, waiting: deque[Prepared], running: Running) -> None:
+    """Begin calls while there is room, what happened so far written first. Once the send stops, no call begins."""
+    if send.ahead.stop is not None or send.scope.stop is not None:
+        waiting.clear()
+    begun = [waiting.popleft() for _ in range(min(len(waiting), send.terms.settings.concurrency - len(running)))]
+    for prepared in begun:
+        if prepared.leaves_a_trace and prepared.call.id not in send.ahead.started:
+            send.note(ToolStarted(prepared.call.id, *prepared.rewritten))
+    if begun or running:
+        await send.flush()
+    for prepared in begun:
+        running[asyncio.create_task(run_one(send, prepared))] = prepared
+
+
 async def _collect(send: Send, running: Running) -> None:
     """Note results as they land; those that land while a batch is written share the next one."""
-    while running:
-        with send.scope:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        await _note_done(send, running, done)
-        if running:
-            await send.flush()
+    with send.scope:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    await _note_done(send, running, done)
 
 
 async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record]]) -> None:

@@ -56,7 +56,7 @@ class Send:
     """One send in hand: its session, what was noted of it, and how to go on."""
 
     __slots__ = (
-        "ahead", "error", "fold_seq", "fold_through", "heard", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
+        "ahead", "error", "fold_seq", "fold_through", "heard", "key", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
         "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
     )  # fmt: skip
 
@@ -72,6 +72,9 @@ class Send:
         self.scope = Scope()
         self.teller = Teller(ports.bus, session.head.session_id, terms.depth, terms.limits.rounds, ports.clock.now_ms)
         self.teller.send_index = self.send_index
+        self.teller.takes_over = not (session.state.idle or session.state.status)
+        self.key: str | None = None
+        """Makes this send unique in its session; kept with the batch that begins it."""
         self.round_open = False
         self.rounds_here = 0
         self.system_text = ""
@@ -94,6 +97,8 @@ class Send:
         """What follows from everything noted, written or not."""
         if self.session.waiting:
             await self.hear()
+        if self.terms.cancel is not None:
+            self.terms.cancel.is_cancelled()  # what cannot call back is asked; if so, the scope hears of it
         if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
             self.note(self.scope.stop)
         return decide(self.ahead, self.terms.limits, effects_of=self.effects_of, too_long=self._window_is_too_long())
@@ -136,6 +141,7 @@ class Send:
     async def flush(self, *, release: bool = False) -> None:
         """Durable first, then believed, then told."""
         if not self.noted and not self.heard and not release:
+            self.teller.answer_for_listeners()
             return
         batch = self.batch(release=release)
         for _ in range(MAX_CONFLICTS):
@@ -146,6 +152,7 @@ class Send:
                 batch = self.batch(release=release)
             else:
                 self.believe(batch)
+                self.teller.answer_for_listeners()
                 return
         raise SessionLeaseLost(self.session_id, epoch=self.session.head.epoch)
 
@@ -173,7 +180,8 @@ class Send:
             self.fold_seq, self.fold_through, seen.archived, takeovers, None if take_id is not None else seen.first_ticket, seen.waiting,
         )  # fmt: skip
         tally = joined([each.tally for each in noted])
-        return Append(seen, head, [each.row for each in noted], tally, tuple(self.heard), ticket, take_id, bound, None, now)
+        key = self.key if noted else None
+        return Append(seen, head, [each.row for each in noted], tally, tuple(self.heard), ticket, take_id, bound, key, now)
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""
@@ -182,6 +190,7 @@ class Send:
             for row in batch.rows:
                 self.view.add(row)
         self.noted, self.heard = [], []
+        self.key = self.key if batch.send_key is None else None
         self.teller.flush()
 
     async def _look_again(self) -> bool:
@@ -210,16 +219,18 @@ class Send:
 
     async def let_go(self, record: Record) -> None:
         """Give the lease back with ``record`` as the last word of a send that is not over; nothing more is heard."""
-        if not self.ahead.idle:
+        await self._catch_up()
+        if self.session.head.holder is not None and not self.ahead.idle:
             self.note(record)
         for _ in range(MAX_CONFLICTS):
+            if self.session.head.holder is None:
+                self.teller.flush()
+                return
             batch = self.batch(release=True)
             try:
                 await self.ports.log.append(batch)
             except Conflict:
                 await self._catch_up()
-                if self.session.head.holder is None:
-                    return
             else:
                 self.believe(batch)
                 return

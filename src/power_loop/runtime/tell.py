@@ -55,12 +55,21 @@ class Written(NamedTuple):
 class Teller:
     """Speaks to the bus for one send."""
 
-    __slots__ = ("_began", "_bus", "_queue", "depth", "max_rounds", "now_ms", "round_index", "send_index", "session_id")
+    __slots__ = (
+        "_began", "_bus", "_holds", "_over", "_queue", "_raised", "depth", "max_rounds", "now_ms", "round_index", "send_index", "session_id",
+        "takes_over",
+    )  # fmt: skip
 
     def __init__(self, bus: AgentEventBus, session_id: str, depth: int, max_rounds: int, now_ms: Any) -> None:
         self._bus = bus
         self._queue: list[Written | Passing] = []
-        self._began = False
+        self._holds = False
+        """What passes waits behind the queue: it would tell of what is not written yet, or out of order."""
+        self._began = self._over = False
+        self._raised: Exception | None = None
+        """What a listener raised that may disturb a run; it waits until the run can bear it."""
+        self.takes_over = False
+        """The run before this one was cut off and could not tell its own end."""
         self.session_id = session_id
         self.depth = depth
         self.max_rounds = max_rounds
@@ -79,6 +88,8 @@ class Teller:
     def wrote(self, written: Written) -> None:
         """A record was noted; it is told once it is written."""
         self._queue.append(written)
+        # A charge is a footnote to a call: the deltas of the next attempt do not wait for it.
+        self._holds = self._holds or not isinstance(written.record, CallCharged)
 
     def forget(self, record: Record) -> None:
         """A noted record was dropped before it was written."""
@@ -89,13 +100,22 @@ class Teller:
         if self._bus.silent:
             self._began, self._queue = True, []
             return
-        earlier = [told for told in self._queue if isinstance(told, Written) and told.row.send_index != self.send_index]
-        self._queue = [told for told in self._queue if told not in earlier]
         self._began = True
-        self._tell(earlier)
+        self._tell_earlier()
         if self.wants("session_started"):
             self._publish("session_started", {"scope": scope}, self.round_index)
         self.flush()
+
+    def _tell_earlier(self) -> None:
+        """The end of the run before this one, unless it was told then."""
+        earlier = [told for told in self._queue if isinstance(told, Written) and told.row.send_index != self.send_index]
+        self._queue = [told for told in self._queue if told not in earlier]
+        if not self.takes_over:
+            earlier = [told for told in earlier if not isinstance(told.record, SendEnded)]
+        elif not any(isinstance(told.record, SendEnded) for told in earlier) and self.wants("session_ended"):
+            self._publish("session_ended", {"reason": "interrupted"}, self.round_index)
+        self._tell(earlier)
+        self._over = False
 
     def break_off(self, scope: str) -> None:
         """The run fails before it could begin: it is begun all the same, so that its end has a beginning."""
@@ -103,15 +123,16 @@ class Teller:
             self.begin(scope)
 
     def ended(self, reason: str) -> None:
-        """The run is over although no record can say so."""
-        self._began, self._queue = True, []
-        self.say("session_ended", reason=reason)
+        """The run is over; said here where no record could say so."""
+        if not self._over:
+            self._began, self._holds, self._queue = True, False, []
+            self.say("session_ended", reason=reason)
 
     def say(self, type: str, **fields: Any) -> None:
         """A passing event: now, or behind the records that are not yet written."""
         if not self.wants(type):
             return
-        if self._queue or not self._began:
+        if self._holds or not self._began:
             self._queue.append((type, fields, self.round_index))
         else:
             self._publish(type, fields, self.round_index)
@@ -120,7 +141,7 @@ class Teller:
         """All that was noted is written: tell it."""
         if not self._began:
             return
-        queue, self._queue = self._queue, []
+        queue, self._queue, self._holds = self._queue, [], False
         self._tell(queue)
 
     def _tell(self, queue: Sequence[Written | Passing]) -> None:
@@ -137,12 +158,22 @@ class Teller:
         if self.wants("result"):
             self._publish("result", {"result": result}, self.round_index)
 
+    def answer_for_listeners(self) -> None:
+        """Raise what a listener raised, on a bus that does not suppress it: all is written now, and everyone was told."""
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+
     def _publish(self, type: str, fields: dict[str, Any], round_index: int | None, row: RecordRow | None = None, n: int = 0) -> None:
-        publish(
-            self._bus, type, fields, session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
-            send_index=self.send_index if row is None else row.send_index, depth=self.depth,
-            record_seq=None if row is None else row.seq, cursor=None if row is None else f"{row.seq}.{n}",
-        )  # fmt: skip
+        self._over = self._over or type == "session_ended"
+        try:
+            publish(
+                self._bus, type, fields, session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
+                send_index=self.send_index if row is None else row.send_index, depth=self.depth,
+                record_seq=None if row is None else row.seq, cursor=None if row is None else f"{row.seq}.{n}",
+            )  # fmt: skip
+        except Exception as error:  # a listener's; the bus raises it only where it was told to
+            self._raised = self._raised or error
 
     # --- what a record says ---------------------------------------------------------------
 

@@ -21,7 +21,7 @@ class HandlerThreads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._size, "power-loop-tool")
         context = contextvars.copy_context()
-        value, error = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _caught, call)
+        value, error = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(_caught, call))
         if error is not None:
             raise error
         return value

@@ -27,6 +27,8 @@ HEARD = "UPDATE {p}inbox SET heard_seq = ? WHERE item_id = ? AND heard_seq IS NU
 LEFT = "DELETE FROM {p}waiters WHERE ticket = ?"
 KEYED = "INSERT INTO {p}send_keys (session_id, send_key, send_index, seq, created_at) VALUES (?, ?, ?, ?, ?)"
 
+KEY = "SELECT send_index FROM {p}send_keys WHERE session_id = ? AND send_key = ?"
+
 LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq, fold_seq, fold_through, status, takeovers,
  (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > ? AND w.alive_until <= ?),
  EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL)
@@ -73,6 +75,11 @@ class RecordLog(Part):
             await self._database.write(statements)
         except CommitUnknown:
             await self._resolve(batch, statements, mark)
+
+    async def send_of_key(self, session_id: str, key: str) -> int | None:
+        """The index of the send that was begun under ``key``; None when there is none."""
+        rows = await self._database.read(self._sql(KEY), (session_id, key))
+        return rows[0][0] if rows else None
 
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         """Extend the leases (session id, epoch) that are still held to ``until`` (ms); lost ones are left alone."""
@@ -127,7 +134,8 @@ class RecordLog(Part):
         if mark is not None:
             rows = await self._database.read(self._sql(LAST_BATCH), (session_id,))
             return bool(rows) and rows[0][0] == mark
-        rows = await self._database.read(self._sql(MINE), (session_id, batch.rows[0].seq))
+        # The last row: of a batch that was sent again with more in it, the first may be there from before.
+        rows = await self._database.read(self._sql(MINE), (session_id, batch.rows[-1].seq))
         return bool(rows) and rows[0] == (batch.next.epoch, batch.take_id)
 
 

@@ -42,7 +42,7 @@ class SqliteDatabase:
         self._closed = False
         self._starting = threading.Lock()
         self._left_behind: list[SqliteWorker] = []
-        self._minds_forks = False
+        _mind_forks(self)
 
     @property
     def path(self) -> str:
@@ -102,20 +102,19 @@ class SqliteDatabase:
         with self._starting:
             if self._worker is None and not self._closed:
                 self._worker = SqliteWorker(self._file, self._faults)
-                if not self._minds_forks:
-                    self._minds_forks = True
-                    _mind_forks(self)
             return self._worker
 
     # --- forks -----------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
+        self._starting.acquire()  # so that no thread is being started while the process is doubled
         if self._worker is not None and not self._worker.ended:
             self._worker.pause()
 
     def after_fork_in_parent(self) -> None:
         if self._worker is not None:
             self._worker.go_on()
+        self._starting.release()
 
     def after_fork_in_child(self) -> None:
         """The parent's thread does not exist here: begin anew, and never touch (nor free) what it had open."""

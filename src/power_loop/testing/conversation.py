@@ -29,6 +29,7 @@ from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.session import Session
 from power_loop.store.log import COLUMNS, to_row
+from power_loop.testing.faults import AN_HOUR_S
 from power_loop.testing.invariants import check_invariants
 from power_loop.testing.outside import PLAN, TOOL_EFFECTS, Model, Outside, registry
 from power_loop.testing.world import NoFaults, Process, World
@@ -93,8 +94,10 @@ async def conversation(world: World) -> None:
     await asyncio.gather(*(_client(talk, world.chance.randint(1, 4)) for _ in range(world.chance.randint(1, 3))))
     world.faults = NoFaults()
     await asyncio.sleep(5.0)
+    forgotten = [] if world.database_was_away else leases_of_the_living(world)
     await come_to_rest(talk)
-    for text in await verdict(talk):
+    await asyncio.sleep(2 * AN_HOUR_S)
+    for text in [*forgotten, *await verdict(talk)]:
         world.violated(text)
 
 
@@ -232,6 +235,13 @@ async def _drop_late_words(loop: StatefulAgentLoop, session_id: str) -> bool:
     except LLMError:
         pass
     return True
+
+
+def leases_of_the_living(world: World) -> list[str]:
+    """Leases that nobody gave back although their holders live and run nothing any more."""
+    held = world.look("SELECT session_id, holder FROM {p}sessions WHERE holder IS NOT NULL")
+    dead = {process.name for process in world.processes if process.life.dead}
+    return [f"{session_id}: {holder!r} lives, runs nothing and holds the lease" for session_id, holder in held if holder not in dead]
 
 
 # --- what must be true ---------------------------------------------------------------------------------------

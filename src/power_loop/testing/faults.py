@@ -41,6 +41,7 @@ async def refuse(process: Process, where: str) -> None:
     if where in ("before_write", "before_read"):
         process.world.note(f"{process.name} database unavailable {where}")
         process.world.disturbances += 1
+        process.world.database_was_away = True
         raise StoreUnavailable("no route to the database")
 
 

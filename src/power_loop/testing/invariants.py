@@ -175,7 +175,8 @@ def _row_fits(thin: Mapping[str, Any], watch: SessionWatch) -> Iterable[str]:
 
 def _inbox_fits(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]]) -> Iterable[str]:
     for item_id, kind, heard_seq in inbox:
-        if heard_seq is not None and not 0 < heard_seq <= thin["head"]:
+        # What came too late is dropped, perhaps before the first record.
+        if heard_seq is not None and not (kind == "user_said") <= heard_seq <= thin["head"]:
             yield f"I2 item {item_id} ({kind}) was heard at {heard_seq}, which no record has"
     if any(heard_seq is None for _, _, heard_seq in inbox) and thin["runnable_at"] is None and thin["holder"] is None:
         yield "I19 something waits, and nothing says that the session may run"

@@ -64,6 +64,7 @@ class World:
         """Processes can prove each other's death; else they wait for leases to end."""
         self.clock_may_run_ahead = self.one_machine
         self.wall_jump_s = 0.0
+        self.database_was_away = False
         self.violations: list[str] = []
         self.trace: list[str] = []
         self.gaps = self.commits = self.crashes = self.disturbances = 0

@@ -1,0 +1,47 @@
+"""`send(key=…)`: the same key is one send, one bill, one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from power_loop import LLMError, StatefulAgentLoop
+from power_loop.testing import ScriptedLLM, fail, say
+
+
+@pytest.fixture
+def dsn(tmp_path: Path) -> str:
+    return str(tmp_path / "app.db")
+
+
+# acceptance: 138 (one process and two loops)
+async def test_a_key_that_was_used_gives_the_stored_outcome_and_pays_nothing(dsn: str) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("first"), say("second")]), dsn=dsn) as loop:
+        session = await loop.new_session()
+        first = await loop.send("Hello.", session, key="a")
+        await loop.send("More.", session, key="b")
+        again = await loop.send("Hello.", session, key="a")
+    assert (first.final_text, again.final_text, again.send_index, again.rounds) == ("first", "first", 1, 0)
+
+
+async def test_two_callers_with_one_key_share_one_send(dsn: str) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("once")]), dsn=dsn) as one:
+        session = await one.new_session()
+        async with StatefulAgentLoop(llm=ScriptedLLM([]), dsn=dsn) as other:
+            results = await asyncio.gather(one.send("Hello.", session, key="k"), one.send("Hello.", session, key="k"))
+            late = await other.send("Hello.", session, key="k")
+        rows = [message["role"] for message in await one.get_messages(session)]
+    assert {result.final_text for result in [*results, late]} == {"once"}
+    assert rows == ["user", "assistant"]
+
+
+async def test_a_send_that_failed_goes_on_under_its_key(dsn: str) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([fail(LLMError("down")), say("up again")]), dsn=dsn) as loop:
+        session = await loop.new_session()
+        with pytest.raises(LLMError):
+            await loop.send("Hello.", session, key="k")
+        result = await loop.send("Hello.", session, key="k")
+        rows = [message["role"] for message in await loop.get_messages(session)]
+    assert (result.final_text, rows) == ("up again", ["user", "assistant"])
