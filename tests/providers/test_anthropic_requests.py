@@ -155,3 +155,14 @@ async def test_a_schema_goes_out_natively(anthropic: Any, h: Any) -> None:
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
     body = await anthropic.sent(h.ask(response_format={"type": "json_object"}))
     assert "one JSON object" in body["system"][0]["text"]
+
+
+async def test_past_calls_have_definitions_although_no_tool_is_on_offer(anthropic: Any) -> None:
+    body = await anthropic.sent(LLMRequest([*SESSION, user("six")]))
+    assert body["tools"] == [{"name": "look", "input_schema": {"type": "object"}, "cache_control": MARK}]
+    assert body["tool_choice"] == {"type": "none"}
+
+
+async def test_a_history_without_calls_needs_no_definitions(anthropic: Any) -> None:
+    body = await anthropic.sent(LLMRequest([user("one"), said("1"), user("two")]))
+    assert "tools" not in body

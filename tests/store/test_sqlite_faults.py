@@ -7,7 +7,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -113,14 +115,14 @@ async def test_a_full_disk_harms_only_the_batch_that_did_not_fit(database):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 400 KB, where root may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+def small_disk():
+    """A disk of 400 KB, where root may mount one; not below pytest's folder, which a later run clears away."""
+    disk = Path(tempfile.mkdtemp(prefix="power-loop-disk-"))
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True).returncode:
         pytest.skip("only root can mount a small disk")
     yield disk
     subprocess.run(["umount", disk], check=True)
+    disk.rmdir()
 
 
 def enlarge(disk) -> None:

@@ -116,18 +116,19 @@ class RecordLog(Part):
 
     async def _resolve(self, batch: Append, statements: Sequence[Statement], mark: str | None) -> None:
         """COMMIT raised: send the same batch again. If its guard fails, the first one may be there: its rows tell."""
+        unknown: CommitUnknown | None = None
         for _ in range(RESOLVE_TRIES):
             try:
                 await self._database.write(statements)
-            except CommitUnknown:
+            except CommitUnknown as error:
+                unknown = error
                 continue
             except Conflict:
                 if not await self._is_there(batch, mark):
                     raise
             return
-        raise StoreUnavailable(
-            f"session {batch.seen.session_id!r}: the database did not say whether a batch was written, and does not answer; look before you repeat"
-        )
+        if not await self._is_there(batch, mark):
+            raise StoreUnavailable(f"session {batch.seen.session_id!r}: a batch could not be written; {unknown}") from unknown
 
     async def _is_there(self, batch: Append, mark: str | None) -> bool:
         session_id = batch.seen.session_id

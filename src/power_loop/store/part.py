@@ -42,14 +42,16 @@ class Part:
         False when a COMMIT raised first and the repeated batch met its own work. Raises `Conflict` when the guard
         fails at the first try.
         """
+        unknown: CommitUnknown | None = None
         for tried in range(RESOLVE_TRIES):
             try:
                 await self._database.write(batch)
-            except CommitUnknown:
+            except CommitUnknown as error:
+                unknown = error
                 continue
             except Conflict:
                 if tried:
                     return False
                 raise
             return True
-        raise StoreUnavailable("the database did not say whether a batch was written, and does not answer; look before you repeat")
+        raise StoreUnavailable(f"nobody knows whether a batch was written, look before you repeat it; {unknown}") from unknown

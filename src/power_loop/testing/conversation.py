@@ -81,13 +81,15 @@ class Talk:
             hooks.register(point, passes(point))
         config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=LEASE_S, cancel_grace_s=0.05))
         model = Model(self.outside, process, breaks=self.model_breaks)
-        return process.agent(model, config=config, tool_registry=registry(self.outside, process), hooks=hooks)
+        model.loop = process.agent(model, config=config, tool_registry=registry(self.outside, process), hooks=hooks)
+        return model.loop
 
 
 async def conversation(world: World) -> None:
     """Talk while faults strike; then let everything come to rest, and look."""
     faults, world.faults = world.faults, NoFaults()
     talk = Talk(world)
+    world.watchers.append(lambda session_id, row: left_unheard(world, session_id, row))
     first = talk.agent(world.process())
     talk.sessions = [await first.new_session(session_id=f"s{n}") for n in range(world.chance.choice((1, 1, 2)))]
     world.faults = faults
@@ -194,7 +196,9 @@ async def abort(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
 
 
 Deed = Callable[[Talk, StatefulAgentLoop, str], Awaitable[None]]
-DEEDS: tuple[Deed, ...] = (send, send, send, send_when_free, send_impatiently, follow_up, follow_up, enqueue, cancel, resume, answer, abort)
+DEEDS: tuple[Deed, ...] = (
+    send, send, send, send_when_free, send_impatiently, follow_up, follow_up, enqueue, cancel, resume, resume, answer, abort,
+)  # fmt: skip
 
 
 # --- rest --------------------------------------------------------------------------------------------------
@@ -235,6 +239,14 @@ async def _drop_late_words(loop: StatefulAgentLoop, session_id: str) -> bool:
     except LLMError:
         pass
     return True
+
+
+def left_unheard(world: World, session_id: str, row: RecordRow) -> str | None:
+    """A send is completed, and a word that was posted before waits for nobody."""
+    if row.cells.kind != "send_ended" or '"completed"' not in (row.cells.body or ""):
+        return None
+    words = world.look("SELECT item_id FROM {p}inbox WHERE session_id = ? AND heard_seq IS NULL AND kind = 'user_said'", session_id)
+    return f"{session_id}: send {row.send_index} is completed while the words {words} wait" if words else None
 
 
 def leases_of_the_living(world: World) -> list[str]:

@@ -12,10 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from power_loop.context.window import Window
+from power_loop.contracts.codec import from_cells
 from power_loop.contracts.errors import HumanInputRequired, LLMError
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
 from power_loop.contracts.tool import Effects, ToolDefinition, ToolRun
-from power_loop.testing.world import Process, World
+from power_loop.kernel.state import IDLE, State, apply
+from power_loop.store.log import COLUMNS, to_row
+from power_loop.testing.world import Process, SimulatedAgentLoop, World
 from power_loop.tools.toolbox import ToolRegistry
 
 # How a word asks for what the model shall do: tag, rounds of calls, calls a round, which tools.
@@ -56,10 +60,13 @@ class Model:
 
     def __init__(self, outside: Outside, process: Process, *, breaks: bool = False) -> None:
         self._outside, self._process, self._breaks = outside, process, breaks
+        self.loop: SimulatedAgentLoop | None = None
+        """The loop that asks; when it is known, what it believes is held against what is stored."""
 
     async def complete(self, request: LLMRequest, **callbacks: Any) -> LLMResponse:
         await self._process.gap("before_model")
         outside, world = self._outside, self._outside.world
+        await self._compare(request)
         if self._breaks and world.chance.random() < 0.1:
             raise LLMError("the provider broke off")
         asked = json.dumps([request.messages, request.system_prompt], sort_keys=True)
@@ -71,6 +78,28 @@ class Model:
         answer(request, response)
         await self._process.gap("after_model")
         return response
+
+    async def _compare(self, request: LLMRequest) -> None:
+        """A warm loop asks and knows what a cold one would: nothing but the records decides."""
+        session_id, world = request.session_id or "", self._outside.world
+        send = await self.loop.in_hand(session_id) if self.loop is not None else None
+        if send is None or not self._outside.holds(self._process, session_id):
+            return
+        window, state = stored(world, session_id)
+        if request.messages != window.messages:
+            world.violated(f"{session_id}: P1 the request is not what the records say")
+        if send.session.state != state:
+            world.violated(f"{session_id}: P1 a warm loop believes {send.session.state}, the records amount to {state}")
+
+
+def stored(world: World, session_id: str) -> tuple[Window, State]:
+    """The window and the state that the stored records amount to."""
+    window, state = Window(), IDLE
+    for row in world.look(f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? ORDER BY seq", session_id):
+        record_row = to_row(row)
+        window.add(record_row)
+        state = apply(state, from_cells(record_row.cells))
+    return window, state
 
 
 def answer(request: LLMRequest, response: LLMResponse) -> None:

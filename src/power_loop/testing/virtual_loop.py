@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
+import warnings
 from asyncio import Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -167,10 +168,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """End whatever is left. Nothing of it is run on: what was suspended is thrown out, its last words go unheard."""
         self._closed = True
-        for task in self._tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is pending on purpose: its process is gone
-                _throw_out(task.get_coro())
+        with warnings.catch_warnings(action="ignore"):
+            for task in self._tasks:
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is pending on purpose: its process is gone
+                    _throw_out(task.get_coro())
+            self._tasks.clear()
 
 
 class Gone(BaseException):

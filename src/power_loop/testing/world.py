@@ -20,6 +20,7 @@ from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.heartbeat import BEATS_PER_LEASE, Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.machine import Machine
+from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 from power_loop.runtime.threads import HandlerThreads
 from power_loop.store.log import COLUMNS, to_row
@@ -68,7 +69,10 @@ class World:
         self.violations: list[str] = []
         self.trace: list[str] = []
         self.gaps = self.commits = self.crashes = self.disturbances = 0
+        self.watchers: list[Callable[[str, RecordRow], str | None]] = []
+        """Asked after each commit about each row of it: what is wrong, if anything."""
         self._watched: dict[str, SessionWatch] = {}
+        self._epochs: dict[str, int] = {}
         self._last_row = 0
 
     def process(self, name: str | None = None) -> Process:
@@ -99,8 +103,13 @@ class World:
             self._last_row = rowid
             watch = self._watched.setdefault(session_id, SessionWatch(session_id))
             self.note(f"  + {session_id} {row.seq} e{row.epoch} {row.cells.kind} {row.cells.call_id or row.cells.content or row.cells.body}")
-            for violation in watch.add(row):
-                self.violated(violation)
+            for violation in [*watch.add(row), *(watcher(session_id, row) for watcher in self.watchers)]:
+                if violation is not None:
+                    self.violated(violation)
+        for session_id, epoch in self.look("SELECT session_id, epoch FROM {p}sessions"):
+            if epoch < self._epochs.get(session_id, 0):
+                self.violated(f"{session_id}: I4 the epoch falls from {self._epochs[session_id]} to {epoch}")
+            self._epochs[session_id] = epoch
 
 
 def new_rows(world: World, after: int) -> list[tuple[int, str, RecordRow]]:
@@ -120,7 +129,7 @@ class Process:
         self.death: asyncio.Future[None] = world.loop.create_future()
         self.store = SessionStore(world.core.connect(pause=self.gap), MemoryDatabase.dialect, PREFIX, clock=self.clock, ids=self.ids)
 
-    def agent(self, llm: Any, **parameters: Any) -> StatefulAgentLoop:
+    def agent(self, llm: Any, **parameters: Any) -> SimulatedAgentLoop:
         """A loop that lives in this process; ``parameters`` as of `StatefulAgentLoop`, without those of the store."""
         return SimulatedAgentLoop(self, llm=llm, **parameters)
 
@@ -195,6 +204,10 @@ class SimulatedAgentLoop(StatefulAgentLoop):
             self, store=process.store, dsn="", table_prefix=None, schema=None, max_spawn_depth=None,
             cache_size=parameters.get("session_cache_size", 256), holder_id=process.name, machine=SimulatedMachine(process),
         )  # fmt: skip
+
+    async def in_hand(self, session_id: str) -> Send | None:
+        """The send of this session that this loop drives right now."""
+        return (await self._drivers.open())[1].running.get(session_id)
 
 
 class SimulatedMachine(Machine):

@@ -35,11 +35,12 @@ def message_body(ask: Ask, request: LLMRequest, *, model: str, ways: Ways, strea
         body["system"] = marked_tail(system) if mark else system
     rows = marked_messages(ask.messages) if mark else ask.messages
     body["messages"] = wire_messages(rows)
-    if ask.tools:
-        tools = [_tool(tool) for tool in ask.tools]
+    tools = [_tool(tool) for tool in ask.tools] if ask.tools else past_tools(ask.messages)
+    if tools:
         body["tools"] = marked_tail(tools) if mark else tools
-        if ask.tool_choice is not None:
-            body["tool_choice"] = _tool_choice(ask.tool_choice)
+        choice = ask.tool_choice if ask.tools else "none"
+        if choice is not None:
+            body["tool_choice"] = _tool_choice(choice)
     if (schema := schema_of(ask.response_format)) is not None:
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema.schema}}
     if request.temperature is not None:
@@ -63,6 +64,12 @@ def _tool(tool: Tool) -> Body:
     description = {"description": function["description"]} if function.get("description") else {}
     schema: Any = function.get("parameters") or {"type": "object", "properties": {}}
     return {"name": tool_name(tool), **description, "input_schema": schema}
+
+
+def past_tools(messages: Sequence[Message]) -> list[Body]:
+    """Definitions for the tools that the history names: the protocol refuses tool blocks without any, on offer or not."""
+    names = {tool_name(call) for message in messages for call in objects(message.get("tool_calls"))}
+    return [{"name": name, "input_schema": {"type": "object"}} for name in sorted(names)]
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Body:
