@@ -99,6 +99,11 @@ def test_arguments_come_back_byte_for_byte(arguments: str) -> None:
 # --- what is not stored ---------------------------------------------------------------------------
 
 
+def test_a_call_that_cost_nothing_is_not_one_without_a_price() -> None:
+    for cost in (0.0, None):
+        assert from_cells(to_cells(replied("yes", usage=CallUsage(1, cost=cost)))) == replied("yes", usage=CallUsage(1, cost=cost))
+
+
 @pytest.mark.parametrize(
     ("record", "body"),
     [

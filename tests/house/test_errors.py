@@ -48,7 +48,7 @@ BUILTIN_BASES = {
 }
 # What tools raise to say something; and what one part of the house tells another and no caller sees.
 SIGNALS = {"ModelRetry", "HumanInputRequired"}
-INTERNAL = {"Conflict", "CommitUnknown", "Cut"}
+INTERNAL = {"Conflict", "CommitUnknown", "Cut", "KeyTaken", "CommandFailed"}
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "refund", "arguments": "{}"}}, {"id": "c2", "name": "write"}]
 TOO_SLOW = TimeoutError("too slow")
 

@@ -11,17 +11,45 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, assert_type
 
 from power_loop import (
+    DEFAULT_AGENT_SYSTEM_PROMPT,
+    DEFAULT_DB_PATH,
+    MAX_SPAWN_DEPTH,
+    MUTATE_SKIP,
+    STABLE_API,
     AgentEvent,
     AgentEventBus,
     AgentEventType,
     AgentHooks,
     AgentLoopConfig,
     AgentLoopResult,
+    AgentRunner,
+    AgentSpecError,
+    ApprovalError,
+    AsyncToolInSyncContext,
+    BaseEventPayload,
+    BaseHookCtx,
+    BlackboardError,
+    CancellationLike,
     CancellationRequested,
     CancellationToken,
+    CompactionFailed,
+    ContextPolicy,
+    EventBusProtocol,
+    EventHandler,
+    EventSubscriber,
+    FallbackLLM,
+    FoldStrategy,
     FollowUpQueued,
+    HookContext,
     HookDirective,
+    HookHandler,
+    HookManagerProtocol,
     HookPoint,
+    HookResult,
+    HumanInputRequired,
+    InboxItem,
+    LLMError,
+    LLMPermanentError,
     LLMProviderConfig,
     LLMRequest,
     LLMResponse,
@@ -29,26 +57,68 @@ from power_loop import (
     LLMRetryPolicy,
     LLMService,
     LLMStreamChunk,
+    LLMSummaryFold,
     LLMTimeout,
+    LLMTokenUsage,
+    MessageRole,
+    MessageRow,
+    MessageState,
+    ModelCapabilities,
     ModelRetry,
+    NeverFold,
+    NotesFullError,
+    PhaseContext,
+    PhaseResult,
     PowerLoopError,
+    Price,
+    RecordFromTheFuture,
+    RunPolicy,
+    RunStatus,
+    RuntimeEnvError,
     SchemaPolicy,
+    SessionArchivedError,
     SessionBusyError,
+    SessionKind,
+    SessionLeaseLost,
     SessionNotFoundError,
     SessionPendingError,
+    SessionRow,
+    SessionStatsRow,
+    SessionStatus,
     SessionStore,
+    SpecValidationError,
     StatefulAgentLoop,
     StatefulResult,
+    StoreSchemaError,
+    StoreUnavailable,
+    StructuredOutputError,
+    SubagentLifecycle,
     ToolBeforeCtx,
+    ToolCall,
     ToolDefinition,
+    ToolHandlerResult,
+    ToolNotFound,
+    ToolPolicy,
     ToolRegistry,
     ToolRun,
+    ToolTimeout,
+    ToolValidationError,
     Usage,
     UsageLimits,
+    WorkerBootstrapError,
+    WorkflowRunError,
+    WorkflowSpecError,
+    build_registry,
+    create_llm,
     create_llm_service_from_config,
     create_llm_service_from_env,
+    estimate_text_tokens,
+    estimate_tokens,
+    format_tool_catalog,
     open_store,
+    phase,
     tool,
+    with_retry,
 )
 
 
@@ -192,6 +262,123 @@ def summed(result: AgentLoopResult, more: Usage) -> int:
     return (result.usage + more).total_tokens
 
 
+# --- provisional names ------------------------------------------------------------------------
+
+
+class KeepTwo:
+    """A plain class is a fold strategy when it has these three."""
+
+    fold_id = "keep_two"
+    keep_last_sends = 2
+    trigger_ratio = 0.5
+
+
+def grouped(strategy: FoldStrategy) -> AgentLoopConfig:
+    return AgentLoopConfig(
+        system_prompt=DEFAULT_AGENT_SYSTEM_PROMPT,
+        context=ContextPolicy(fold_strategy=strategy),
+        tooling=ToolPolicy(concurrency=4, default_effects="idempotent"),
+        running=RunPolicy(lease_ttl_s=10, on_busy="raise"),
+        prices={"own*": Price(input=1.0, output=4.0)},
+    )
+
+
+def every_strategy() -> list[FoldStrategy]:
+    return [KeepTwo(), LLMSummaryFold(keep_last_sends=3), NeverFold()]
+
+
+def failures() -> list[type[Exception]]:
+    """What `except` clauses may name; all but the two signals are `PowerLoopError`."""
+    sessions = [SessionArchivedError, SessionLeaseLost]
+    models = [LLMError, LLMPermanentError, CompactionFailed, StructuredOutputError]
+    tools = [ToolNotFound, ToolValidationError, ToolTimeout, AsyncToolInSyncContext, ApprovalError]
+    specs = [SpecValidationError, AgentSpecError, WorkflowSpecError, WorkflowRunError, WorkerBootstrapError]
+    stores = [StoreSchemaError, StoreUnavailable, RecordFromTheFuture, RuntimeEnvError, NotesFullError, BlackboardError]
+    signals = [HumanInputRequired, ModelRetry]
+    return [*sessions, *models, *tools, *specs, *stores, *signals]
+
+
+async def rows_of(store: SessionStore) -> list[str]:
+    session = await store.create_session(kind=SessionKind.ROOT, lifecycle=SubagentLifecycle.LINKED)
+    row = assert_type(await store.get_session(session), SessionRow)
+    messages: list[MessageRow] = await store.load_all_messages(session)
+    stats: list[SessionStatsRow] = await store.list_session_stats()
+    waiting: list[InboxItem] = await store.inbox(session)
+    assert row.status == SessionStatus.ACTIVE
+    assert not any(message.state == MessageState.DROPPED for message in messages)
+    await store.mutate_runtime_state(session, "count", lambda old: MUTATE_SKIP if old else 1, default=0)
+    return [row.session_id, *(str(each) for each in [*stats, *waiting])]
+
+
+def own_tools() -> ToolRegistry:
+    def answer(args: dict[str, Any]) -> ToolHandlerResult:
+        return ToolHandlerResult(ok=True, content="yes", data={"seen": args})
+
+    registry = build_registry([ToolDefinition("answer", "Say yes.")], {"answer": answer})
+    assert "answer" in format_tool_catalog(registry.to_openai_tools())
+    return registry
+
+
+def models() -> LLMService:
+    quick = create_llm("echo:")
+    quick.capabilities = ModelCapabilities(context_window=8_000)
+    usage = LLMTokenUsage(prompt=3, completion=1)
+    assert usage.input_tokens + usage.output_tokens == 4
+    return FallbackLLM(quick, OwnModel())
+
+
+async def tried_again() -> str:
+    async def once() -> str:
+        return RunStatus.COMPLETED
+
+    return await with_retry(once, policy=LLMRetryPolicy(max_attempts=1))
+
+
+def counted() -> int:
+    call = ToolCall("c1", "add", "{}")
+    message = {"role": MessageRole.ASSISTANT, "content": "", "tool_calls": [call.to_message()]}
+    return estimate_tokens([message]) + estimate_text_tokens("a word")
+
+
+def listened(bus: EventBusProtocol, told: EventHandler, hooks: HookManagerProtocol, handler: HookHandler) -> None:
+    subscriber: EventSubscriber = told
+    bus.subscribe(None, subscriber)
+    hooks.register("my.point", handler)
+
+
+def own_point(hooks: AgentHooks) -> HookResult:
+    context = HookContext({"answer": 42})
+    return hooks.run("my.point", context)
+
+
+def told(payload: BaseEventPayload, context: BaseHookCtx) -> dict[str, Any]:
+    return {**payload.to_dict(), "round": context.round_index}
+
+
+def stopping(how: CancellationLike) -> CancellationToken:
+    return CancellationToken.from_any(how)
+
+
+def older_names() -> list[Any]:
+    return [AgentRunner, PhaseContext, PhaseResult, phase, DEFAULT_DB_PATH, MAX_SPAWN_DEPTH, STABLE_API]
+
+
+async def provisional(store: SessionStore) -> None:
+    """Everything of this second part."""
+    assert all(grouped(strategy).context.fold_strategy is strategy for strategy in every_strategy())
+    assert issubclass(failures()[0], PowerLoopError)
+    assert await rows_of(store)
+    assert own_tools().names() == ["answer"]
+    assert models().model == "echo"
+    assert await tried_again() == "completed"
+    assert counted() > 0
+    hooks = AgentHooks()
+    listened(AgentEventBus(), lambda event: None, hooks, lambda context: None)
+    assert own_point(hooks) is not None
+    assert not stopping(None).is_cancelled()
+    assert older_names()
+
+
 async def main() -> None:
     """Everything above that needs no provider."""
     heard: list[AgentEvent] = []
@@ -209,6 +396,7 @@ async def main() -> None:
         assert usage.requests == 1
         assert await what_can_go_wrong(loop, "nobody") == "nobody"
         assert (await cancelled(loop, await loop.new_session())).status == "cancelled"
+    await provisional(store)
     await store.close()
     assert heard
 

@@ -88,7 +88,7 @@ class Teller:
     def wrote(self, written: Written) -> None:
         """A record was noted; it is told once it is written."""
         self._queue.append(written)
-        # A charge is a footnote to a call: the deltas of the next attempt do not wait for it.
+        # The deltas of the next attempt do not wait for the charge of the one that failed.
         self._holds = self._holds or not isinstance(written.record, CallCharged)
 
     def forget(self, record: Record) -> None:
@@ -132,7 +132,8 @@ class Teller:
         """A passing event: now, or behind the records that are not yet written."""
         if not self.wants(type):
             return
-        if self._holds or not self._began:
+        of_a_call = type.startswith(("llm_", "stream_"))
+        if self._holds or not self._began or (self._queue and not of_a_call):
             self._queue.append((type, fields, self.round_index))
         else:
             self._publish(type, fields, self.round_index)

@@ -48,7 +48,7 @@ EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavai
 class Talk:
     """One conversation of many clients: what they said, and what they were told."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, hook_points: Iterable[str] = (), *, model_breaks: bool = False) -> None:
         self.world = world
         self.outside = Outside(world)
         self.sessions: list[str] = []
@@ -57,8 +57,8 @@ class Talk:
         """Tag → session, of every word that a caller was told is kept."""
         self.completed: dict[str, StatefulResult] = {}
         """Tag → what its send gave."""
-        self.hook_points = [point for point in HOOK_POINTS if world.chance.random() < 0.25] if world.chance.random() < 0.4 else []
-        self.model_breaks = world.chance.random() < 0.2
+        self.hook_points, self.model_breaks = list(hook_points), model_breaks
+        world.watchers.append(lambda session_id, row: left_unheard(world, session_id, row))
 
     def word(self) -> tuple[str, str]:
         """The next word: (tag, text)."""
@@ -88,12 +88,13 @@ class Talk:
 async def conversation(world: World) -> None:
     """Talk while faults strike; then let everything come to rest, and look."""
     faults, world.faults = world.faults, NoFaults()
-    talk = Talk(world)
-    world.watchers.append(lambda session_id, row: left_unheard(world, session_id, row))
+    chance = world.chance
+    points = [point for point in HOOK_POINTS if chance.random() < 0.25] if chance.random() < 0.4 else []
+    talk = Talk(world, points, model_breaks=chance.random() < 0.2)
     first = talk.agent(world.process())
-    talk.sessions = [await first.new_session(session_id=f"s{n}") for n in range(world.chance.choice((1, 1, 2)))]
+    talk.sessions = [await first.new_session(session_id=f"s{n}") for n in range(chance.choice((1, 1, 2)))]
     world.faults = faults
-    await asyncio.gather(*(_client(talk, world.chance.randint(1, 4)) for _ in range(world.chance.randint(1, 3))))
+    await asyncio.gather(*(_client(talk, chance.randint(1, 4)) for _ in range(chance.randint(1, 3))))
     world.faults = NoFaults()
     await asyncio.sleep(5.0)
     forgotten = [] if world.database_was_away else leases_of_the_living(world)

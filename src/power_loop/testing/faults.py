@@ -91,11 +91,13 @@ class RandomFaults:
 
 
 class StrikeAt:
-    """Strikes once, at the n-th gap of the world (from 1)."""
+    """Strikes once, at the n-th gap (from 1) of one process."""
 
-    def __init__(self, n: int, strike: Strike) -> None:
-        self._n, self._strike = n, strike
+    def __init__(self, process: Process, n: int, strike: Strike) -> None:
+        self._process, self._left, self._strike = process, n, strike
 
     async def strike(self, process: Process, where: str) -> None:
-        if process.world.gaps == self._n:
-            await self._strike(process, where)
+        if process is self._process:
+            self._left -= 1
+            if self._left == 0:
+                await self._strike(process, where)
