@@ -23,11 +23,11 @@ from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 from power_loop.runtime.tell import publish
-from power_loop.store.sql_store import SessionStore, open_store
 from power_loop.terms import Call, settings_of, terms_of
 
 if TYPE_CHECKING:
     from power_loop.loop import StatefulAgentLoop
+    from power_loop.store.sql_store import SessionStore
 
 # The line that openers of the store stand in; no session can have this name.
 OPENING = "\0opening"
@@ -52,15 +52,28 @@ class Drivers:
         # A store that was given brings its own time, so that both see the same leases end.
         self._machine = machine or (Machine(store.clock, store.ids) if store is not None else Machine())
         self._clock, self._ids = self._machine.clock, self._machine.ids
-        self.holder = holder_id or f"{loop.name}@{socket.gethostname()}.{os.getpid()}.{self._ids.token(4)}"
+        self._holder_id = holder_id or f"{loop.name}@{socket.gethostname()}"
+        self._simulated = machine is not None
+        self._settle_in()
+        self._settings: tuple[int, Settings] | None = None
+        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave)
+        self._closing = False
+
+    def _settle_in(self) -> None:
+        """Everything that belongs to one process; a forked child has its own."""
+        self._pid = os.getpid()
+        # Loops may share a name, so a lease is told apart by more; simulated processes have names of their own.
+        self.holder = self._holder_id if self._simulated else f"{self._holder_id}.{self._pid}.{self._ids.token(4)}"
         self._lines = SessionLines()
         self._driver: Driver | None = None
         self._heartbeat: Heartbeat | None = None
         self._lifeline = self._machine.lifeline(self.holder)
-        self._threads = self._machine.threads(loop.config.tooling.sync_threads)
-        self._settings: tuple[int, Settings] | None = None
-        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave)
-        self._closing = False
+        self._threads = self._machine.threads(self._loop.config.tooling.sync_threads)
+
+    def _mind_a_fork(self) -> None:
+        """In a forked child: what the parent drives is the parent's, and so are its threads."""
+        if self._pid != os.getpid():
+            self._settle_in()
 
     @property
     def cache_stats(self) -> CacheStats:
@@ -79,18 +92,24 @@ class Drivers:
 
     async def open(self) -> tuple[SessionStore, Driver]:
         """The store and its driver; opened once, whoever comes first."""
+        self._mind_a_fork()
         if self._driver is not None and self.store is not None:
             return self.store, self._driver
         async with self._lines.held(OPENING):
             if self._driver is None:
                 self.refuse_when_closing("ensure_store")
-                self.store = self.store or await open_store(**self._open_with, max_spawn_depth=self._max_spawn_depth or 3)
+                self.store = self.store or await self._open_store()
                 if self._max_spawn_depth is not None:
                     self.store.max_spawn_depth = self._max_spawn_depth
                 self._driver = self._make_driver(self.store)
                 self._tool_run.store = self.store
         assert self.store is not None
         return self.store, self._driver
+
+    async def _open_store(self) -> SessionStore:
+        from power_loop.store.sql_store import open_store  # the DSN chooses the engine
+
+        return await open_store(**self._open_with, max_spawn_depth=self._max_spawn_depth or 3)
 
     def _make_driver(self, store: SessionStore) -> Driver:
         loop = self._loop
@@ -100,6 +119,7 @@ class Drivers:
 
     async def close(self, drain_timeout_s: float) -> None:
         """Wait for the sends in hand, cancel what is left, give everything back."""
+        self._mind_a_fork()
         self._closing = True
         if not await self._drained(drain_timeout_s) and self._driver is not None:
             for send in list(self._driver.running.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from power_loop.config import AgentLoopConfig
 from power_loop.context.prompt import system_text
@@ -29,12 +29,14 @@ from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.openings import Abort, Resume, Say
 from power_loop.runtime.outcome import pending
 from power_loop.runtime.session import Session
-from power_loop.store.sql_store import SessionStore
 from power_loop.streaming import events_of
 from power_loop.sync import BlockingTwin
 from power_loop.terms import Call, call_of, chosen_tools
 from power_loop.tools.toolbox import ToolRegistry
 from power_loop.words import Said, content_said
+
+if TYPE_CHECKING:
+    from power_loop.store.sql_store import SessionStore
 
 DEFAULT_DB_PATH = "./power_loop_sessions.db"
 MAX_SPAWN_DEPTH = 3
@@ -326,6 +328,8 @@ class StatefulAgentLoop:
         chosen = on_busy if on_busy is not None else running.on_busy
         if chosen not in ("wait", "raise"):
             raise ValueError(f"on_busy is {chosen!r}; it must be 'wait' or 'raise'")
+        if timeout_s is not None and not (isinstance(cast("Any", timeout_s), (int, float)) and timeout_s >= 0):
+            raise ValueError(f"busy_timeout_s is {timeout_s!r}; it must be seconds, or None to wait")
         return Patience(chosen, timeout_s if timeout_s is not None else running.busy_timeout_s)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -14,6 +15,10 @@ class BlockingTwin:
     """Runs coroutines for callers that have no event loop."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -36,13 +41,20 @@ class BlockingTwin:
 
     def close(self) -> None:
         """End the thread; what it still runs is cancelled."""
+        self._mind_a_fork()
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None and thread is not threading.current_thread():
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
+    def _mind_a_fork(self) -> None:
+        """The parent's thread does not exist in a forked child."""
+        if self._pid != os.getpid():
+            self._begin()
+
     def _started(self) -> asyncio.AbstractEventLoop:
+        self._mind_a_fork()
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

@@ -78,14 +78,15 @@ def chosen_tools(given: Any, registry: ToolRegistry | None) -> ToolRegistry | No
 def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
     """What a send needs to know of the configuration, and of the model's declared abilities."""
     window = (getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES).context_window
-    strategy, fold_at = config.context.fold_strategy, config.fold_at_tokens(window)
+    context, tooling, running = config.context, config.tooling, config.running
+    fold_at, fold_target = config.fold_at_tokens(window), int(config.budget(window) * context.fold_target_ratio)
     return Settings(
-        config.system_prompt, config.model, config.temperature, config.max_tokens, config.response_format, config.retry_policy, config.prices,
-        int(config.running.lease_ttl_s * 1000), config.running.cancel_grace_s, config.running.max_completion_vetoes,
-        config.tooling.concurrency, config.tooling.timeout_s, config.tooling.default_effects, config.tooling.result_max_chars,
-        config.tooling.catalog, config.tooling.catalog_header,
-        strategy if fold_at is not None else None, config.context.fold_timeout_s, int(config.budget(window) * config.context.fold_target_ratio),
-        Limits(config.max_rounds, config.limits, fold_at, True, config.running.empty_reply_retries),
+        config.system_prompt, config.model, config.temperature, config.max_tokens, config.response_format,
+        config.retry_policy, config.prices,
+        int(running.lease_ttl_s * 1000), running.cancel_grace_s, running.max_completion_vetoes,
+        tooling.concurrency, tooling.timeout_s, tooling.default_effects, tooling.result_max_chars, tooling.catalog, tooling.catalog_header,
+        context.fold_strategy if fold_at is not None else None, context.fold_timeout_s, fold_target,
+        Limits(config.max_rounds, config.limits, fold_at, True, running.empty_reply_retries),
     )  # fmt: skip
 
 

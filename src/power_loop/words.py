@@ -29,11 +29,14 @@ async def content_said(said: Said) -> tuple[Content, str | None]:
         name = said.get("name")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a message is text, not {type(name).__name__}")
+        if name is not None and not name.isprintable():
+            raise ValueError(f"the name of a message is one line of text, not {name!r}")
         content, _ = await content_said(cast("Said", said.get("content", "")))
         return content, name
-    if isinstance(said, Sequence):
-        return [await _block(block) for block in _not_empty(list(said))], None
-    raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(said).__name__}")
+    given: Any = said  # whatever a caller without a type checker says
+    if not isinstance(given, Sequence):
+        raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(given).__name__}")
+    return [await _block(block) for block in _not_empty(list(said))], None
 
 
 def _not_empty(said: Any) -> Any:

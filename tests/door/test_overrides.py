@@ -64,7 +64,7 @@ async def test_what_is_no_list_of_tools_is_refused_before_anything_is_written(ho
     loop = home.loop(tools=[one])
     session = await loop.new_session()
     before = await home.contents()
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, ToolNotFound)):
         await loop.send("x", session, tools=wrong)
     assert await home.contents() == before
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from power_loop.context.prompt import system_text
 from power_loop.contracts.digest import RequestDigest
@@ -12,10 +12,12 @@ from power_loop.contracts.errors import LLMError
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES, LLMRequest, LLMResponse
+from power_loop.contracts.records import CallCharged, StopRequested
+from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
-from power_loop.runtime.reply import degrade, reply_record
+from power_loop.runtime.reply import charge_for, degrade, reply_record
 from power_loop.runtime.rounds import open_round
 from power_loop.runtime.send import Send
 
@@ -47,13 +49,24 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
             raise
         degrade(send, error)
         return
-    if given is None and send.ports.hooks.stands("llm.after"):
+    # What a handler gave in the model's place cost nothing.
+    charge = CallCharged(purpose, NO_USAGE, None, response.model) if given else charge_for(send, response, purpose, request)
+    try:
+        await _keep(send, response, charge, digest, asks=given is None)
+    except BaseException as error:  # of a handler; the call was made all the same
+        if given is None:
+            send.note(replace(charge, error=type(error).__name__))
+        raise
+
+
+async def _keep(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, asks: bool) -> None:
+    """Note the reply, as the handlers leave it."""
+    stop: StopRequested | None = None
+    if asks and send.ports.hooks.stands("llm.after"):
         response, stop = await _after(send, response)
-        await send.say(reply_record(send, response, purpose, digest, request, calls=stop is None))
-        if stop is not None:
-            send.note(stop)
-        return
-    await send.say(reply_record(send, response, purpose, digest, request))
+    await send.say(reply_record(send, response, charge, digest, calls=stop is None))
+    if stop is not None:
+        send.note(stop)
 
 
 # --- the request --------------------------------------------------------------------------------
@@ -123,7 +136,7 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
     return None
 
 
-async def _after(send: Send, response: LLMResponse) -> tuple[LLMResponse, Any]:
+async def _after(send: Send, response: LLMResponse) -> tuple[LLMResponse, StopRequested | None]:
     """Let the handlers see and replace the reply: what stands, and the stop that they asked for."""
     context = await ask(send, "llm.after", messages=send.window.messages, output=response)
     return context.output if isinstance(context.output, LLMResponse) else response, stopped_by("llm.after", context)

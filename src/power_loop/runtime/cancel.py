@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.records import StopRequested
 
-
 T = TypeVar("T")
 
 

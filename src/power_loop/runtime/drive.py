@@ -26,6 +26,7 @@ from power_loop.runtime.openings import KeyTaken, Opening
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
+from power_loop.runtime.rounds import leave_round
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 
@@ -246,15 +247,16 @@ class Driver:
 
     async def _break_off(self, send: Send, error: BaseException) -> None:
         """An exception leaves the send: record how it stands, give the lease back, tell the listeners."""
-        if isinstance(error, (SessionLeaseLost, KeyboardInterrupt, SystemExit)):
+        send.teller.break_off(send.terms.scope)
+        leave_round(send)
+        if not isinstance(error, asyncio.CancelledError):
             self._tell_error(send, error)
+        if isinstance(error, (SessionLeaseLost, KeyboardInterrupt, SystemExit)):
             send.teller.ended("error")
             return
-        send.teller.break_off(send.terms.scope)
         if not isinstance(error, Exception):
             last = SendRested("interrupted")
         else:
-            self._tell_error(send, error)
             last = SendRested("failed", described(error)) if send.ahead.open_calls else SendEnded("failed", "", described(error))
         try:
             await to_its_end(send.let_go(last))

@@ -16,7 +16,7 @@ from power_loop.runtime.send import Send
 
 LIMIT_REQUEST: Message = {
     "role": "user",
-    "content": "You have used all the rounds you may use. Call no tool. Say in a few sentences what was done, what came out, and what is left.",
+    "content": "You have used all your rounds. Call no tool. Say in a few sentences what was done, what came out, and what is left.",
 }
 
 
@@ -42,9 +42,9 @@ async def end_send(send: Send, effect: EndSend) -> None:
     send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
 
 
-def _ground(send: Send) -> tuple[bool, Stop | None]:
-    """What the end rests on; a word or a stop that is heard while what was noted is written changes it."""
-    return send.ahead.answered, send.ahead.stop
+def _ground(send: Send) -> tuple[bool, Stop | None, bool]:
+    """What the end rests on; what is heard, or could be, while what was noted is written changes it."""
+    return send.ahead.answered, send.ahead.stop, send.may_hear_a_word()
 
 
 async def _vetoed(send: Send) -> bool:
@@ -60,7 +60,7 @@ async def _vetoed(send: Send) -> bool:
         message = asked.message
     if message:
         await send.say(UserSaid(message, "hook"))
-    return bool(message)
+    return not send.ahead.answered  # a handler at message.append may have dropped the message
 
 
 async def _summarise(send: Send) -> None:

@@ -65,6 +65,7 @@ class Lifeline:
 
 def _locked(path: Path, flags: int) -> int:
     """``path``, open and locked by us. Raises `OSError` when somebody else has it, or it is not there."""
+    assert fcntl is not None, "asked only where there are such locks"
     file = os.open(path, flags, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -85,7 +85,8 @@ def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
         # strict=False: models put raw newlines and tabs into JSON strings; anything worse is theirs to mend.
         arguments: Any = json.loads(call.arguments or "{}", strict=False)
     except ValueError as error:
-        return f"Error: the arguments of {call.name} are not valid JSON ({error}). The tool was not called; send the call again with one JSON object."
+        way_out = "The tool was not called; send the call again with one JSON object."
+        return f"Error: the arguments of {call.name} are not valid JSON ({error}). {way_out}"
     if not isinstance(arguments, dict):
         return f"Error: the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}. The tool was not called."
     violations = tool.violations(cast("dict[str, Any]", arguments))
@@ -116,10 +117,14 @@ def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
     round_index = max(0, state.rounds - 1)
     position = next((at for at, call in enumerate(state.asked) if call.id == asked.id), 0)
     base = send.terms.tool_run or ToolRun()
+
+    def tell(kind: str, told: Mapping[str, Any]) -> None:
+        send.teller.say(kind, **told)
+
     return replace(
         base, session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
         round_index=round_index, idempotency_key=idempotency_key(send.session_id, send.send_index, round_index, position, asked),
-        depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=lambda kind, told: send.teller.say(kind, **told),
+        depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=tell,
     )  # fmt: skip
 
 

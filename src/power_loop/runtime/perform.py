@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
-from power_loop.contracts.records import SendRested
+from power_loop.contracts.records import SendRested, StopRequested
 from power_loop.runtime.asking import adopt, ask, stopped_by
 from power_loop.runtime.call_model import call_model
 from power_loop.runtime.end_send import end_send
@@ -26,7 +26,9 @@ async def run(send: Send) -> None:
     while send.session.head.holder is not None:
         while not isinstance(effect := await send.next(), Rest):
             await perform(send, effect)
-        await close_round(send)
+        if send.round_open:  # while a handler sees the round off, something may be heard
+            await close_round(send)
+            continue
         if not send.ahead.idle:
             send.note(SendRested("waiting_for_input" if send.ahead.parked else "pending_tools"))
         await send.flush(release=True)
@@ -34,12 +36,14 @@ async def run(send: Send) -> None:
 
 async def start(send: Send) -> None:
     """The first event of every run; a handler may stop it here, or put other messages in place."""
+    stop: StopRequested | None = None
     if send.ports.hooks.stands("session.start"):
         context = await ask(send, "session.start", messages=send.window.messages, stop_event=send.terms.cancel)
         adopt(send, context)
-        if stop := stopped_by("session.start", context):
-            send.note(stop)
+        stop = stopped_by("session.start", context)
     send.teller.begin(send.terms.scope)
+    if stop is not None:
+        send.note(stop)
 
 
 async def perform(send: Send, effect: Effect) -> None:

@@ -10,7 +10,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
-from power_loop.contracts.records import ModelReplied
+from power_loop.contracts.records import CallCharged, ModelReplied
 from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.ports import priced
 from power_loop.runtime.send import Send
@@ -21,15 +21,20 @@ NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 MAX_ID_CHARS = 191
 
 
-def reply_record(send: Send, response: LLMResponse, purpose: str, digest: str, request: LLMRequest, *, calls: bool = True) -> ModelReplied:
-    """The reply as it is stored; without its ``calls`` where none may follow from it."""
-    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and purpose == "round" else ()
-    model = response.model or request.model
-    usage = priced(send.terms.settings, model, usage_of(response, request))
+def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, calls: bool = True) -> ModelReplied:
+    """The reply as it is stored, with what it cost; without its ``calls`` where none may follow from it."""
+    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose == "round" else ()
     finish = response.finish_reason or ("tool_calls" if asked else "stop")
     return ModelReplied(
-        response.text, asked, purpose, usage, finish, model, response.response_id, digest, response.think, response.provider_blocks
-    )
+        response.text, asked, charge.purpose, charge.usage, finish, charge.model, response.response_id, digest, response.think,
+        response.provider_blocks,
+    )  # fmt: skip
+
+
+def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> CallCharged:
+    """What the call that brought ``response`` cost."""
+    model = response.model or request.model
+    return CallCharged(purpose, priced(send.terms.settings, model, usage_of(response, request)), None, model)
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:

@@ -29,12 +29,18 @@ async def close_round(send: Send) -> None:
     """Say that the round is over, if one is open."""
     if not send.round_open:
         return
-    send.round_open = False
-    has_tools = bool(send.ahead.asked)
     if send.ports.hooks.stands("round.end"):
         await send.flush()
+        has_tools = bool(send.ahead.asked)
         await ask(send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=False)
-    send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=has_tools, used_todo=False)
+    leave_round(send)
+
+
+def leave_round(send: Send) -> None:
+    """The round is over for the listeners, whatever ended it."""
+    if send.round_open:
+        send.round_open = False
+        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=bool(send.ahead.asked), used_todo=False)
 
 
 async def _may_start(send: Send) -> bool:

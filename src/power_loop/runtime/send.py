@@ -23,6 +23,7 @@ from power_loop.contracts.records import (
     SendEnded,
     SendRested,
     StopRequested,
+    ToolParked,
     ToolReturned,
     ToolStarted,
     UserSaid,
@@ -56,8 +57,8 @@ class Send:
     """One send in hand: its session, what was noted of it, and how to go on."""
 
     __slots__ = (
-        "ahead", "error", "fold_seq", "fold_through", "heard", "key", "noted", "partial_text", "ports", "round_open", "rounds_here", "scope",
-        "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
+        "ahead", "error", "fold_seq", "fold_through", "heard", "key", "noted", "partial_text", "ports", "round_open", "rounds_here",
+        "scope", "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
     )  # fmt: skip
 
     def __init__(self, ports: Ports, terms: Terms, session: Session) -> None:
@@ -115,7 +116,9 @@ class Send:
 
     def note(self, record: Record) -> None:
         """``record`` is true from now on; it is written with the next batch."""
-        before = self.ahead
+        before, call = self.ahead, call_of(self.ahead, record)
+        if call is None and isinstance(record, (ToolReturned, ToolParked)):
+            return  # answered from outside while it ran: a call has one answer
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
         if before.idle and isinstance(record, UserSaid):
@@ -126,7 +129,7 @@ class Send:
         row = RecordRow(seq, self.send_index, round_index(before, record), to_cells(record))
         self.noted.append(Noted(record, row, before, counts(before, record)))
         if not self.teller.silent:
-            self.teller.wrote(Written(record, row, call_of(before, record)))
+            self.teller.wrote(Written(record, row, call))
 
     async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
         """Note a message, after the handlers at ``message.append`` have seen it."""
@@ -212,14 +215,19 @@ class Send:
         last = self.noted[-1] if self.noted else None
         if last is None or not any(wakes(last, item.record) for item in self.session.waiting):
             return False
-        self.noted.pop()
+        self._take_back_last()
+        return True
+
+    def _take_back_last(self) -> None:
+        last = self.noted.pop()
         self.ahead = last.before
         self.teller.forget(last.record)
-        return True
 
     async def let_go(self, record: Record) -> None:
         """Give the lease back with ``record`` as the last word of a send that is not over; nothing more is heard."""
         await self._catch_up()
+        if self.noted and isinstance(self.noted[-1].record, SendEnded):  # nobody was told of this end, and it may not be one
+            self._take_back_last()
         if self.session.head.holder is not None and not self.ahead.idle:
             self.note(record)
         for _ in range(MAX_CONFLICTS):
@@ -243,6 +251,7 @@ class Send:
         written, rest = self.noted[: head.head - seen.head], self.noted[head.head - seen.head :]
         self.session.believe(head, [noted.row for noted in written], rest[0].before if rest else self.ahead)
         self.noted = rest if head.holder is not None else []
+        self.key = None if written else self.key
         waiting = {item.item_id for item in await self.ports.log.inbox(self.session_id)} if self.heard else set[int]()
         self.heard = [item for item in self.heard if item in waiting]
 
@@ -272,6 +281,10 @@ class Send:
         self.session.waiting = left
         if words:
             await self._hear_words({item.item_id: item.record for item in words if isinstance(item.record, UserSaid)})
+
+    def may_hear_a_word(self) -> bool:
+        """A word waits that could enter now."""
+        return any(isinstance(item.record, UserSaid) and hears(self.ahead, item.record) for item in self.session.waiting)
 
     async def _hear_words(self, words: dict[int, UserSaid]) -> None:
         """Note ``words`` (by inbox item) and that they were heard: both in one batch, or a crash in between loses them."""
@@ -310,8 +323,8 @@ def round_index(before: State, record: Record) -> int:
 
 
 def call_of(before: State, record: Record) -> ToolCall | None:
-    """The call that ``record`` answers."""
-    if not isinstance(record, ToolReturned):
+    """The open call that ``record`` answers, or parks."""
+    if not isinstance(record, (ToolReturned, ToolParked)):
         return None
     return next((call for call in before.open_calls if call.id == record.call_id), None)
 

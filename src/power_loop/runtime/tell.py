@@ -56,8 +56,8 @@ class Teller:
     """Speaks to the bus for one send."""
 
     __slots__ = (
-        "_began", "_bus", "_holds", "_over", "_queue", "_raised", "depth", "max_rounds", "now_ms", "round_index", "send_index", "session_id",
-        "takes_over",
+        "_began", "_bus", "_holds", "_over", "_queue", "_raised", "depth", "max_rounds", "now_ms", "round_index", "send_index",
+        "session_id", "takes_over",
     )  # fmt: skip
 
     def __init__(self, bus: AgentEventBus, session_id: str, depth: int, max_rounds: int, now_ms: Any) -> None:
@@ -97,14 +97,17 @@ class Teller:
 
     def begin(self, scope: str) -> None:
         """The first event of every run. What ended the send before it is told first, what opens this one behind it."""
-        if self._bus.silent:
-            self._began, self._queue = True, []
-            return
+        self._open(scope)
+        self.flush()
+
+    def _open(self, scope: str) -> None:
         self._began = True
+        if self._bus.silent:
+            self._queue = []
+            return
         self._tell_earlier()
         if self.wants("session_started"):
             self._publish("session_started", {"scope": scope}, self.round_index)
-        self.flush()
 
     def _tell_earlier(self) -> None:
         """The end of the run before this one, unless it was told then."""
@@ -118,14 +121,19 @@ class Teller:
         self._over = False
 
     def break_off(self, scope: str) -> None:
-        """The run fails before it could begin: it is begun all the same, so that its end has a beginning."""
+        """The run fails before it could begin: it is begun all the same, so that its end has a beginning.
+
+        What was noted is told once it is known to be written.
+        """
         if not self._began:
-            self.begin(scope)
+            self._open(scope)
 
     def ended(self, reason: str) -> None:
         """The run is over; said here where no record could say so."""
         if not self._over:
+            passing = [told for told in self._queue if not isinstance(told, Written)]
             self._began, self._holds, self._queue = True, False, []
+            self._tell(passing)
             self.say("session_ended", reason=reason)
 
     def say(self, type: str, **fields: Any) -> None:
@@ -208,7 +216,7 @@ class Teller:
                 return
 
     def _reply(self, record: ModelReplied, row: RecordRow) -> Iterator[Telling]:
-        if record.purpose != "degraded":
+        if record.usage.calls:  # a degraded row, or a reply that a handler gave, is no call
             yield self._usage(record.usage, record.purpose)
         if record.purpose == "round":
             yield "status_changed", self._round_usage(record.usage, row.round_index or 0)
@@ -216,7 +224,7 @@ class Teller:
         yield self._message(row)
 
     def _tool(self, record: ToolReturned, row: RecordRow, call: ToolCall | None) -> Iterator[Telling]:
-        told = {"name": record.name or "", "output": record.output, "tool_call_id": record.call_id}
+        told: dict[str, Any] = {"name": record.name or "", "output": record.output, "tool_call_id": record.call_id}
         told["tool_input"] = asked_for(call.arguments) if call is not None else None
         if record.outcome == "failed":
             yield "tool_call_failed", told

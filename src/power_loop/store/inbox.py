@@ -41,21 +41,9 @@ class Inbox(Part):
             wake = Statement(self._sql(WAKE), (now, session_id), 1)
         else:
             wake = Statement(self._sql(WAKE_RUNNING), (now, session_id, running.epoch, now), 1)
-        values = (
-            session_id,
-            key,
-            mode,
-            cells.kind,
-            cells.version,
-            cells.name,
-            cells.content,
-            cells.escaped,
-            cells.call_id,
-            cells.body,
-            now,
-        )
+        told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
         try:
-            await self._write_once([wake, Statement(self._sql(POST), values)])
+            await self._write_once([wake, Statement(self._sql(POST), (session_id, key, mode, *told, now))])
         except Conflict:
             if await self._database.read(self._sql(KNOWN), (session_id, key)):
                 return False

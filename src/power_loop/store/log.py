@@ -34,7 +34,8 @@ LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq
  EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL)
  FROM {p}sessions s WHERE s.session_id = ?"""
 
-COLUMNS = "seq, send_index, round_index, kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body, epoch, take_id, created_at"
+CELLS = "kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body"
+COLUMNS = f"seq, send_index, round_index, {CELLS}, epoch, take_id, created_at"
 ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
  AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'send_resumed')) ORDER BY seq"""
 MINE = "SELECT epoch, take_id FROM {p}records WHERE session_id = ? AND seq = ?"

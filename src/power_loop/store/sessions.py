@@ -65,7 +65,8 @@ class Sessions(Part):
         depth = await self._depth_below(parent_session_id)
         now = self._clock.now_ms()
         info = (
-            session_id, system_prompt, model, _json(config), _json(metadata), str(kind), lifecycle, parent_session_id, spawn_tool_call_id, depth,
+            session_id, system_prompt, model, _json(config), _json(metadata), str(kind), lifecycle,
+            parent_session_id, spawn_tool_call_id, depth,
         )  # fmt: skip
         # The epoch begins at the creation time, so an id that is deleted and used again never meets an old epoch.
         batch = [Statement(self._sql(CREATE), (session_id, now, agent, now, now)), Statement(self._sql(DESCRIBE), info)]

@@ -58,7 +58,9 @@ class Talk:
         self.completed: dict[str, StatefulResult] = {}
         """Tag → what its send gave."""
         self.hook_points, self.model_breaks = list(hook_points), model_breaks
-        world.watchers.append(lambda session_id, row: left_unheard(world, session_id, row))
+        self.impatient = False
+        """Somebody cancelled a task: then it ends as it can, and what waits is left to the next one."""
+        world.watchers.append(lambda session_id, row: left_unheard(self, session_id, row))
 
     def word(self) -> tuple[str, str]:
         """The next word: (tag, text)."""
@@ -146,6 +148,7 @@ async def send_when_free(talk: Talk, loop: StatefulAgentLoop, session_id: str) -
 
 async def send_impatiently(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
     tag, text = talk.word()
+    talk.impatient = True
     talk.world.disturbances += 1
     async with asyncio.timeout(talk.world.chance.uniform(0.0, 0.2)):
         result = await loop.send(text, session_id, heal_pending=True)
@@ -242,11 +245,11 @@ async def _drop_late_words(loop: StatefulAgentLoop, session_id: str) -> bool:
     return True
 
 
-def left_unheard(world: World, session_id: str, row: RecordRow) -> str | None:
+def left_unheard(talk: Talk, session_id: str, row: RecordRow) -> str | None:
     """A send is completed, and a word that was posted before waits for nobody."""
-    if row.cells.kind != "send_ended" or '"completed"' not in (row.cells.body or ""):
+    if talk.impatient or row.cells.kind != "send_ended" or '"completed"' not in (row.cells.body or ""):
         return None
-    words = world.look("SELECT item_id FROM {p}inbox WHERE session_id = ? AND heard_seq IS NULL AND kind = 'user_said'", session_id)
+    words = talk.world.look("SELECT item_id FROM {p}inbox WHERE session_id = ? AND heard_seq IS NULL AND kind = 'user_said'", session_id)
     return f"{session_id}: send {row.send_index} is completed while the words {words} wait" if words else None
 
 
@@ -262,8 +265,7 @@ def leases_of_the_living(world: World) -> list[str]:
 
 async def verdict(talk: Talk) -> list[str]:
     """Everything that does not hold of the conversation as it stands."""
-    store = talk.world.process("looker").store
-    wrong = await check_invariants(store, at_rest=True)
+    wrong = await check_invariants(talk.world.onlooker(), at_rest=True)
     lost = -len(stored_replies(talk))
     lost += sum(map(len, talk.outside.paid.values()))
     if lost > talk.world.disturbances:

@@ -29,9 +29,9 @@ class Life:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.dead = False
-        self.stopped_until = 0.0
-        """Of the loop's time."""
+        self.dead = self.stopped = False
+        self.held: list[_Step] = []
+        """Steps that became ready while it was stopped."""
 
 
 LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
@@ -79,11 +79,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if step.cancelled():
             return
         life = step.life
-        if life is not None and (life.dead or life.stopped_until > self._now):
-            if not life.dead:
-                self._at(life.stopped_until, step)
+        if life is not None and life.dead:
             return
-        step.run()
+        if life is not None and life.stopped:
+            life.held.append(step)
+        else:
+            step.run()
+
+    def go_on(self, life: Life) -> None:
+        """Run what was held while ``life`` was stopped, in its order."""
+        life.stopped = False
+        self._ready.extend(life.held)
+        life.held.clear()
 
     def _pick(self) -> _Step:
         """The first that is ready; where it is a task's step, one of all task steps."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -80,6 +80,10 @@ class World:
         process = Process(self, name or f"p{len(self.processes) + 1}")
         self.processes.append(process)
         return process
+
+    def onlooker(self) -> SessionStore:
+        """The store as it is, seen from outside of all processes: nothing happens to who looks through it."""
+        return SessionStore(self.core, MemoryDatabase.dialect, PREFIX, clock=ProcessClock(self))
 
     def note(self, text: str) -> None:
         """Remember a step, for whoever reads a failing seed."""
@@ -172,9 +176,21 @@ class Process:
 
     async def stop(self, seconds: float) -> None:
         """`SIGSTOP`, and `SIGCONT` after ``seconds``."""
-        self.world.note(f"{self.name} is stopped for {seconds:.3f} s")
-        self.world.disturbances += 1
-        self.life.stopped_until = self.world.loop.time() + seconds
+        await self.stop_for(asyncio.sleep(seconds))
+
+    async def stop_for(self, work: Coroutine[Any, Any, Any]) -> None:
+        """`SIGSTOP`, and `SIGCONT` once ``work``, which belongs to no process, is done."""
+
+        async def then_go_on() -> None:
+            await work
+            world.note(f"{self.name} goes on")
+            world.loop.go_on(self.life)
+
+        world = self.world
+        world.note(f"{self.name} is stopped")
+        world.disturbances += 1
+        self.life.stopped = True
+        world.loop.create_task(then_go_on(), context=Context())
         await asyncio.sleep(0)
 
 

@@ -1,0 +1,221 @@
+"""One driver per session: who comes second waits in order, or is told who holds it before any model is paid."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from power_loop import AgentLoopConfig, HookDirective, RunPolicy, SessionBusyError, tool
+from power_loop.testing import call, calls, respond, say
+
+
+class Holder:
+    """A loop inside a model call on a session, until it is let go."""
+
+    def __init__(self, home: Any, *then: str, **settings: Any) -> None:
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+        self.loop = home.loop(respond(self._answer), *then, **settings)
+        self._last = then[-1] if then else "held"
+        self.session = ""
+
+    async def _answer(self, request: Any) -> str:
+        self.begun.set()
+        await self.let_go.wait()
+        return "held"
+
+    async def __aenter__(self) -> Holder:
+        self.session = await self.loop.new_session()
+        self.task = asyncio.create_task(self.loop.send("first", self.session))
+        await self.begun.wait()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.let_go.set()
+        assert (await self.task).final_text == self._last
+
+
+# (of the call, of the configuration): how a caller says that it does not wait, or not long
+IMPATIENT: dict[str, tuple[dict[str, Any], RunPolicy]] = {
+    "raise, by call": ({"on_busy": "raise"}, RunPolicy()),
+    "raise, by configuration": ({}, RunPolicy(on_busy="raise")),
+    "timeout, by call": ({"busy_timeout_s": 0.02}, RunPolicy()),
+    "timeout, by configuration": ({}, RunPolicy(busy_timeout_s=0.02)),
+}
+
+
+# acceptance: 140 (two loop objects)
+@pytest.mark.parametrize("how", IMPATIENT)
+async def test_a_session_held_by_another_loop_is_refused_with_holder_and_expiry(home: Any, how: str) -> None:
+    given, running = IMPATIENT[how]
+    async with Holder(home, holder_id="the holder", name="first") as holder:
+        other = home.loop(config=AgentLoopConfig(running=running))
+        rows = await (await other.ensure_store()).load_all_messages(holder.session)
+        with pytest.raises(SessionBusyError) as refused:
+            await other.send("second", holder.session, **given)
+        error = refused.value
+        assert error.session_id == holder.session
+        assert "the holder" in (error.holder or "")
+        assert 0 < error.expires_at - time.time() * 1000 <= 30_000
+        assert "enqueue" in str(error)
+        assert other.llm.requests == []
+        assert await (await other.ensure_store()).load_all_messages(holder.session) == rows
+        assert await other.inbox(holder.session) == []
+
+
+# acceptance: 140 (one loop object)
+@pytest.mark.parametrize("how", IMPATIENT)
+async def test_a_second_send_of_the_same_loop_is_refused_alike(home: Any, how: str) -> None:
+    given, running = IMPATIENT[how]
+    async with Holder(home, config=AgentLoopConfig(running=running)) as holder:
+        with pytest.raises(SessionBusyError) as refused:
+            await holder.loop.send("second", holder.session, **given)
+        assert refused.value.session_id == holder.session
+        assert refused.value.holder
+        assert refused.value.expires_at > time.time() * 1000
+        assert len(holder.loop.llm.requests) == 1
+        assert [m["content"] for m in await holder.loop.get_messages(holder.session)] == ["first"]
+
+
+async def test_a_caller_of_its_own_mind_waits_although_the_configuration_would_not(home: Any) -> None:
+    async with Holder(home) as holder:
+        other = home.loop("second answer", config=AgentLoopConfig(running=RunPolicy(on_busy="raise")))
+        waiting = asyncio.create_task(other.send("second", holder.session, on_busy="wait"))
+        await asyncio.sleep(0)
+        holder.let_go.set()
+        assert (await waiting).send_index == 2
+
+
+async def test_a_refused_caller_may_send_once_the_session_is_free(home: Any) -> None:
+    other = home.loop("now")
+    async with Holder(home) as holder:
+        with pytest.raises(SessionBusyError):
+            await other.send("second", holder.session, on_busy="raise")
+    assert (await other.send("second", holder.session, on_busy="raise")).final_text == "now"
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_line(home: Any) -> None:
+    async with Holder(home) as holder:
+        waiters = [home.loop(llm=holder.loop.llm), holder.loop]
+        tasks = [asyncio.create_task(each.send("never", holder.session)) for each in waiters]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        assert all(isinstance(error, asyncio.CancelledError) for error in await asyncio.gather(*tasks, return_exceptions=True))
+    after = home.loop("free")
+    assert (await after.send("second", holder.session, on_busy="raise")).send_index == 2
+    assert not [row for row in (await home.contents())["pl_waiters"] if row[1] == holder.session]
+
+
+@pytest.mark.parametrize("wrong", [{"on_busy": "queue"}, {"busy_timeout_s": -1}, {"busy_timeout_s": "soon"}])
+async def test_nonsense_about_waiting_is_refused_before_anything_is_written(home: Any, wrong: dict[str, Any]) -> None:
+    loop = home.loop()
+    session = await loop.new_session()
+    before = await home.contents()
+    with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
+        await loop.send("x", session, **wrong)
+    assert await home.contents() == before
+
+
+async def test_two_loops_with_one_holder_name_still_exclude_each_other(home: Any) -> None:
+    async with Holder(home, holder_id="web") as holder:
+        twin = home.loop(holder_id="web")
+        with pytest.raises(SessionBusyError):
+            await twin.send("second", holder.session, on_busy="raise")
+        assert twin.llm.requests == []
+
+
+# --- a follow-up to a session that runs elsewhere ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["the same loop", "another loop"])
+async def test_a_follow_up_to_a_running_session_is_queued_and_heard_by_it(home: Any, who: str) -> None:
+    begun, let_go = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any) -> Any:
+        begun.set()
+        await let_go.wait()
+        return say("first answer")
+
+    loop = home.loop(respond(slow), "both answered")
+    session = await loop.new_session()
+    task = asyncio.create_task(loop.send("first", session))
+    await begun.wait()
+    speaker = loop if who == "the same loop" else home.loop()
+    queued = await speaker.follow_up("one more", session)
+    assert (queued.session_id, queued.queue_depth, queued.duplicate) == (session, 1, False)
+    assert [item.record.content for item in await speaker.inbox(session)] == ["one more"]
+    let_go.set()
+    result = await task
+    assert (result.final_text, result.rounds, result.send_index) == ("both answered", 2, 1)
+    assert await speaker.inbox(session) == []
+    assert loop.llm.requests[1].messages[-1] == {
+        "role": "user",
+        "name": "follow_up",
+        "content": "<follow_up>\none more\n</follow_up>",
+    }
+
+
+async def test_the_same_key_is_queued_once(home: Any) -> None:
+    async with Holder(home, "heard") as holder:
+        first = await holder.loop.follow_up("x", holder.session, key="k")
+        again = await holder.loop.follow_up("x", holder.session, key="k")
+        assert (first.duplicate, again.duplicate, again.queue_depth) == (False, True, 1)
+        assert first.item_id == again.item_id
+    assert [m["content"] for m in await holder.loop.get_messages(holder.session)][2] == "<follow_up>\nx\n</follow_up>"
+
+
+async def test_what_was_left_in_the_inbox_is_heard_first_by_the_next_send(home: Any) -> None:
+    loop = home.loop("all heard")
+    session = await loop.new_session()
+    await loop.enqueue("left one", session)
+    await home.loop().enqueue("left two", session)
+    await loop.send("now", session)
+    texts = [m["content"] for m in loop.llm.requests[0].messages]
+    assert "".join(texts).index("left one") < "".join(texts).index("left two") < "".join(texts).index("now")
+    assert await loop.inbox(session) == []
+
+
+# --- a veto holds on every way into a session -------------------------------------------------------------------
+
+
+# acceptance: 49 (send, follow_up, resume)
+@pytest.mark.parametrize("way", ["send", "an idle follow_up", "a queued follow_up", "resume"])
+async def test_a_vetoed_tool_does_not_run_and_the_model_sees_the_replacement(home: Any, way: str) -> None:
+    ran: list[str] = []
+
+    @tool(effects="pure")
+    def delete(what: str) -> str:
+        """Delete it."""
+        ran.append(what)
+        return "deleted"
+
+    def veto(ctx: Any) -> HookDirective:
+        ctx.output = f"nobody may {ctx.tool_name} {ctx.tool_args['what']}"
+        return HookDirective.SKIP
+
+    loop = home.loop(tools=[delete])
+    session = await loop.new_session()
+    loop.hooks.register("tool.before", veto)
+    if way == "resume":
+        pending = home.loop(calls(call("delete", what="all")))
+        await pending.send("go", session)
+        loop.llm.add("I see.")
+        result = await loop.resume(session)
+    elif way == "a queued follow_up":
+        queued: list[Any] = []
+
+        async def more(request: Any) -> str:
+            queued.append(await loop.follow_up("delete all", session))
+            return "anything else?"
+
+        loop.llm.add(respond(more), call("delete", what="all"), "I see.")
+        result = await loop.send("go", session)
+        assert queued[0].queue_depth == 1
+    else:
+        loop.llm.add(call("delete", what="all"), "I see.")
+        result = await (loop.send if way == "send" else loop.follow_up)("go", session)
+    assert (result.status, result.final_text, ran, result.tool_calls) == ("completed", "I see.", [], 0)
+    assert loop.llm.requests[-1].messages[-1]["content"] == "nobody may delete all"
