@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.model import UNKNOWN_CAPABILITIES
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested, UserSaid
@@ -238,6 +239,11 @@ class Drivers:
         except Conflict:
             return False
         return True
+
+    def drives(self, session_id: str, token: CancellationToken) -> bool:
+        """The send that runs here is the one that ``token`` stops."""
+        send = self._driver.running.get(session_id) if self._driver is not None else None
+        return send is not None and send.terms.cancel is token
 
 
 def watch_stops(send: Send) -> Callable[[], None]:

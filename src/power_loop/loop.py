@@ -6,14 +6,16 @@ is cache; a session continues from the DSN and its id alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from power_loop.config import AgentLoopConfig
 from power_loop.context.prompt import system_text
 from power_loop.context.transcript import Transcript
-from power_loop.contracts.cancel import CancellationLike
+from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
@@ -29,7 +31,7 @@ from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.openings import Abort, Resume, Say
 from power_loop.runtime.outcome import pending
 from power_loop.runtime.session import Session
-from power_loop.streaming import events_of
+from power_loop.streaming import Streams
 from power_loop.sync import BlockingTwin
 from power_loop.terms import Call, call_of, chosen_tools
 from power_loop.tools.toolbox import ToolRegistry
@@ -74,7 +76,7 @@ class StatefulAgentLoop:
         self.hooks = hooks if hooks is not None else AgentHooks()
         self.event_bus = event_bus if event_bus is not None else AgentEventBus()
         self.deps, self.name = deps, name
-        self._sync = BlockingTwin()
+        self._sync, self._streams = BlockingTwin(), Streams()
         self._drivers = Drivers(
             self, store=store, dsn=dsn if dsn is not None else os.fspath(db_path or DEFAULT_DB_PATH), table_prefix=table_prefix,
             schema=schema, max_spawn_depth=max_spawn_depth, cache_size=session_cache_size, holder_id=holder_id,
@@ -269,19 +271,26 @@ class StatefulAgentLoop:
         """`send`, on a new session when none is given."""
         return await self.send(user_input, session_id or await self.new_session(), **send_parameters)
 
-    async def stream(self, user_input: Said, session_id: str, *, detach: bool = False, **send_parameters: Any) -> AsyncIterator[AgentEvent]:
+    async def stream(
+        self, user_input: Said, session_id: str, *, detach: bool = False, stop_event: CancellationLike = None, **send_parameters: Any
+    ) -> AsyncGenerator[AgentEvent]:
         """The events of a send as they happen; text is in ``event.delta``, the last is ``result``.
 
         Leaving early cancels the send, unless ``detach``.
         """
         self._drivers.refuse_when_closing("stream")
-        work = self.send(user_input, session_id, **send_parameters)
+        left = CancellationToken()
+        stop = left if stop_event is None else CancellationToken.any_of(CancellationToken.from_any(stop_event), left)
+        work = self.send(user_input, session_id, stop_event=stop, **send_parameters)
 
-        async def leave() -> None:
-            await self.cancel(session_id, reason="consumer left")
+        def leave(task: asyncio.Task[StatefulResult]) -> None:
+            left.cancel("consumer left")
+            if not self._drivers.drives(session_id, stop):
+                task.cancel()  # it still waits for its turn; the send that has it is somebody else's
 
-        async for event in events_of(work, self.event_bus, session_id, leave=leave, detach=detach):
-            yield event
+        async with aclosing(self._streams.events_of(work, self.event_bus, session_id, leave=leave, detach=detach)) as events:
+            async for event in events:
+                yield event
 
     # --- for callers without an event loop ----------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from power_loop.contracts.events import AgentEvent
@@ -13,29 +13,50 @@ from power_loop.runtime.bus import AgentEventBus
 # A consumer that is this far behind is told so by the memory it takes, not by lost events.
 END = object()
 
+Leave = Callable[[asyncio.Task[StatefulResult]], None]
 
-async def events_of(
-    work: Coroutine[Any, Any, StatefulResult], bus: AgentEventBus, session_id: str, *, leave: Any, detach: bool
-) -> AsyncIterator[AgentEvent]:
-    """Drive ``work`` and yield the events of ``session_id``, ``result`` last.
 
-    Whoever stops iterating early has ``leave()`` awaited, unless ``detach``. What ``work`` raises is raised here.
-    """
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+class Streams:
+    """The streams of one loop; keeps the sends whose consumer left them to themselves."""
 
-    def hear(event: AgentEvent) -> None:
-        if event.session_id == session_id:
-            loop.call_soon_threadsafe(queue.put_nowait, event)
+    def __init__(self) -> None:
+        self._detached: set[asyncio.Task[StatefulResult]] = set()
 
-    bus.subscribe(None, hear, inline=True)
-    task = asyncio.create_task(work)
-    task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
-    try:
-        while (event := await queue.get()) is not END:
-            yield event
-        await task
-    finally:
-        bus.unsubscribe(hear)
-        if not task.done() and not detach:
-            await leave()
+    async def events_of(
+        self, work: Coroutine[Any, Any, StatefulResult], bus: AgentEventBus, session_id: str, *, leave: Leave, detach: bool
+    ) -> AsyncGenerator[AgentEvent]:
+        """Drive ``work`` and yield the events of ``session_id``, ``result`` last.
+
+        When whoever iterates stops early, ``leave(task)`` stops the send, unless ``detach``. What ``work`` raises is raised here.
+        """
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+
+        def hear(event: AgentEvent) -> None:
+            if event.session_id == session_id:
+                loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        bus.subscribe(None, hear, inline=True)
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
+        try:
+            while (event := await queue.get()) is not END:
+                yield event
+            await task
+        finally:
+            bus.unsubscribe(hear)
+            if not task.done():
+                await self._part(task, None if detach else leave)
+
+    async def _part(self, task: asyncio.Task[StatefulResult], leave: Leave | None) -> None:
+        """The consumer left: the send is stopped and waited for, or goes on by itself."""
+        if leave is None:
+            self._detached.add(task)
+            task.add_done_callback(self._forget)
+        else:
+            leave(task)
             await asyncio.gather(task, return_exceptions=True)
+
+    def _forget(self, task: asyncio.Task[StatefulResult]) -> None:
+        self._detached.discard(task)
+        if not task.cancelled():
+            task.exception()  # told by the events; nobody is left to raise it to

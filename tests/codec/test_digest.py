@@ -60,7 +60,8 @@ def test_messages_are_told_apart_however_their_text_is_cut() -> None:
     def of(*texts: str) -> str:
         return request_digest(asked(messages=[{"role": "user", "content": text} for text in texts]))
 
-    assert len({of("ab"), of("a", "b"), of("auser:1:b"), of("auser::b"), of("a", ""), of("", "a"), of('{"content":"ab","role":"user"}')}) == 7
+    cuts = [("ab",), ("a", "b"), ("auser:1:b",), ("auser::b",), ("a", ""), ("", "a"), ('{"content":"ab","role":"user"}',)]
+    assert len({of(*cut) for cut in cuts}) == len(cuts)
 
 
 def test_text_that_has_no_utf8_has_a_digest() -> None:

@@ -224,6 +224,22 @@ async def test_a_sync_handler_that_gives_an_awaitable_is_awaited(home: Any) -> N
     assert await told(home, registry, call("save")) == ["on MainThread"]
 
 
+async def test_a_hook_that_edits_arguments_in_place_rewrites_the_call_on_record(home: Any) -> None:
+    got: list[Any] = []
+
+    def edit(ctx: Any) -> None:
+        ctx.tool_args["address"]["zip"] = "rewritten"
+
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save", "Save.", SCHEMA, effects="pure"), lambda args: got.append(args))
+    loop = home.loop(call("save", name="x", address={"zip": "1"}), "done", tool_registry=registry)
+    loop.hooks.register("tool.before", edit)
+    await loop.run("go")
+    assert got == [{"name": "x", "address": {"zip": "rewritten"}}]
+    kept = [row for row in (await home.contents())["pl_records"] if "tool_started" in row]
+    assert "rewritten" in str(kept), "a resume would not ask the hook again"
+
+
 # --- what a handler gives ------------------------------------------------------------------------------------
 
 

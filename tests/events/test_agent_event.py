@@ -17,6 +17,7 @@ from power_loop.contracts.payloads import PAYLOADS, STATUS_PAYLOADS, payload_cla
 from power_loop.contracts.usage import CallUsage, Usage
 
 # (type, kind): every payload that this package can publish.
+EVERY_PAYLOAD = sorted({*PAYLOADS.values(), *STATUS_PAYLOADS.values()}, key=lambda each: each.__name__)
 EVERY_KIND = [(str(type), None) for type in AgentEventType] + [("status_changed", kind) for kind in STATUS_PAYLOADS]
 VALUES: dict[str, Any] = {"str": "x", "int": 3, "float": 0.5, "bool": True, "None": None}
 RESULT = StatefulResult("s1", "completed", "hello", usage=Usage.of(CallUsage(3, 4, calls=1)), send_index=2, send_id="s1/2")
@@ -57,7 +58,7 @@ def test_an_event_with_typed_data_shows_the_same_dict(type: str, kind: str | Non
     assert AgentEvent(type, data=payload).payload == payload.to_dict()
 
 
-@pytest.mark.parametrize("payload_type", {*PAYLOADS.values(), *STATUS_PAYLOADS.values()}, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("payload_type", EVERY_PAYLOAD, ids=lambda each: each.__name__)
 def test_every_field_of_a_payload_has_a_default(payload_type: type[BaseEventPayload]) -> None:
     assert set(payload_type().to_dict()) == {each.name for each in dataclasses.fields(payload_type)}
 

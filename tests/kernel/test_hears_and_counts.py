@@ -121,7 +121,7 @@ def test_tallies_of_one_batch_are_one_tally() -> None:
     assert joined([CHARGED, Tally(sends=1), CHARGED]) == Tally(1, 0, 2, 0, 20, 10, 1.0)
 
 
-# acceptance: 21 (tally side), 28 (sums)
+# acceptance: 21, 28 (counters and sums)
 @given(lives(folds=True))
 def test_the_counters_are_the_sums_over_the_records(life: Life) -> None:
     tallies, state, finished = [], IDLE, set[int]()

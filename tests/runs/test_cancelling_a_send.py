@@ -50,7 +50,7 @@ def asked() -> tuple[Any, Callable[[], None]]:
 SOURCES = [token, thread_event, async_event, asked]
 
 
-# acceptance: 72 (the loop), 73
+# acceptance: 72, 73
 @pytest.mark.parametrize("source", SOURCES)
 async def test_every_kind_of_stop_cuts_a_model_call_off(house: Any, source: Callable[[], tuple[Any, Callable[[], None]]]) -> None:
     stop, pull = source()

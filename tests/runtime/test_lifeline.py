@@ -17,7 +17,10 @@ from power_loop.runtime.lifeline import SWEPT_AFTER_S, Lifeline
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="such locks are a matter of Unix kernels")
 
 HOLD = "import sys, pathlib; from power_loop.runtime.lifeline import Lifeline; line = Lifeline(sys.argv[1], pathlib.Path(sys.argv[2]))"
-AND_WAIT = "; line.hold(); print('held', flush=True); sys.stdin.read(); line.release()"
+AND_WAIT = "; print('held', flush=True); sys.stdin.read(); line.release()"
+HOLDS = HOLD + "; line.hold()" + AND_WAIT
+# Its child process ends like one that closes its own loop.
+FORKS = HOLD + "; line.hold(); import os; child = os.fork(); child or (line.release(), os._exit(0)); os.waitpid(child, 0)" + AND_WAIT
 
 
 @pytest.fixture
@@ -26,9 +29,9 @@ def room(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def process(holder: str, room: Path) -> Iterator[subprocess.Popen[str]]:
+def process(holder: str, room: Path, does: str = HOLDS) -> Iterator[subprocess.Popen[str]]:
     """Another process that shows its sign of life, until its standard input ends."""
-    child = subprocess.Popen([sys.executable, "-c", HOLD + AND_WAIT, holder, str(room)], stdin=-1, stdout=-1, text=True)
+    child = subprocess.Popen([sys.executable, "-c", does, holder, str(room)], stdin=-1, stdout=-1, text=True)
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
@@ -101,15 +104,11 @@ def test_a_sign_of_life_begins_again_after_it_was_given_up(room: Path) -> None:
     assert files(room) == []
 
 
-def test_a_forked_child_does_not_give_up_its_parents_sign_of_life(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = Lifeline("us", room)
-    line.hold()
-    with monkeypatch.context() as child:
-        child.setattr(os, "getpid", lambda: 1)
-        line.release()
-    assert files(room) == ["us.alive"]
-    assert not Lifeline("other", room).is_dead("us")
-    line.release()
+def test_a_forked_child_does_not_give_up_its_parents_sign_of_life(room: Path) -> None:
+    with process("parent", room, FORKS):
+        assert files(room) == ["parent.alive"]
+        assert not Lifeline("us", room).is_dead("parent")
+    assert files(room) == []
 
 
 def test_without_a_place_for_it_nothing_is_proved_and_nothing_fails(tmp_path: Path) -> None:

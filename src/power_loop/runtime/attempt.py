@@ -80,10 +80,13 @@ class Attempts:
 
     async def _ask(self) -> LLMResponse:
         model = self._send.ports.model
-        complete: Callable[..., Awaitable[LLMResponse]] | None = getattr(model, "complete", None)
-        if complete is not None:
-            return await complete(self._request, on_chunk_delta_text=self._hear, on_chunk_think=self._hear_thought)
-        return await self._joined(model.stream(self._request))
+        complete: Callable[..., Awaitable[object]] | None = getattr(model, "complete", None)
+        if complete is None:
+            return await self._joined(model.stream(self._request))
+        response = await complete(self._request, on_chunk_delta_text=self._hear, on_chunk_think=self._hear_thought)
+        if not isinstance(response, LLMResponse):
+            raise TypeError(f"complete() of {type(model).__name__} gave {type(response).__name__}, not an LLMResponse")
+        return response
 
     async def _joined(self, chunks: AsyncIterator[LLMStreamChunk]) -> LLMResponse:
         """The whole reply of a model that only streams."""

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -81,24 +82,39 @@ def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
     if tools is None or tool is None:
         names = ", ".join(tools.names()) if tools is not None else ""
         return f"Error: there is no tool named {call.name!r}. Tools on offer: {names or 'none'}."
+    if not call.arguments and send.ahead.finish_reason == "length":
+        return f"Error: the reply was cut off before the arguments of {call.name}. The tool was not called; send the call again."
     try:
-        # strict=False: models put raw newlines and tabs into JSON strings; anything worse is theirs to mend.
-        arguments: Any = json.loads(call.arguments or "{}", strict=False)
-    except ValueError as error:
+        arguments = parsed(call.arguments)
+        violations = tool.violations(cast("dict[str, Any]", arguments)) if isinstance(arguments, dict) else None
+    except (ValueError, RecursionError) as error:
         way_out = "The tool was not called; send the call again with one JSON object."
         return f"Error: the arguments of {call.name} are not valid JSON ({error}). {way_out}"
     if not isinstance(arguments, dict):
         return f"Error: the arguments of {call.name} must be one JSON object, not {type(arguments).__name__}. The tool was not called."
-    violations = tool.violations(cast("dict[str, Any]", arguments))
     if violations is not None:
         return f"Error: the arguments of {call.name} are invalid and the tool was not called.\n{violations}"
     return tool, cast("dict[str, Any]", arguments)
 
 
+def parsed(arguments: str) -> Any:
+    """What a model wrote as arguments; nothing is an empty object. Raises `ValueError`, and `RecursionError` for what is nested too deep."""
+    return ARGUMENTS.decode(arguments or "{}")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+# Not strict: models put raw newlines and tabs into JSON strings; anything worse is theirs to mend.
+ARGUMENTS = json.JSONDecoder(strict=False, parse_constant=_refuse)
+
+
 async def _before(send: Send, call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall | None:
     """The call as the handlers at ``tool.before`` want it; None when they answered it themselves."""
     await send.flush()
-    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=dict(arguments), output=None)
+    shown = deepcopy(dict(arguments))  # edited at any depth, it is a rewritten call, which has a record
+    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=shown, output=None)
     if context.directive == HookDirective.SKIP or context.directive in STOPPING:
         await send.say(
             ToolReturned(call.id, context.output or f"[skipped by a hook: {call.name} was not run]", "skipped", call.name, ran=False)
@@ -131,8 +147,8 @@ def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
 def idempotency_key(session_id: str, send_index: int, round_index: int, position: int, asked: ToolCall) -> str:
     """32 hex digits, from where the call stands and what the model asked; not from the provider's call id."""
     try:
-        arguments = canonical(json.loads(asked.arguments or "{}", strict=False))
-    except ValueError:
+        arguments = canonical(parsed(asked.arguments))
+    except (ValueError, RecursionError):
         arguments = asked.arguments
     place = f"{session_id}\n{send_index}\n{round_index}\n{position}\n{asked.name}\n{arguments}"
     return hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -261,7 +261,7 @@ def asked_for(arguments: str) -> Any:
     """A call's arguments as listeners get them: parsed where they are JSON, else as the model wrote them."""
     try:
         return json.loads(arguments or "{}", strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return arguments
 
 

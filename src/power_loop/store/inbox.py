@@ -43,14 +43,16 @@ class Inbox(Part):
             wake = Statement(self._sql(WAKE_RUNNING), (now, session_id, running.epoch, now), 1)
         told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
         try:
-            await self._write_once([wake, Statement(self._sql(POST), (session_id, key, mode, *told, now))])
-        except Conflict:
-            if await self._database.read(self._sql(KNOWN), (session_id, key)):
-                return False
-            if not await self._database.read(self._sql(EXISTS), (session_id,)):
-                raise SessionNotFoundError(session_id) from None
-            raise
-        return True
+            if await self._write_once([wake, Statement(self._sql(POST), (session_id, key, mode, *told, now))]):
+                return True
+            conflict: Conflict | None = None
+        except Conflict as error:
+            conflict = error
+        if await self._database.read(self._sql(KNOWN), (session_id, key)):
+            return conflict is None
+        if not await self._database.read(self._sql(EXISTS), (session_id,)):
+            raise SessionNotFoundError(session_id)
+        raise conflict or Conflict(f"session {session_id!r}: its holder is gone")
 
     async def inbox(self, session_id: str) -> list[InboxItem]:
         """What waits, oldest first."""
@@ -73,7 +75,10 @@ class Inbox(Part):
         name = f"{holder}#{self._ids.token(4)}"
         until = self._clock.now_ms() + TICKET_MS
         jump = Statement(self._sql(JUMP_IN), (session_id,), 1)
-        await self._write_once([jump, Statement(self._sql(STAND), (session_id, name, until))])
+        try:
+            await self._write_once([jump, Statement(self._sql(STAND), (session_id, name, until))])
+        except Conflict:
+            raise SessionNotFoundError(session_id) from None
         return (await self._database.read(self._sql(PLACE), (name,)))[0][0]
 
     async def still_waiting(self, ticket: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.store import Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement
-from power_loop.store.part import RESOLVE_TRIES, Part
+from power_loop.store.part import RESOLVE_TRIES, Part, nobody_knows
 
 FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = ?, takeovers = ?,
  send_index = ?, send_seq = ?, fold_seq = ?, fold_through = ?, sends = sends + ?, rounds = rounds + ?, llm_calls = llm_calls + ?,
@@ -117,18 +117,22 @@ class RecordLog(Part):
 
     async def _resolve(self, batch: Append, statements: Sequence[Statement], mark: str | None) -> None:
         """COMMIT raised: send the same batch again. If its guard fails, the first one may be there: its rows tell."""
-        unknown: CommitUnknown | None = None
+        unknown: Exception | None = None
         for _ in range(RESOLVE_TRIES):
             try:
                 await self._database.write(statements)
-            except CommitUnknown as error:
+            except (CommitUnknown, StoreUnavailable) as error:
                 unknown = error
                 continue
             except Conflict:
                 if not await self._is_there(batch, mark):
                     raise
             return
-        if not await self._is_there(batch, mark):
+        try:
+            there = await self._is_there(batch, mark)
+        except StoreUnavailable as error:
+            raise nobody_knows(f"a batch of session {batch.seen.session_id!r}", error) from error
+        if not there:
             raise StoreUnavailable(f"session {batch.seen.session_id!r}: a batch could not be written; {unknown}") from unknown
 
     async def _is_there(self, batch: Append, mark: str | None) -> bool:

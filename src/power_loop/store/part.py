@@ -37,21 +37,32 @@ class Part:
         return text.replace("{p}", self._prefix)
 
     async def _write_once(self, batch: Batch) -> bool:
-        """Write a batch whose own guard (a key, an id) makes a repetition harmless.
+        """Write a batch that is harmless to repeat because its guard (a key, a version) fails once it is written.
 
-        False when a COMMIT raised first and the repeated batch met its own work. Raises `Conflict` when the guard
-        fails at the first try.
+        False when a COMMIT raised and the repeated batch failed its guard: then it met its own work, or somebody
+        else's, and the caller has to look. Raises `Conflict` when the guard fails at the first try.
         """
-        unknown: CommitUnknown | None = None
-        for tried in range(RESOLVE_TRIES):
+        unknown: Exception | None = None
+        for _ in range(RESOLVE_TRIES):
             try:
                 await self._database.write(batch)
             except CommitUnknown as error:
                 unknown = error
-                continue
+            except StoreUnavailable as error:
+                if unknown is None:
+                    raise
+                unknown = error
             except Conflict:
-                if tried:
-                    return False
-                raise
-            return True
-        raise StoreUnavailable(f"nobody knows whether a batch was written, look before you repeat it; {unknown}") from unknown
+                if unknown is None:
+                    raise
+                return False
+            else:
+                return True
+        raise nobody_knows("a batch", unknown)
+
+
+def nobody_knows(what: str, error: Exception | None) -> StoreUnavailable:
+    """For the caller of a write that could be neither confirmed nor ruled out."""
+    unavailable = StoreUnavailable(f"nobody knows whether {what} was written, look before you repeat it; {error}")
+    unavailable.__cause__ = error
+    return unavailable

@@ -15,7 +15,8 @@ from power_loop.store.part import Part
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
 
-CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
+CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, last_batch, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
+CREATED_BY = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
 DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, config, metadata, kind, lifecycle, parent_session_id,
  spawn_tool_call_id, spawn_depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.model, i.config, s.status, i.kind, i.parent_session_id,
@@ -69,11 +70,14 @@ class Sessions(Part):
             parent_session_id, spawn_tool_call_id, depth,
         )  # fmt: skip
         # The epoch begins at the creation time, so an id that is deleted and used again never meets an old epoch.
-        batch = [Statement(self._sql(CREATE), (session_id, now, agent, now, now)), Statement(self._sql(DESCRIBE), info)]
+        mark = str(self._ids.bits(62))
+        batch = [Statement(self._sql(CREATE), (session_id, now, agent, mark, now, now)), Statement(self._sql(DESCRIBE), info)]
         try:
-            await self._write_once(batch)
+            ours = await self._write_once(batch) or await self._database.read(self._sql(CREATED_BY), (session_id,)) == [(mark,)]
         except Conflict:
-            raise ValueError(f"session {session_id!r} exists already; choose another id, or send to it") from None
+            ours = False
+        if not ours:
+            raise ValueError(f"session {session_id!r} exists already; choose another id, or send to it")
         return session_id
 
     async def get_session(self, session_id: str) -> SessionRow:
@@ -140,10 +144,10 @@ class Sessions(Part):
             old = rows[0][0]
             merged = {key: value for key, value in {**json.loads(old or "{}"), **patch}.items() if value is not None}
             try:
-                await self._write_once([Statement(self._sql(SET_METADATA), (_json(merged), session_id, old or ""), 1)])
+                if await self._write_once([Statement(self._sql(SET_METADATA), (_json(merged), session_id, old or ""), 1)]):
+                    return merged
             except Conflict:
                 continue
-            return merged
 
     async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
         """None before the first finished send. Raises `SessionNotFoundError`."""

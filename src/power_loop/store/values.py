@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.store import Conflict, Statement
-from power_loop.store.part import Part
+from power_loop.store.part import Part, nobody_knows
 
 READ = "SELECT value, version FROM {p}state WHERE owner = ? AND state_key = ?"
-ADD = "INSERT INTO {p}state (owner, state_key, value, version, created_at, updated_at) VALUES (?, ?, ?, 1, ?, ?)"
-CHANGE = "UPDATE {p}state SET value = ?, version = version + 1, updated_at = ? WHERE owner = ? AND state_key = ? AND version = ?"
+ADD = "INSERT INTO {p}state (owner, state_key, value, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
+CHANGE = "UPDATE {p}state SET value = ?, version = ?, updated_at = ? WHERE owner = ? AND state_key = ? AND version = ?"
 DROP = "DELETE FROM {p}state WHERE owner = ? AND state_key = ?"
 
 
@@ -50,10 +50,21 @@ class Values(Part):
             if new is MUTATE_SKIP:
                 return current
             try:
-                await self._write_once([self._change(session_id, key, dumps(new), version)])
+                if await self._changed(session_id, key, dumps(new), version):
+                    return new
             except Conflict:
                 continue
-            return new
+
+    async def _changed(self, owner: str, key: str, value: str, seen: int) -> bool:
+        """Write ``value`` over version ``seen``; False when it was not, and the version is the same. Raises `Conflict`."""
+        # A random version tells our value from an equal one that somebody else wrote, when a COMMIT raised.
+        version = self._ids.bits(62) | 1
+        if await self._write_once([self._change(owner, key, value, seen, version)]):
+            return True
+        _, now = await self._read(owner, key)
+        if now not in (version, seen):
+            raise nobody_knows(f"the value {key!r} of {owner!r}", None)
+        return now == version
 
     async def get_shared_state(self, owner: str, key: str, default: Any = None) -> Any:
         """A value that belongs to no session; ``owner`` is the host's own name for it."""
@@ -69,8 +80,8 @@ class Values(Part):
         rows = await self._database.read(self._sql(READ), (owner, key))
         return (json.loads(rows[0][0]), rows[0][1]) if rows else (None, 0)
 
-    def _change(self, owner: str, key: str, value: str, version: int) -> Statement:
+    def _change(self, owner: str, key: str, value: str, seen: int, version: int) -> Statement:
         now = self._clock.now_ms()
-        if version:
-            return Statement(self._sql(CHANGE), (value, now, owner, key, version), 1)
-        return Statement(self._sql(ADD), (owner, key, value, now, now), 1)
+        if seen:
+            return Statement(self._sql(CHANGE), (value, version, now, owner, key, seen), 1)
+        return Statement(self._sql(ADD), (owner, key, value, version, now, now), 1)

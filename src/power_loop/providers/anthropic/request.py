@@ -131,7 +131,7 @@ def _input(arguments: str) -> dict[str, Any]:
         return {}
     try:
         value: Any = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {"unreadable_arguments": arguments}
 
