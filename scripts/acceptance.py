@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeGuard
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "acceptance.md"
 
-MARK = re.compile(r"# acceptance: (?P<numbers>\d+(?:, \d+)*)(?P<part> \(.+\))?")
+ONE = r"(\d+)( \([^()]+\))?"
+MARK = re.compile(rf"# acceptance: {ONE}(?:, {ONE})*")
 CHECK = re.compile(r"^\*\*(?P<number>\d+)\.\*\* ")
 NOT_YET = "- *not yet shown*"
 
@@ -53,8 +54,8 @@ def marks(text: str, path: str) -> Iterator[Shown]:
         found = MARK.fullmatch(comment)
         if found is None or below not in tests:
             raise SystemExit(f"{path}:{line}: write `# acceptance: N, M (part)` on the line above a test, not {comment!r}")
-        for number in found["numbers"].split(", "):
-            yield Shown(int(number), f"{path}::{tests[below]}", (found["part"] or "").strip())
+        for number, part in re.findall(ONE, comment.removeprefix("# acceptance: ")):
+            yield Shown(int(number), f"{path}::{tests[below]}", part.strip())
 
 
 def is_test(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:

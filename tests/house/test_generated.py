@@ -57,7 +57,7 @@ class TestIt:
 
 def test_marks_are_read_above_decorators_and_inside_classes() -> None:
     assert list(acceptance.marks(MARKED, "t.py")) == [
-        (3, "t.py::test_two", "(a part)"),
+        (3, "t.py::test_two", ""),
         (4, "t.py::test_two", "(a part)"),
         (5, "t.py::test_three", ""),
     ]

@@ -10,11 +10,15 @@ from power_loop.contracts.messages import Content
 
 
 class SessionStatus(StrEnum):
+    """Whether a session takes sends."""
+
     ACTIVE = "active"
     ARCHIVED = "archived"
 
 
 class SessionKind(StrEnum):
+    """What a session is part of."""
+
     ROOT = "root"
     SUBAGENT = "subagent"
     WORKFLOW = "workflow"
@@ -29,6 +33,8 @@ class SubagentLifecycle(StrEnum):
 
 
 class MessageState(StrEnum):
+    """How a stored message is shown: as it is, through a fold, or not at all."""
+
     ACTIVE = "active"
     COMPACTED_OUT = "compacted_out"
     DROPPED = "dropped"

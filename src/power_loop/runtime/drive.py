@@ -247,6 +247,8 @@ class Driver:
 
     async def _break_off(self, send: Send, error: BaseException) -> None:
         """An exception leaves the send: record how it stands, give the lease back, tell the listeners."""
+        if send.session.head.holder is None:  # it is over, written and told; a listener raised at that
+            return
         send.teller.break_off(send.terms.scope)
         leave_round(send)
         if not isinstance(error, asyncio.CancelledError):

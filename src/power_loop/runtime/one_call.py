@@ -98,7 +98,7 @@ def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
 
 
 def parsed(arguments: str) -> Any:
-    """What a model wrote as arguments; nothing is an empty object. Raises `ValueError`, and `RecursionError` for what is nested too deep."""
+    """What a model wrote as arguments; nothing is an empty object. Raises `ValueError`, or `RecursionError` when nested too deep."""
     return ARGUMENTS.decode(arguments or "{}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from power_loop.contracts.errors import SessionArchivedError, SessionPendingError
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
-from power_loop.runtime.reports import UNKNOWN
+from power_loop.runtime.reports import UNKNOWN, in_doubt
 from power_loop.runtime.send import Send
 
 log = logging.getLogger("power_loop")
@@ -109,7 +109,7 @@ def abort(send: Send, reason: str, status: str) -> None:
 
 
 def aborted(send: Send, call: ToolCall, reason: str) -> ToolReturned:
-    begun = call.id in send.ahead.started and send.effects_of(call.name) == "once"
+    begun = in_doubt(send, call)
     text = f"<aborted: {reason}>" + (f" {call.name}: {UNKNOWN}" if begun else "")
     return ToolReturned(call.id, text, "unknown" if begun else "aborted", call.name, ran=False)
 

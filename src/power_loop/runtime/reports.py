@@ -36,7 +36,16 @@ async def report_cancelled(send: Send, effect: ReportCancelled) -> None:
 
 async def _answer(send: Send, calls: Sequence[ToolCall], text: str, *, cancelled: bool) -> None:
     for call in calls:
-        await send.say(ToolReturned(call.id, text, "aborted" if cancelled else "skipped", call.name, ran=False))
+        if in_doubt(send, call):
+            await send.say(ToolReturned(call.id, f"{text} {call.name}: {UNKNOWN}", "unknown", call.name, ran=False))
+        else:
+            await send.say(ToolReturned(call.id, text, "aborted" if cancelled else "skipped", call.name, ran=False))
+
+
+def in_doubt(send: Send, call: ToolCall) -> bool:
+    """It began and may have taken effect, whether or not somebody was asked about it meanwhile."""
+    begun = call.id in send.ahead.started and send.effects_of(call.name) == "once"
+    return begun or any(of == call.id and asked.get("kind") == "unknown" for of, asked in send.ahead.questions)
 
 
 async def _reconciled(send: Send, call: ToolCall) -> ToolReturned | None:

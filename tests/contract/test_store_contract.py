@@ -1,0 +1,38 @@
+"""The store contract on every engine that this build has, and on a memory store whose verbs take their time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from power_loop.store.memory import MemoryDatabase
+from power_loop.store.sql_store import SessionStore, open_store
+from power_loop.testing.store_contract import StoreContract
+
+
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    async def store(self, tmp_path):
+        store = await open_store(f"sqlite:///{tmp_path / 'app.db'}?synchronous=normal", table_prefix="My_")
+        yield store
+        await store.close()
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    async def store(self):
+        store = await open_store(":memory:")
+        yield store
+        await store.close()
+
+
+class TestMemoryWithPauses(StoreContract):
+    @pytest.fixture
+    async def store(self):
+        async def pause(where: str) -> None:
+            await asyncio.sleep(0)
+
+        store = SessionStore(MemoryDatabase.with_schema(pause=pause), MemoryDatabase.dialect)
+        yield store
+        await store.close()

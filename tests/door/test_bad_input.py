@@ -1,0 +1,291 @@
+"""What a user may hand in by mistake: each has one clear outcome, and nothing is written or lost on the way."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from power_loop import (
+    AgentLoopConfig,
+    SchemaPolicy,
+    StatefulAgentLoop,
+    StoreSchemaError,
+    StoreUnavailable,
+    ToolDefinition,
+    ToolRegistry,
+    open_store,
+    tool,
+)
+from power_loop.testing import ScriptedLLM, call
+
+
+def loop_at(dsn: Any, **settings: Any) -> StatefulAgentLoop:
+    return StatefulAgentLoop(llm=ScriptedLLM(["fine"]), dsn=dsn, **settings)
+
+
+# --- where the database is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("oracle://host/name", "redis://localhost", "sqllite:///app.db", "http://host/app.db", "file:app.db", "mongodb+srv://host"),
+        *("", "app\0.db", "sqlite://app.db", "sqlite:///app.db?synchronous=off", "sqlite:///app.db?wrong=1"),
+        "postgresql://user:s3cret@host:port/name",
+    ],
+)
+async def test_a_wrong_dsn_is_refused_and_no_file_is_named_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with loop_at(dsn) as loop:
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"\w+") as refused:
+                await loop.new_session()
+            assert "s3cret" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+async def test_a_path_that_may_not_be_written_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    async with loop_at(str(folder / "app.db")) as loop:
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await loop.new_session()
+
+
+async def test_a_path_below_a_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    async with loop_at(str(tmp_path / "file" / "app.db")) as loop:
+        with pytest.raises(StoreUnavailable, match=r"app\.db"):
+            await loop.new_session()
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+async def test_a_path_in_a_folder_that_is_no_place_for_files_says_so() -> None:
+    async with loop_at("/proc/nowhere/app.db") as loop:
+        with pytest.raises(StoreUnavailable, match="nowhere"):
+            await loop.new_session()
+
+
+@pytest.mark.parametrize("content", [b"This is a text file, not a database.\n" * 100, b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 5000, b"x"])
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    async with loop_at(str(path)) as loop:
+        with pytest.raises((StoreUnavailable, StoreSchemaError), match=r"notes\.txt"):
+            await loop.new_session()
+    assert path.read_bytes() == content
+
+
+async def test_a_directory_is_refused_by_name(tmp_path: Path) -> None:
+    async with loop_at(str(tmp_path)) as loop:
+        with pytest.raises(StoreUnavailable, match="directory"):
+            await loop.new_session()
+
+
+async def test_somebody_elses_database_is_joined_without_touching_its_tables(tmp_path: Path) -> None:
+    path = tmp_path / "shared.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE users (name TEXT)")
+        other.execute("INSERT INTO users VALUES ('ann')")
+    other.close()
+    async with loop_at(str(path)) as loop:
+        assert (await loop.run("hello")).final_text == "fine"
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT * FROM users").fetchall() == [("ann",)]
+    other.close()
+
+
+async def test_verify_on_a_missing_path_creates_nothing_and_a_later_loop_may_create_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "app.db"
+    async with loop_at(str(path), schema=SchemaPolicy.VERIFY) as loop:
+        with pytest.raises(StoreSchemaError) as refused:
+            await loop.new_session()
+        assert "CREATE TABLE" in refused.value.ddl
+    assert not path.parent.exists()
+    async with loop_at(str(path)) as loop:
+        assert (await loop.run("hello")).final_text == "fine"
+
+
+@pytest.mark.parametrize("wrong", [{"store": "x", "dsn": "y"}, {"schema": "maybe"}, {"table_prefix": "no-good"}, {"max_spawn_depth": 0}])
+async def test_parameters_of_a_loop_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\w+"):
+        await StatefulAgentLoop(llm=ScriptedLLM(), **({} if "store" in wrong else {"dsn": str(tmp_path / "app.db")}), **wrong).ensure_store()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("llm", [None, object(), 3, "nobody:model", "just-a-name"])
+def test_what_is_no_model_is_refused_at_construction(llm: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        StatefulAgentLoop(llm=llm)
+
+
+async def test_a_store_that_is_given_is_not_closed_by_the_loop() -> None:
+    store = await open_store()
+    for n in range(2):
+        async with StatefulAgentLoop(llm=ScriptedLLM(["fine"]), store=store) as loop:
+            assert (await loop.run(f"{n}")).final_text == "fine"
+    assert len(await store.list_sessions()) == 2
+    await store.close()
+
+
+# --- what is said ------------------------------------------------------------------------------------------------------
+
+
+EMPTY = ["", "   ", "\n\t", [], {}, {"role": "user", "content": ""}, {"role": "user", "content": []}, {"content": " "}]
+MISUSE = [
+    *(None, 3, True, b"bytes", object(), {"role": "assistant", "content": "x"}, {"role": "system", "content": "x"}, {"role": "user"}),
+    *(["text"], [None], [{"type": "text"}], [{"type": "text", "text": 3}], [{"type": "unknown", "unknown": {}}], [{"text": "no type"}]),
+    *([{"type": "image_url", "image_url": "http://x"}], [{"type": "text", "text": "x", "more": object()}], {"content": None}),
+    *({"content": "x", "name": 3}, [{"type": "text", "text": "fine"}, {"type": "attachment", "attachment": {}}]),
+    *([{"type": "image_url", "image_url": {}}], {"content": {"role": "user", "content": "nested"}}),
+]
+
+
+@pytest.mark.parametrize("said", [*EMPTY, *MISUSE], ids=lambda said: repr(said)[:40])
+async def test_what_cannot_be_said_is_refused_before_anything_is_written(home: Any, said: Any) -> None:
+    loop = home.loop("fine")
+    session = await loop.new_session()
+    before = await home.contents()
+    for verb in (loop.send, loop.follow_up, loop.enqueue):
+        with pytest.raises((ValueError, TypeError)):
+            await verb(said, session)
+    assert await home.contents() == before
+    assert loop.llm.requests == []
+    assert (await loop.send("something", session)).final_text == "fine"
+
+
+async def test_ten_megabytes_are_said_stored_and_sent_whole(home: Any) -> None:
+    text = "".join(f"{n:09d}ü" for n in range(1_000_000))
+    loop = home.loop("Long.", config=AgentLoopConfig(context_tokens=100_000_000))
+    session = await loop.new_session()
+    await loop.send(text, session)
+    assert loop.llm.requests[0].messages[0]["content"] == text
+    reopened = home.loop("Still long.")
+    reopened.config.context_tokens = 100_000_000
+    await reopened.send("And?", session)
+    assert reopened.llm.requests[0].messages[0]["content"] == text
+
+
+async def test_nul_and_lone_surrogates_may_be_said_anywhere(home: Any) -> None:
+    odd = "nul \0, high \ud800, low \udfff, both \ud83d\ude00, 𝄞 and ü"
+    loop = home.loop(odd)
+    session = await loop.new_session(metadata={"odd": odd}, system_prompt=odd)
+    await loop.send({"role": "user", "name": odd, "content": [{"type": "text", "text": odd}]}, session, metadata={"odd": odd})
+    reopened = home.loop("next")
+    await reopened.send(odd, session)
+    request = reopened.llm.requests[0]
+    assert request.system_prompt == odd
+    assert request.messages[0]["content"] == [{"type": "text", "text": odd}]
+    assert [m["content"] for m in request.messages[1:]] == [odd, odd]
+    assert (await (await reopened.ensure_store()).get_session(session)).metadata == {"odd": odd}
+
+
+@pytest.mark.parametrize("metadata", [{"x": object()}, {"x": {1, 2}}, "text", 3])
+async def test_metadata_that_is_no_json_object_is_refused_before_anything_is_written(home: Any, metadata: Any) -> None:
+    loop = home.loop("fine")
+    session = await loop.new_session()
+    before = await home.contents()
+    with pytest.raises((TypeError, ValueError)):
+        await loop.send("x", session, metadata=metadata)
+    with pytest.raises((TypeError, ValueError)):
+        await loop.new_session(metadata=metadata)
+    assert await home.contents() == before
+    assert (await loop.send("x", session)).final_text == "fine"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"stop_event": "yes"}, {"stop_event": 3}, {"system_prompt": 3}, {"unknown_parameter": 1}, {"heal_pending": True, "limits": 3}],
+)
+async def test_parameters_of_a_send_that_cannot_be_are_refused_before_anything_is_written(home: Any, wrong: dict[str, Any]) -> None:
+    loop = home.loop("fine")
+    session = await loop.new_session()
+    before = await home.contents()
+    with pytest.raises((TypeError, ValueError)):
+        await loop.send("x", session, **wrong)
+    assert await home.contents() == before
+    assert (await loop.send("x", session)).final_text == "fine"
+
+
+@pytest.mark.parametrize("wrong", [{"unknown": "maybe"}, {"extra_rounds": -1}, {"extra_rounds": 1.5}, {"limits": 3}])
+async def test_parameters_of_a_resume_that_cannot_be_are_refused(home: Any, wrong: dict[str, Any]) -> None:
+    loop = home.loop()
+    session = await loop.new_session()
+    with pytest.raises((TypeError, ValueError)):
+        await loop.resume(session, **wrong)
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", " ", "with blank", "dots.are.out", "ünï", "x" * 65, "new\nline", "a/b", "tool!", "a\0"])
+def test_a_tool_name_that_a_provider_would_refuse_is_refused_at_registration(name: str) -> None:
+    registry = ToolRegistry()
+    with pytest.raises(ValueError, match="name"):
+        registry.register(ToolDefinition(name), lambda: "")
+    with pytest.raises(ValueError, match="name"):
+        tool(name=name)(lambda: "")  # type: ignore[arg-type]  # a lambda is as good as any function here
+    assert registry.names() == []
+
+
+@pytest.mark.parametrize("name", ["a", "A-Z_0-9", "x" * 64, "-", "_"])
+async def test_every_name_that_providers_take_can_be_used(home: Any, name: str) -> None:
+    registry = ToolRegistry()
+    registry.register(ToolDefinition(name), lambda: "ran")
+    loop = home.loop(call(name), "done", tool_registry=registry)
+    await loop.run("go")
+    assert loop.llm.requests[1].messages[-1]["content"] == "ran"
+
+
+def test_a_second_tool_of_one_name_is_refused_and_the_first_stays() -> None:
+    @tool(name="same")
+    def first() -> str:
+        """First."""
+        return "1"
+
+    @tool(name="same")
+    def second() -> str:
+        """Second."""
+        return "2"
+
+    registry = ToolRegistry([first])
+    for add in (lambda: registry.add(second), lambda: registry.register(ToolDefinition("same"), lambda: "3")):
+        with pytest.raises(ValueError, match="'same'"):
+            add()
+    assert registry.invoke("same", {}) == "1"
+    with pytest.raises(ValueError, match="'same'"):
+        StatefulAgentLoop(llm=ScriptedLLM(), tools=[first, second])
+    with pytest.raises(ValueError, match="'same'"):
+        StatefulAgentLoop(llm=ScriptedLLM(), tool_registry=registry, tools=[second])
+
+
+async def test_duplicate_tools_of_one_call_are_refused_before_anything_is_written(home: Any) -> None:
+    def one() -> str:
+        """One."""
+        return ""
+
+    loop = home.loop(tools=[one])
+    session = await loop.new_session()
+    before = await home.contents()
+    with pytest.raises(ValueError, match="'one'"):
+        await loop.send("x", session, tools=["one", one])
+    assert await home.contents() == before
+
+
+async def test_tools_given_to_a_loop_do_not_change_a_registry_that_others_use(home: Any) -> None:
+    def own() -> str:
+        """Own."""
+        return ""
+
+    shared = ToolRegistry()
+    loop = home.loop("a", tool_registry=shared, tools=[own])
+    other = home.loop("b", tool_registry=shared)
+    await loop.run("x")
+    await other.run("x")
+    assert [each["function"]["name"] for each in loop.llm.requests[0].tools] == ["own"]
+    assert other.llm.requests[0].tools is None

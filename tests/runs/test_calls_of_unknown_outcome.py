@@ -1,0 +1,204 @@
+"""A call that began and was cut off: what became of it is asked, told, or left to somebody, as the caller says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from power_loop import ToolRun, tool
+from power_loop.context.pairing import check_pairs
+from power_loop.testing import FunctionLLM, call, calls
+
+
+class Bank:
+    """Pays at most once per key; a payment may be cut off before or after the money went."""
+
+    def __init__(self) -> None:
+        self.paid: dict[str, int] = {}
+        self.attempts: list[str] = []
+        self.hangs = True
+
+    def tools(self, *, reconciles: Any = None, effects: Any = "once") -> list[Any]:
+        @tool(effects=effects, reconcile=reconciles)
+        async def pay(run: ToolRun, euros: int) -> str:
+            """Pay."""
+            assert run.idempotency_key is not None
+            self.attempts.append(run.idempotency_key)
+            self.paid[run.idempotency_key] = euros
+            if self.hangs:
+                await asyncio.Event().wait()
+            return f"paid {euros}"
+
+        return [pay]
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return Bank()
+
+
+def done(request: Any) -> Any:
+    last = request.messages[-1]
+    return f"so: {last['content']}" if last["role"] == "tool" else call("pay", euros=5)
+
+
+async def cut_off(house: Any, bank: Bank, **tools: Any) -> str:
+    """A session whose payment was cut off in the middle; its id."""
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(**tools))
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("pay 5", session))
+    await house.until(lambda: bank.attempts)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    bank.hangs = False
+    house.heard.clear()
+    return session
+
+
+# acceptance: 122 (reconcile)
+async def test_a_tool_that_finds_out_ends_the_unknown_state(house: Any, bank: Bank) -> None:
+    async def reconcile(run: ToolRun, arguments: Any) -> str:
+        assert run.idempotency_key is not None
+        return f"found: paid {bank.paid[run.idempotency_key]} (asked {arguments['euros']})"
+
+    session = await cut_off(house, bank, reconciles=reconcile)
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(reconciles=reconcile))
+    result = await loop.resume(session)
+    assert result.final_text == "so: found: paid 5 (asked 5)"
+    assert (len(bank.attempts), [told["outcome"] for told in house.told("tool_call_completed")]) == (1, ["ok"])
+
+
+# acceptance: 122 (reconcile does not know, or breaks)
+@pytest.mark.parametrize("answer", ["None", "raises", "absent"])
+async def test_a_tool_that_does_not_find_out_leaves_it_unknown(house: Any, bank: Bank, answer: str) -> None:
+    async def reconcile(run: ToolRun, arguments: Any) -> str | None:
+        if answer == "raises":
+            raise ConnectionError("the bank does not answer")
+        return None
+
+    how = {} if answer == "absent" else {"reconciles": reconcile}
+    session = await cut_off(house, bank, **how)
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(**how))
+    result = await loop.resume(session)
+    assert "may or may not have taken effect" in result.final_text
+    (told,) = house.told("tool_call_completed")
+    assert (told["outcome"], told["failed"], len(bank.attempts)) == ("unknown", False, 1)
+
+
+# acceptance: 122 (rerun), 123 (resume)
+async def test_it_runs_again_on_the_callers_word_with_the_same_key(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    result = await house.loop(llm=FunctionLLM(done), tools=bank.tools()).resume(session, unknown="rerun")
+    assert result.final_text == "so: paid 5"
+    assert len(bank.attempts) == 2
+    assert len(bank.paid) == 1
+
+
+async def test_the_callers_word_holds_for_that_resume_only(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    bank.hangs = True
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools())
+    resuming = asyncio.create_task(loop.resume(session, unknown="rerun"))
+    await house.until(lambda: len(bank.attempts) == 2)
+    resuming.cancel()
+    await asyncio.gather(resuming, return_exceptions=True)
+    bank.hangs = False
+    result = await house.loop(llm=FunctionLLM(done), tools=bank.tools()).resume(session)
+    assert "may or may not" in result.final_text
+    assert len(bank.attempts) == 2, "one rerun was asked for, and it began"
+
+
+# acceptance: 122 (ask)
+async def test_it_is_parked_as_a_question_that_anyone_may_answer(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools())
+    waiting = await loop.resume(session, unknown="ask")
+    assert waiting.status == "waiting_for_input"
+    (question,) = waiting.pending_interactions
+    assert (question["kind"], question["tool_name"]) == ("unknown", "pay")
+    assert (await loop.resume(session)).status == "waiting_for_input", "asked once, it stays parked"
+    other = house.loop(llm=FunctionLLM(done), tools=bank.tools())
+    result = await other.submit_input(session, question["interaction_id"], "I looked: it was paid")
+    assert result.final_text == "so: I looked: it was paid"
+    assert (len(bank.attempts), result.tool_calls) == (1, 0)
+    check_pairs(await loop.get_messages(session))
+
+
+async def test_a_call_that_was_parked_as_unknown_stays_unknown_when_it_is_given_up(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools())
+    await loop.resume(session, unknown="ask")
+    assert await loop.abort_pending(session, reason="nobody knows") == 1
+    assert [told["outcome"] for told in house.told("tool_call_completed")] == ["unknown"]
+    assert (await loop.send("never mind", session)).final_text == "so: paid 5"
+
+
+async def test_a_call_that_was_parked_as_unknown_stays_unknown_when_the_send_is_cancelled(house: Any, bank: Bank) -> None:
+    @tool(effects="pure", parallel=True)
+    async def wait() -> str:
+        """Wait."""
+        await asyncio.Event().wait()
+        return "never"
+
+    loop = house.loop(calls(call("pay", euros=5), call("wait")), tools=[*bank.tools(), wait])
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", session))
+    await house.until(lambda: bank.attempts)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    house.heard.clear()
+    resuming = asyncio.create_task(loop.resume(session, unknown="ask"))
+    await house.until_told("tool_call_started")
+    await loop.cancel(session)
+    assert (await resuming).status == "cancelled"
+    assert {told["name"]: told["outcome"] for told in house.told("tool_call_completed")} == {"pay": "unknown", "wait": "aborted"}
+
+
+# acceptance: 121 (as a user sees it)
+@pytest.mark.parametrize("effects", ["idempotent", "pure"])
+async def test_what_may_be_repeated_just_runs_again(house: Any, bank: Bank, effects: str) -> None:
+    session = await cut_off(house, bank, effects=effects)
+    pending = await house.loop().get_pending(session)
+    assert pending is not None
+    assert pending["unknown_call_ids"] == []
+    result = await house.loop(llm=FunctionLLM(done), tools=bank.tools(effects=effects)).resume(session)
+    assert result.final_text == "so: paid 5"
+    assert len(set(bank.attempts)) == 1
+
+
+# acceptance: 122 (beside calls that never began)
+async def test_a_sibling_that_never_began_runs_once_the_unknown_one_is_settled(house: Any, bank: Bank) -> None:
+    noted: list[str] = []
+
+    @tool(effects="once", parallel=False)
+    def note(text: str) -> str:
+        """Note."""
+        noted.append(text)
+        return "noted"
+
+    two = calls(call("pay", euros=5), call("note", text="x"))
+    loop = house.loop(two, tools=[*bank.tools(), note])
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("pay 5", session))
+    await house.until(lambda: bank.attempts)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    assert noted == []
+    house.heard.clear()
+    cold = house.loop("done", tools=[*bank.tools(), note])
+    assert (await cold.resume(session)).final_text == "done"
+    assert (noted, len(bank.attempts)) == (["x"], 1)
+    assert [told["outcome"] for told in house.told("tool_call_completed")] == ["unknown", "ok"]
+    assert [message["role"] for message in await cold.get_messages(session)] == ["user", "assistant", "tool", "tool", "assistant"]
+
+
+async def test_nonsense_is_refused_before_anything_is_touched(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    before = await house.kinds(session)
+    with pytest.raises(ValueError, match="unknown"):
+        await house.loop(tools=bank.tools()).resume(session, unknown="guess")
+    with pytest.raises(ValueError, match="nothing"):
+        await house.loop(tools=bank.tools()).submit_input(session, "input_1", "yes")
+    assert await house.kinds(session) == before
