@@ -235,7 +235,7 @@ class StatefulAgentLoop:
         the model, run again on your word (``rerun``), or parked as a question (``ask``).
         """
         self._drivers.refuse_when_closing("resume")
-        if unknown not in ("report", "rerun", "ask") or extra_rounds < 0:
+        if unknown not in ("report", "rerun", "ask") or not (type(extra_rounds) is int and extra_rounds >= 0):
             raise ValueError(f"resume takes unknown='report', 'rerun' or 'ask' and extra_rounds >= 0, not {unknown!r} and {extra_rounds!r}")
         call = call_of(chosen_tools(tools, self.tool_registry), system_prompt, limits, None, stop_event, self.deps)
         opening = Resume(extra_rounds, unknown, call.stored())
@@ -357,6 +357,6 @@ def _model(llm: Any) -> Any:
 def _registry(registry: ToolRegistry | None, tools: Sequence[Any] | None) -> ToolRegistry | None:
     if tools is None:
         return registry
-    joined = registry if registry is not None else ToolRegistry()
+    joined = registry.subset(registry.names()) if registry is not None else ToolRegistry()  # its own: others may use the one given
     joined.add(*tools)
     return joined

@@ -56,6 +56,8 @@ def call_of(
         raise ValueError(f"max_rounds is {max_rounds!r}; it must be a whole number of at least 1")
     if limits is not None and not isinstance(cast("Any", limits), UsageLimits):
         raise TypeError(f"limits= takes UsageLimits(…), not {type(limits).__name__}")
+    if system_prompt is not None and not isinstance(cast("Any", system_prompt), str):
+        raise TypeError(f"system_prompt= takes text, not {type(system_prompt).__name__}")
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
     return Call(tools, system_prompt, limits, max_rounds, cancel, deps)
 

@@ -13,6 +13,7 @@ from power_loop.contracts.messages import Content
 
 Said = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 BLOCK_TYPES = ("text", "image_url", "attachment")
+BLOCK_FORMS = '{"type": "text", "text": …}, {"type": "image_url", "image_url": {"url": …}}, {"type": "attachment", "attachment": {"path": …}}'
 
 
 async def content_said(said: Said) -> tuple[Content, str | None]:
@@ -31,8 +32,10 @@ async def content_said(said: Said) -> tuple[Content, str | None]:
             raise TypeError(f"the name of a message is text, not {type(name).__name__}")
         if name is not None and not name.isprintable():
             raise ValueError(f"the name of a message is one line of text, not {name!r}")
-        content, _ = await content_said(cast("Said", said.get("content", "")))
-        return content, name
+        inner: Any = said.get("content", "")
+        if isinstance(inner, Mapping):
+            raise TypeError("the content of a message is text or a list of content blocks, not another message")
+        return (await content_said(inner))[0], name
     given: Any = said  # whatever a caller without a type checker says
     if not isinstance(given, Sequence):
         raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(given).__name__}")
@@ -50,13 +53,22 @@ async def _block(block: Any) -> dict[str, Any]:
         raise TypeError(f"a content block is a dict with a type, not {type(block).__name__}")
     given = cast("Mapping[str, Any]", block)
     kind = given.get("type")
-    if kind not in BLOCK_TYPES or not isinstance(given.get(cast("str", kind)), str if kind == "text" else Mapping):
-        raise ValueError(f"content block {dict(given)!r:.200}: type must be one of {', '.join(BLOCK_TYPES)}, with a value of that name")
+    if kind not in BLOCK_TYPES or not _is_whole(kind, given.get(cast("str", kind))):
+        raise ValueError(f"content block {dict(given)!r:.200} must be one of {BLOCK_FORMS}")
     try:
         dumps(dict(given))
     except (TypeError, ValueError) as error:
         raise ValueError(f"content block of type {kind!r} is not JSON: {error}") from error
     return {**given, "attachment": await _whole(given["attachment"])} if kind == "attachment" else dict(given)
+
+
+def _is_whole(kind: str, value: Any) -> bool:
+    """A block says something: its text, where its picture is, or what file it means."""
+    match kind, value:
+        case ("text", str()) | ("image_url", {"url": str()}) | ("attachment", {"path": _} | {"data": _}):
+            return True
+        case _:
+            return False
 
 
 async def _whole(attachment: Mapping[str, Any]) -> dict[str, Any]:

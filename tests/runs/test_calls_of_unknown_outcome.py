@@ -202,3 +202,39 @@ async def test_nonsense_is_refused_before_anything_is_touched(house: Any, bank: 
     with pytest.raises(ValueError, match="nothing"):
         await house.loop(tools=bank.tools()).submit_input(session, "input_1", "yes")
     assert await house.kinds(session) == before
+
+
+# --- calls that wait for somebody, and a run that could not say so ---------------------------------------------
+
+
+# acceptance: 131 (a run that was cut off while a call waits)
+@pytest.mark.parametrize("how", ["task", "handler", "crash"])
+async def test_a_session_whose_calls_all_wait_says_so_however_its_run_ended(house: Any, how: str) -> None:
+    from power_loop import HumanInputRequired
+    from power_loop.contracts.store import Statement
+
+    async def ask() -> str:
+        """Ask."""
+        raise HumanInputRequired("which one?")
+
+    reached: list[str] = []
+
+    async def at_the_end(ctx: Any) -> None:
+        reached.append(how)
+        if how == "handler":
+            raise KeyError("mine")
+        await asyncio.Event().wait()
+
+    loop = house.loop(call("ask"), tools=[ask], on={"tools.batch.after": at_the_end})
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", session))
+    await house.until(lambda: reached)
+    if how == "crash":
+        await house.database.write([Statement("UPDATE pl_sessions SET epoch = epoch + 1, holder = NULL WHERE session_id = ?", (session,), 1)])
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    cold = house.loop("thanks", tools=[ask])
+    waiting = await cold.resume(session)
+    assert (waiting.status, len(waiting.pending_interactions)) == ("waiting_for_input", 1)
+    answered = await cold.submit_input(session, waiting.pending_interactions[0]["interaction_id"], "that one")
+    assert (answered.status, answered.final_text) == ("completed", "thanks")

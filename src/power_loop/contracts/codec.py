@@ -36,8 +36,11 @@ from power_loop.contracts.usage import NO_USAGE, CallUsage
 
 ESCAPED, BLOCKS = 1, 2
 
-VERSION = 1
 Body = dict[str, Any]
+
+# Kinds that have changed since they were first released, with their version now; all others are at 1. One kind's
+# change leaves the rows of all others readable for the release before.
+CHANGED: dict[str, int] = {}
 
 # (kind, version) → the body as the next version has it. Released versions stay readable through these.
 UPCASTERS: dict[tuple[str, int], Callable[[Body], Body]] = {}
@@ -58,6 +61,11 @@ def _storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def version_of(kind: str) -> int:
+    """The version in which rows of this kind are written."""
+    return CHANGED.get(kind, 1)
 
 
 def content_cells(content: Content) -> tuple[str, int | None]:
@@ -92,7 +100,7 @@ def usage_to_json(usage: CallUsage) -> list[Any]:
 
 
 # What nearly every send ends with.
-COMPLETED = Cells("send_ended", VERSION, body='{"status":"completed"}')
+COMPLETED = Cells("send_ended", CHANGED.get("send_ended", 1), body='{"status":"completed"}')
 
 # --- to rows -----------------------------------------------------------------------------------
 
@@ -104,25 +112,29 @@ def to_cells(record: Record) -> Cells:
             text, escaped = content_cells(record.content)
             plain = record.overrides is None and record.key is None and record.metadata is None
             body = None if plain else _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
-            return Cells("user_said", VERSION, "user", record.name, text, escaped, body=body)
+            return Cells("user_said", version_of("user_said"), "user", record.name, text, escaped, body=body)
         case ModelReplied():
             return _reply_cells(record)
         case ToolReturned():
             text, escaped = content_cells(record.output)
             outcome = None if record.outcome == "ok" else record.outcome
             body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0)
-            return Cells("tool_returned", VERSION, "tool", record.name, text, escaped, call_id=record.call_id, body=body)
+            return Cells(
+                "tool_returned", version_of("tool_returned"), "tool", record.name, text, escaped, call_id=record.call_id, body=body
+            )
         case SendEnded(status="completed", reason="", error=None):
             return COMPLETED
         case SendEnded():
-            return Cells("send_ended", VERSION, body=_body(status=record.status, reason=record.reason or None, error=record.error))
+            return Cells(
+                "send_ended", version_of("send_ended"), body=_body(status=record.status, reason=record.reason or None, error=record.error)
+            )
         case ToolStarted():
             body = _body(name=record.name, arguments=record.arguments)
-            return Cells("tool_started", VERSION, call_id=record.call_id, body=body)
+            return Cells("tool_started", version_of("tool_started"), call_id=record.call_id, body=body)
         case ContextFolded():
             text, escaped = content_cells(record.summary)
             body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens])
-            return Cells("context_folded", VERSION, content=text, escaped=escaped, body=body)
+            return Cells("context_folded", version_of("context_folded"), content=text, escaped=escaped, body=body)
         case _:
             return _rare_cells(record)
 
@@ -137,7 +149,9 @@ def _reply_cells(record: ModelReplied) -> Cells:
     rest = (("model", record.model), ("id", record.response_id), ("think", record.think or None), ("blocks", record.provider_blocks))
     body.update((name, value) for name, value in rest if value is not None)
     name = None if record.purpose == "round" else record.purpose
-    return Cells("model_replied", VERSION, "assistant", name, text, escaped, calls_to_json(record.calls), None, None, dumps(body))
+    return Cells(
+        "model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls_to_json(record.calls), None, None, dumps(body)
+    )
 
 
 def _usual_finish(calls: tuple[ToolCall, ...]) -> str:
@@ -158,10 +172,10 @@ def _rare_cells(
             return _plain("round_skipped", reason=record.reason or None)
         case ToolParked():
             body = _body(interaction=record.interaction)
-            return Cells("tool_parked", VERSION, call_id=record.call_id, body=body)
+            return Cells("tool_parked", version_of("tool_parked"), call_id=record.call_id, body=body)
         case Decided():
             body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note)
-            return Cells("decided", VERSION, call_id=record.call_id, body=body)
+            return Cells("decided", version_of("decided"), call_id=record.call_id, body=body)
         case StopRequested():
             return _plain("stop_requested", status=record.status, reason=record.reason or None, by=record.by or None)
         case FoldSkipped():
@@ -175,7 +189,7 @@ def _rare_cells(
 
 
 def _plain(kind: str, /, **body: Any) -> Cells:
-    return Cells(kind, VERSION, body=_body(**body))
+    return Cells(kind, version_of(kind), body=_body(**body))
 
 
 def _body(**fields: Any) -> str | None:
@@ -188,11 +202,11 @@ def _body(**fields: Any) -> str | None:
 
 def from_cells(cells: Cells) -> Record:
     """The record that these columns hold. Raises `RecordFromTheFuture` for a kind or version not known here."""
-    reader = _READERS.get(cells.kind)
-    if reader is None or cells.version > VERSION:
+    reader, known = _READERS.get(cells.kind), version_of(cells.kind)
+    if reader is None or cells.version > known:
         raise RecordFromTheFuture(cells.kind, cells.version)
     body = cast("Body", json.loads(cells.body)) if cells.body else {}
-    for version in range(cells.version, VERSION):
+    for version in range(cells.version, known):
         if upcast := UPCASTERS.get((cells.kind, version)):
             body = upcast(body)
     return reader(cells, body)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from power_loop.context.fold import SUMMARY_PROMPT, Cut, as_text, cut, summary_in
+from power_loop.context.fold import SUMMARY_PROMPT, as_text, cut, summary_in
+from power_loop.context.fold import Cut as Part
 from power_loop.contracts.effects import FoldContext
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.runtime.asking import ask
+from power_loop.runtime.cancel import Cut
 from power_loop.runtime.ports import priced
 from power_loop.runtime.reply import estimated, usage_of
 from power_loop.runtime.rounds import close_round
@@ -61,7 +63,7 @@ async def _vetoed(send: Send) -> bool:
     return context.directive == HookDirective.SKIP
 
 
-async def _summary(send: Send, part: Cut) -> str:
+async def _summary(send: Send, part: Part) -> str:
     """One model call at temperature 0; empty when it fails. It is charged either way."""
     settings = send.terms.settings
     model = settings.fold.summary_llm or send.ports.model
@@ -70,12 +72,16 @@ async def _summary(send: Send, part: Cut) -> str:
         [{"role": "user", "content": text}], SUMMARY_PROMPT, settings.model if model is send.ports.model else None, 0.0,
         settings.fold.summary_max_tokens, reason="fold", session_id=send.session_id,
     )  # fmt: skip
+    if send.scope.stop is not None:
+        return ""
     error: str | None = None
     response: LLMResponse | None = None
     try:
         with send.scope:
             async with asyncio.timeout(settings.fold_timeout_s):
                 response = await model.complete(request)
+    except Cut:
+        error = "cancelled"
     except Exception as failure:  # the host's model: a failing fold never fails the send
         error = type(failure).__name__
     usage = usage_of(response, request) if response is not None else estimated(request, "")

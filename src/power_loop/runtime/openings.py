@@ -77,7 +77,8 @@ class Resume:
         if state.idle and (state.status in OVER or (self.broken_only and state.status != "failed")):
             return not self.broken_only and any(isinstance(item.record, UserSaid) for item in send.session.waiting)
         rests = state.open_calls and all(call.id in state.parked for call in state.open_calls)
-        if rests and not send.session.waiting:
+        # A run that was cut off could not say that it waits; this one does.
+        if rests and state.status == "waiting_for_input" and not send.session.waiting:
             return False
         if state.idle or self.extra_rounds or self.unknown != "report" or self.overrides:
             send.note(SendResumed(self.extra_rounds, self.unknown, self.overrides))

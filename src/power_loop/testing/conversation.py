@@ -60,6 +60,9 @@ class Talk:
         self.hook_points, self.model_breaks = list(hook_points), model_breaks
         self.impatient = False
         """Somebody cancelled a task: then it ends as it can, and what waits is left to the next one."""
+        self.agents: dict[str, StatefulAgentLoop] = {}
+        """Process → the loop that lives in it."""
+        world.story = self
         world.watchers.append(lambda session_id, row: left_unheard(self, session_id, row))
 
     def word(self) -> tuple[str, str]:
@@ -84,6 +87,7 @@ class Talk:
         config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=LEASE_S, cancel_grace_s=0.05))
         model = Model(self.outside, process, breaks=self.model_breaks)
         model.loop = process.agent(model, config=config, tool_registry=registry(self.outside, process), hooks=hooks)
+        self.agents[process.name] = model.loop
         return model.loop
 
 

@@ -66,6 +66,8 @@ class World:
         self.clock_may_run_ahead = self.one_machine
         self.wall_jump_s = 0.0
         self.database_was_away = False
+        self.story: Any = None
+        """What the scenario keeps for its strikes."""
         self.violations: list[str] = []
         self.trace: list[str] = []
         self.gaps = self.commits = self.crashes = self.disturbances = 0
@@ -130,6 +132,8 @@ class Process:
         self.life = Life(name)
         self.clock = ProcessClock(world)
         self.ids = SeededIds(f"{world.seed} {name}")
+        self.tasks: list[asyncio.Task[Any]] = []
+        """What was started in it, in order."""
         self.death: asyncio.Future[None] = world.loop.create_future()
         self.store = SessionStore(world.core.connect(pause=self.gap), MemoryDatabase.dialect, PREFIX, clock=self.clock, ids=self.ids)
 
@@ -141,7 +145,9 @@ class Process:
         """Run ``work`` in this process."""
         context = copy_context()
         context.run(LIFE.set, self.life)
-        return self.world.loop.create_task(work, context=context)
+        task: asyncio.Task[T] = self.world.loop.create_task(work, context=context)
+        self.tasks.append(task)
+        return task
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run ``work`` in this process and wait for it; None when the process died meanwhile."""
