@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from power_loop.context.fold import FoldStrategy, LLMSummaryFold, NeverFold
 from power_loop.contracts.retry import LLMRetryPolicy
@@ -114,12 +114,17 @@ class AgentLoopConfig:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, given.get(name, 0))
         if unknown := sorted(set(flat) - set(FLAT) - {"max_tokens_per_run", "compactor"}):
-            raise TypeError(
-                f"AgentLoopConfig has no setting {', '.join(unknown)}; the flat names are {', '.join([*FLAT, 'max_tokens_per_run'])}"
-            )
+            known = ", ".join([*self.__dataclass_fields__, *FLAT, "max_tokens_per_run"])
+            raise TypeError(f"AgentLoopConfig has no setting {', '.join(unknown)}; it has {known}")
         self._check()
+        cap, limit = flat.get("max_tokens_per_run"), self.max_tokens_per_run
+        if cap is not None and limit is not None and cap != limit:
+            raise ValueError(
+                f"max_tokens_per_run={cap} and limits.total_tokens={limit} differ; give one of them, or limits= in a replace()"
+            )
         for name, value in flat.items():
-            setattr(self, name, value)
+            if name != "max_tokens_per_run" or value is not None:
+                setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name in FLAT:
@@ -131,7 +136,8 @@ class AgentLoopConfig:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "max_tokens_per_run":
-            self._set_total_tokens(value)
+            others = {**(self.limits.to_dict() if self.limits is not None else {}), "total_tokens": value}
+            self.limits = UsageLimits(**others) if any(limit is not None for limit in others.values()) else None
         elif name == "compactor":
             self._set_compactor(value)
         elif name in FLAT:
@@ -161,17 +167,10 @@ class AgentLoopConfig:
         object.__setattr__(self, name, value)
         try:
             self._check()
-        except (TypeError, ValueError):
+        except BaseException:
             object.__setattr__(self, name, before)
             raise
         object.__setattr__(self, "revision", self.revision + 1)
-
-    def _set_total_tokens(self, value: int | None) -> None:
-        given = self.limits.total_tokens if self.limits is not None else None
-        if value is not None and given is not None and given != value:
-            raise ValueError(f"max_tokens_per_run={value} and limits.total_tokens={given} differ; give one of them")
-        if value is not None:
-            self.limits = UsageLimits(**{**(self.limits.to_dict() if self.limits else {}), "total_tokens": value})
 
     def _set_compactor(self, value: Any) -> None:
         warnings.warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
@@ -188,27 +187,53 @@ class AgentLoopConfig:
             raise TypeError(f"fold_strategy {self.context.fold_strategy!r} needs fold_id, keep_last_sends and trigger_ratio")
 
 
-def _whole(low: int, *, optional: bool = False) -> Callable[[Any], bool]:
-    return lambda value: (optional and value is None) or (isinstance(value, int) and not isinstance(value, bool) and value >= low)
+Holds = Callable[[Any], bool]
 
 
-def _number(*, optional: bool = False) -> Callable[[Any], bool]:
-    return lambda value: (optional and value is None) or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+def _whole(low: int, *, optional: bool = False) -> Holds:
+    return lambda value: (optional and value is None) or (type(value) is int and value >= low)
 
 
-# Setting → (what holds of a sound value, how the error names it).
-CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+def _number(*, optional: bool = False, zero: bool = False) -> Holds:
+    return lambda value: (optional and value is None) or (type(value) in (int, float) and (value > 0 or (zero and value == 0)))
+
+
+def _of(kind: type, *, optional: bool = False) -> Holds:
+    return lambda value: (optional and value is None) or isinstance(value, kind)
+
+
+def _prices(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, Mapping) and all(isinstance(price, Price) for price in cast("Mapping[str, Any]", value).values())
+    )
+
+
+# Setting → (what holds of a sound value, how the error names it); the groups before what is in them.
+CHECKS: Mapping[str, tuple[Holds, str]] = {
+    "system_prompt": (_of(str, optional=True), "text, or None for the built-in prompt"),
+    "model": (_of(str, optional=True), "a model's name, or None for the service's own"),
     "max_rounds": (_whole(1), "a whole number of at least 1"),
     "max_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None to send no cap"),
     "context_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None"),
-    "temperature": (lambda v: v is None or (isinstance(v, (int, float)) and v >= 0), "a number of at least 0, or None to send none"),
+    "temperature": (_number(optional=True, zero=True), "a number of at least 0, or None to send none"),
+    "limits": (_of(UsageLimits, optional=True), "UsageLimits(…), or None"),
+    "retry_policy": (_of(LLMRetryPolicy, optional=True), "LLMRetryPolicy(…), or None"),
+    "prices": (_prices, "a mapping from model names to Price(…), or None"),
+    "context": (_of(ContextPolicy), "ContextPolicy(…)"),
+    "tooling": (_of(ToolPolicy), "ToolPolicy(…)"),
+    "running": (_of(RunPolicy), "RunPolicy(…)"),
     "running.lease_ttl_s": (_number(), "seconds above 0"),
     "running.on_busy": (lambda v: v in ("wait", "raise"), "'wait' or 'raise'"),
     "running.busy_timeout_s": (_number(optional=True), "seconds above 0, or None"),
+    "running.cancel_grace_s": (_number(zero=True), "seconds, at least 0"),
     "running.empty_reply_retries": (_whole(0), "a whole number of at least 0"),
+    "running.output_retries": (_whole(0), "a whole number of at least 0"),
+    "running.max_completion_vetoes": (_whole(0), "a whole number of at least 0"),
     "tooling.concurrency": (_whole(1), "a whole number of at least 1"),
+    "tooling.sync_threads": (_whole(1), "a whole number of at least 1"),
     "tooling.timeout_s": (_number(optional=True), "seconds above 0, or None"),
     "tooling.default_effects": (lambda v: v in ("pure", "idempotent", "once"), "'pure', 'idempotent' or 'once'"),
+    "tooling.result_max_chars": (_whole(1), "a whole number of at least 1"),
     "context.fold_timeout_s": (_number(), "seconds above 0"),
-    "context.fold_target_ratio": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "context.fold_target_ratio": (lambda v: type(v) in (int, float) and 0 < v <= 1, "above 0 and at most 1"),
 }

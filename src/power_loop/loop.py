@@ -101,6 +101,8 @@ class StatefulAgentLoop:
         self, *, metadata: Mapping[str, Any] | None = None, system_prompt: str | None = None, session_id: str | None = None
     ) -> str:
         """A new session; its id. No model is called. Only a prompt that is given here is stored."""
+        if system_prompt is not None and not isinstance(cast("Any", system_prompt), str):
+            raise TypeError(f"system_prompt= takes text, not {type(system_prompt).__name__}")
         store = await self.ensure_store()
         return await store.create_session(metadata=metadata, system_prompt=system_prompt, session_id=session_id, agent=self.name)
 
@@ -185,7 +187,8 @@ class StatefulAgentLoop:
         self._drivers.refuse_when_closing("send")
         call = call_of(chosen_tools(tools, self.tool_registry), system_prompt, limits, max_rounds, stop_event, self._deps(deps))
         content, name = await content_said(user_input)
-        say = Say(UserSaid(content, name, call.stored(), key, metadata), heal_pending, key)
+        word = UserSaid(content, name, call.stored(), key, dict(metadata) if metadata is not None else None)
+        say = Say(word, heal_pending, key)
         return await self._drivers.send(session_id, say, call, self._patience(on_busy, busy_timeout_s))
 
     async def follow_up(

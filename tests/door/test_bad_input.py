@@ -71,7 +71,7 @@ async def test_a_path_in_a_folder_that_is_no_place_for_files_says_so() -> None:
             await loop.new_session()
 
 
-@pytest.mark.parametrize("content", [b"This is a text file, not a database.\n" * 100, b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 5000, b"x"])
+@pytest.mark.parametrize("content", [b"This is a text file, not a database.\n" * 100, b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 5000, b"xy"])
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -171,18 +171,37 @@ async def test_ten_megabytes_are_said_stored_and_sent_whole(home: Any) -> None:
     assert reopened.llm.requests[0].messages[0]["content"] == text
 
 
-async def test_nul_and_lone_surrogates_may_be_said_anywhere(home: Any) -> None:
-    odd = "nul \0, high \ud800, low \udfff, both \ud83d\ude00, 𝄞 and ü"
-    loop = home.loop(odd)
-    session = await loop.new_session(metadata={"odd": odd}, system_prompt=odd)
-    await loop.send({"role": "user", "name": odd, "content": [{"type": "text", "text": odd}]}, session, metadata={"odd": odd})
+ODD = "nul \0, high \ud800, low \udfff, 𝄞 and ü"
+
+
+async def test_nul_and_lone_surrogates_may_be_said(home: Any) -> None:
+    loop = home.loop(ODD)
+    session = await loop.new_session(metadata={ODD: ODD})
+    await loop.send([{"type": "text", "text": ODD}], session, metadata={ODD: ODD}, system_prompt=ODD)
     reopened = home.loop("next")
-    await reopened.send(odd, session)
+    await reopened.send(ODD, session)
     request = reopened.llm.requests[0]
-    assert request.system_prompt == odd
-    assert request.messages[0]["content"] == [{"type": "text", "text": odd}]
-    assert [m["content"] for m in request.messages[1:]] == [odd, odd]
-    assert (await (await reopened.ensure_store()).get_session(session)).metadata == {"odd": odd}
+    assert loop.llm.requests[0].system_prompt == ODD
+    assert request.messages[0]["content"] == [{"type": "text", "text": ODD}]
+    assert [m["content"] for m in request.messages[1:]] == [ODD, ODD]
+    assert (await (await reopened.ensure_store()).get_session(session)).metadata == {ODD: ODD}
+
+
+async def test_where_a_lone_surrogate_cannot_be_kept_it_is_refused_before_anything_is_written(home: Any) -> None:
+    loop = home.loop("fine")
+    session = await loop.new_session()
+    before = await home.contents()
+    for wrong in (
+        lambda: loop.new_session(system_prompt=ODD),
+        lambda: loop.new_session(session_id=ODD),
+        lambda: loop.send({"content": "x", "name": ODD}, session),
+        lambda: loop.enqueue("x", session, key=ODD),
+        lambda: loop.send("x", session, key=ODD),
+    ):
+        with pytest.raises(ValueError, match=r"\w+"):
+            await wrong()
+    assert await home.contents() == before
+    assert (await loop.send("x", session)).final_text == "fine"
 
 
 @pytest.mark.parametrize("metadata", [{"x": object()}, {"x": {1, 2}}, "text", 3])
@@ -200,7 +219,7 @@ async def test_metadata_that_is_no_json_object_is_refused_before_anything_is_wri
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"stop_event": "yes"}, {"stop_event": 3}, {"system_prompt": 3}, {"unknown_parameter": 1}, {"heal_pending": True, "limits": 3}],
+    [{"stop_event": "yes"}, {"stop_event": 3}, {"system_prompt": 3}, {"metadata": 3}, {"unknown_parameter": 1}, {"heal_pending": True, "limits": 3}],
 )
 async def test_parameters_of_a_send_that_cannot_be_are_refused_before_anything_is_written(home: Any, wrong: dict[str, Any]) -> None:
     loop = home.loop("fine")

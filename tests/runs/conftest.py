@@ -61,7 +61,7 @@ class House:
 
     def told(self, type: str) -> list[dict[str, Any]]:
         """The payloads of one type, in order."""
-        return [event.payload for event in self.heard if event.type == type]
+        return [dict(event.payload) for event in self.heard if event.type == type]
 
     async def until(self, holds: Callable[[], Any]) -> None:
         """Let everything run until ``holds()`` does."""
@@ -107,7 +107,8 @@ async def file_loop(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Sta
     loops: list[StatefulAgentLoop] = []
 
     async def make(*script: Any, llm: Any = None, **settings: Any) -> StatefulAgentLoop:
-        loop = StatefulAgentLoop(llm=llm if llm is not None else ScriptedLLM(script), store=await open_store(str(tmp_path / "app.db")), **settings)
+        model = llm if llm is not None else ScriptedLLM(script)
+        loop = StatefulAgentLoop(llm=model, store=await open_store(str(tmp_path / "app.db")), **settings)
         loops.append(loop)
         return loop
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from power_loop import ToolRun, tool
+from power_loop import HumanInputRequired, ToolRun, tool
 from power_loop.context.pairing import check_pairs
+from power_loop.contracts.store import Statement
 from power_loop.testing import FunctionLLM, call, calls
 
 
@@ -210,9 +211,6 @@ async def test_nonsense_is_refused_before_anything_is_touched(house: Any, bank: 
 # acceptance: 131 (a run that was cut off while a call waits)
 @pytest.mark.parametrize("how", ["task", "handler", "crash"])
 async def test_a_session_whose_calls_all_wait_says_so_however_its_run_ended(house: Any, how: str) -> None:
-    from power_loop import HumanInputRequired
-    from power_loop.contracts.store import Statement
-
     async def ask() -> str:
         """Ask."""
         raise HumanInputRequired("which one?")
@@ -230,7 +228,8 @@ async def test_a_session_whose_calls_all_wait_says_so_however_its_run_ended(hous
     sending = asyncio.create_task(loop.send("go", session))
     await house.until(lambda: reached)
     if how == "crash":
-        await house.database.write([Statement("UPDATE pl_sessions SET epoch = epoch + 1, holder = NULL WHERE session_id = ?", (session,), 1)])
+        taken = Statement("UPDATE pl_sessions SET epoch = epoch + 1, holder = NULL WHERE session_id = ?", (session,), 1)
+        await house.database.write([taken])
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     cold = house.loop("thanks", tools=[ask])

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, ContextPolicy, HookDirective, LLMResponse, LLMSummaryFold, SessionPendingError, StatefulResult, tool
+from power_loop import (
+    AgentLoopConfig,
+    CompleteDecideCtx,
+    ContextPolicy,
+    HookDirective,
+    LlmBeforeCtx,
+    LLMResponse,
+    LLMSummaryFold,
+    SessionPendingError,
+    StatefulResult,
+    ToolPolicy,
+    tool,
+)
 from power_loop.context.pairing import check_pairs
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, say
 
@@ -102,16 +114,15 @@ async def test_a_veto_holds_on_every_way(house: Any, till: Till, way: str) -> No
 # acceptance: 48 (every point, on every way)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("directive", [SKIP, BREAK, CANCEL, SHORT_CIRCUIT])
-async def test_no_directive_at_any_point_leaves_a_call_without_its_result(house: Any, till: Till, way: str, directive: HookDirective) -> None:
+async def test_no_directive_leaves_a_call_without_its_result(house: Any, till: Till, way: str, directive: HookDirective) -> None:
+    def act(ctx: Any) -> HookDirective:
+        if isinstance(ctx, LlmBeforeCtx):
+            ctx.output = LLMResponse(raw_text="given", content_text="given")
+        elif isinstance(ctx, CompleteDecideCtx):
+            ctx.message = "go on"
+        return directive
+
     for point in POINTS:
-
-        def act(ctx: Any) -> HookDirective:
-            if hasattr(ctx, "output") and ctx.output is None:
-                ctx.output = LLMResponse(raw_text="given", content_text="given") if ctx.__class__.__name__ == "LlmBeforeCtx" else "given"
-            if hasattr(ctx, "vetoes"):
-                ctx.message = "go on"
-            return directive
-
         result = await (await ways(house, till, {point: once(act)}))[way]()
         assert result.status in ("completed", "cancelled"), point
         loop = house.loop("fine")
@@ -202,6 +213,23 @@ async def test_a_handler_that_raises_after_a_paid_reply_leaves_it_charged(house:
     assert len(house.told("usage_updated")) == 1
 
 
+@pytest.mark.parametrize("effects", ["once", "idempotent"])
+async def test_a_handler_that_raises_about_a_failed_tool_leaves_the_call_open(house: Any, effects: Any) -> None:
+    @tool(effects=effects)
+    def breaks() -> str:
+        """Break."""
+        raise OSError("no disk")
+
+    loop = house.loop(call("breaks"), "done", tools=[breaks], on={"tool.error": raising(Wrong("no"))})
+    session = await loop.new_session()
+    with pytest.raises(Wrong):
+        await loop.send("go", session)
+    pending = await loop.get_pending(session)
+    assert pending is not None
+    assert len(pending["unknown_call_ids"]) == (effects == "once"), "it ran, and what it found out was lost"
+    assert (await loop.resume(session)).final_text == "done"
+
+
 async def test_a_reply_that_a_handler_gives_costs_nothing_and_one_that_it_changes_costs_what_it_did(house: Any) -> None:
     given = LLMResponse(raw_text="cached", content_text="cached")
 
@@ -272,8 +300,6 @@ async def test_a_handler_hears_of_a_fold(house: Any) -> None:
 
 # acceptance: 48 (tool.after)
 async def test_ending_the_run_after_a_tool_lets_running_calls_finish_and_begins_no_other(house: Any) -> None:
-    from power_loop import ToolPolicy
-
     begun: list[int] = []
 
     @tool(effects="pure", parallel=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from power_loop import AgentEventBus, AgentLoopConfig, LLMRetryPolicy
+from power_loop.contracts import payloads
 from power_loop.testing import call, fail, say
 
 RETRY = AgentLoopConfig(retry_policy=LLMRetryPolicy())
@@ -110,8 +111,6 @@ async def test_a_listener_that_raises_at_the_end_comes_too_late_to_change_it(hou
 
 # acceptance: 187 (no payload built without a listener)
 async def test_nothing_is_built_for_a_type_that_nobody_listens_to(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from power_loop.contracts import payloads
-
     built: list[str] = []
     real = payloads.payload_for
 

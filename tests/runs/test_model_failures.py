@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, LLMError, LLMPermanentError, LLMRetryExhausted, LLMRetryPolicy, LLMTimeout
+from power_loop import AgentLoopConfig, LLMError, LLMPermanentError, LLMRetryExhausted, LLMRetryPolicy, LLMTimeout, with_retry
 from power_loop.testing import call, fail, hang, say
 
 TRANSIENT = [408, 409, 425, 429, 500, 503, 529]
@@ -180,10 +181,8 @@ async def test_a_failed_send_counts_its_tokens_and_no_send(house: Any) -> None:
     assert counted == (0, 1, 1)
 
 
-# acceptance: 67 (from a run)
-async def test_the_errors_say_what_was_tried(house: Any) -> None:
-    from power_loop import with_retry
-
+# acceptance: 67 (from a call)
+async def test_the_errors_say_what_was_tried() -> None:
     async def never() -> None:
         raise ConnectionError("reset")
 
@@ -193,6 +192,13 @@ async def test_the_errors_say_what_was_tried(house: Any) -> None:
     with pytest.raises(LLMTimeout) as late:
         await with_retry(never, policy=LLMRetryPolicy(max_attempts=2, backoff_initial=8.0, total_timeout=1.0), token=None)
     assert (late.value.attempts, late.value.total_timeout) == (1, 1.0)
+
+
+async def test_a_client_that_cancels_its_own_call_has_failed_and_cancels_nobody(house: Any) -> None:
+    loop = house.loop(fail(asyncio.CancelledError()), "back", config=policy())
+    assert (await loop.run("go")).final_text == "back"
+    with pytest.raises(LLMError, match="cancelled its own call"):
+        await house.loop(fail(asyncio.CancelledError())).run("go")
 
 
 async def test_the_text_of_a_long_error_is_cut(house: Any) -> None:

@@ -115,13 +115,18 @@ async def test_the_next_attempt_is_shown_as_it_comes_too(house: Any) -> None:
 async def test_what_the_send_raises_is_raised_from_the_stream(house: Any) -> None:
     loop = house.loop(fail(ConnectionError("cut")))
     seen: list[str] = []
-    with pytest.raises(LLMError):
-        async for event in loop.stream("go", await loop.new_session()):
+    session = await loop.new_session()
+
+    async def consume(**settings: Any) -> None:
+        async for event in loop.stream("go", session, **settings):
             seen.append(str(event.type))
-    assert seen[-1] == "session_ended"
+
     with pytest.raises(ValueError, match="max_rounds"):
-        async for _ in loop.stream("go", await loop.new_session(), max_rounds=0):
-            raise AssertionError("nothing was begun")
+        await consume(max_rounds=0)
+    assert seen == [], "nothing was begun"
+    with pytest.raises(LLMError):
+        await consume()
+    assert seen[-1] == "session_ended"
 
 
 # acceptance: 132 (leaving early)

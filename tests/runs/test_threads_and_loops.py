@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from power_loop import CancellationToken
+from power_loop import CancellationToken, StatefulAgentLoop
 from power_loop.testing import FunctionLLM, ScriptedLLM, hang, respond
 
 
@@ -18,7 +18,7 @@ async def in_a_thread(work: Any) -> Any:
 async def until(holds: Any) -> None:
     async with asyncio.timeout(10):
         while not holds():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 async def test_a_cancel_from_another_thread_ends_the_send(file_loop: Any) -> None:
@@ -76,8 +76,6 @@ async def test_handlers_may_be_sync_or_async_side_by_side(file_loop: Any) -> Non
 
 
 def test_one_loop_object_serves_one_event_loop_after_another(tmp_path: Any) -> None:
-    from power_loop import StatefulAgentLoop
-
     loop = StatefulAgentLoop(llm=ScriptedLLM(["one", "two", "three"]), dsn=str(tmp_path / "app.db"))
     session = asyncio.run(loop.new_session())
     texts = [asyncio.run(loop.send("go", session)).final_text for _ in range(2)]

@@ -97,10 +97,8 @@ def apply(state: State, record: Record) -> State:
             return _said(state, record)
         case ModelReplied():
             return _replied(state, record)
-        case SendEnded(status, reason, error):
-            return state._replace(
-                idle=True, status=status, reason=reason, error=error, stop=None, counted=state.counted or finishes(status)
-            )
+        case SendEnded():
+            return _ended(state, record)
         case ToolReturned() | ToolStarted() | ToolParked() | Decided():
             return _called(state, record)
         case SendResumed():
@@ -142,6 +140,11 @@ def _replied(state: State, record: ModelReplied) -> State:
         asked=record.calls, open_calls=record.calls, rewritten=(), questions=(), started=NONE, parked=NONE,
         empties=state.empties + 1 if empty else 0, text=record.text, finish_reason=record.finish_reason, fold_due=True, status="",
     )  # fmt: skip
+
+
+def _ended(state: State, record: SendEnded) -> State:
+    counted = state.counted or finishes(record.status)
+    return state._replace(idle=True, status=record.status, reason=record.reason, error=record.error, stop=None, counted=counted)
 
 
 def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from power_loop.contracts.records import CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned
+from power_loop.contracts.records import CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import NO_TALLY, Tally
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import State, finishes
@@ -11,16 +11,18 @@ from power_loop.kernel.state import State, finishes
 def counts(before: State, record: Record) -> Tally:
     """The tally of ``record`` in the state before it. A send counts once, however often it is resumed."""
     match record:
-        case ModelReplied(purpose=purpose, usage=usage):
-            return _charged(usage, rounds=int(purpose == "round"))
-        case CallCharged(usage=usage):
-            return _charged(usage)
+        case UserSaid():
+            return NO_TALLY
+        case ModelReplied():
+            return NO_TALLY if record.purpose == "degraded" else _charged(record.usage, rounds=int(record.purpose == "round"))
+        case SendEnded():
+            return NO_TALLY if before.counted or not finishes(record.status) else Tally(sends=1)
+        case ToolReturned():
+            return Tally(tool_calls=1) if record.ran else NO_TALLY
+        case CallCharged():
+            return _charged(record.usage)
         case RoundSkipped():
             return Tally(rounds=1)
-        case ToolReturned(ran=True):
-            return Tally(tool_calls=1)
-        case SendEnded(status=status) if finishes(status) and not before.counted:
-            return Tally(sends=1)
         case _:
             return NO_TALLY
 

@@ -13,7 +13,7 @@ from power_loop.contracts.errors import CancellationRequested, LLMError, LLMTime
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMStreamChunk, ModelRestart
 from power_loop.contracts.records import CallCharged
 from power_loop.contracts.usage import CallUsage
-from power_loop.runtime.cancel import Cut
+from power_loop.runtime.cancel import Cut, being_cancelled
 from power_loop.runtime.ports import priced
 from power_loop.runtime.reply import estimated, usage_of
 from power_loop.runtime.retry import as_llm_error, with_retry
@@ -56,8 +56,11 @@ class Attempts:
         self._begin()
         try:
             response = await self._ask()
-        except asyncio.CancelledError:
-            raise  # who cut it off, and why, is known further up
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise  # who cut it off, and why, is known further up
+            self._fail("cancelled")
+            raise LLMError("the model's client cancelled its own call") from error
         except BaseException as error:
             self._fail(type(error).__name__)
             raise

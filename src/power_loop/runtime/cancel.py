@@ -86,3 +86,9 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             continue  # the first one is on its way already
     return task.result()
+
+
+def being_cancelled() -> bool:
+    """Somebody cancelled the running task; else a CancelledError stems from the code that was called."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

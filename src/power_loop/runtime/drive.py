@@ -251,7 +251,9 @@ class Driver:
             return
         send.teller.break_off(send.terms.scope)
         leave_round(send)
-        if not isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
+            send.teller.say("loop_cancelled", reason="the task was cancelled", round_index=send.teller.round_index)
+        else:
             self._tell_error(send, error)
         if isinstance(error, (SessionLeaseLost, KeyboardInterrupt, SystemExit)):
             send.teller.ended("error")

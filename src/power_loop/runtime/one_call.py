@@ -23,6 +23,7 @@ from power_loop.contracts.records import Outcome, Record, StopRequested, ToolPar
 from power_loop.contracts.results import render_result
 from power_loop.contracts.tool import Tool, ToolRun, canonical
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.send import Send
 
 
@@ -175,7 +176,7 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
     try:
         value = await _call(send, prepared)
     except (asyncio.CancelledError, KeyboardInterrupt):
-        if send.scope.stop is None and not _being_cancelled():
+        if send.scope.stop is None and not being_cancelled():
             return ToolReturned(call_id, "Error: the handler cancelled itself", "failed", name)
         raise
     except HumanInputRequired as asked:
@@ -273,8 +274,3 @@ def interaction_of(asked: HumanInputRequired, prepared: Prepared) -> dict[str, A
         "options": asked.options,
         "metadata": asked.metadata,
     }
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -1,0 +1,136 @@
+"""A small agent program that kills itself at a boundary, and a server that forks it: one warm start for many processes.
+
+A request is one JSON line: a list of jobs ``{"dir", "verb", "effects", "die_at", ...}`` that run side by side, each in
+a process of its own. The answer is a JSON list of how each ended: 0, an exit code, or minus a signal.
+
+A boundary is before BEGIN, before COMMIT and after COMMIT of each transaction, and before and after each model call
+and each effect. ``die_at`` is the number of one, from 1; a process that does not die leaves the number of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from power_loop import StatefulAgentLoop
+from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
+from power_loop.contracts.tool import ToolDefinition, ToolRun
+from power_loop.store.sql_store import SessionStore
+from power_loop.store.sqlite import SqliteDatabase
+from power_loop.testing.invariants import check_invariants
+from power_loop.tools.toolbox import ToolRegistry
+
+SESSION, PREFIX = "s", "pl_"
+TOOL_ROUNDS, CALLS = 2, 2
+
+
+class Program:
+    """One process: its job, its boundaries, and what it leaves behind outside of the database."""
+
+    def __init__(self, job: dict) -> None:
+        self.job = job
+        self.folder = Path(job["dir"])
+        self.boundaries = 0
+
+    def boundary(self, where: str) -> None:
+        self.boundaries += 1
+        if self.boundaries == self.job.get("die_at"):
+            self.tell("deaths", {"where": where})
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def tell(self, name: str, what: dict) -> None:
+        """Add a line to a file of the outside world; what was written survives the process."""
+        with open(self.folder / f"{name}.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(what) + "\n")
+
+    # --- the model and the tool ------------------------------------------------------------------------
+
+    async def complete(self, request: LLMRequest, **callbacks: object) -> LLMResponse:
+        self.boundary("before the model")
+        begins = max(n for n, message in enumerate(request.messages) if message["role"] == "user")
+        done = sum("tool_calls" in message for message in request.messages[begins:])
+        reply = LLMResponse(token_usage=LLMTokenUsage(prompt=5, completion=2, total=7))
+        if done == self.job.get("rounds", TOOL_ROUNDS):
+            reply.content_text = f"done: {request.messages[begins]['content']}"
+        for n in range(CALLS if done < self.job.get("rounds", TOOL_ROUNDS) else 0):
+            function = {"name": "act", "arguments": json.dumps({"n": f"{done}.{n}"})}
+            reply.tool_calls.append({"id": f"call_{n}", "type": "function", "function": function})
+        self.tell("model", {"messages": len(request.messages), "last": request.messages[-1]})
+        self.boundary("after the model")
+        return reply
+
+    model, provider_name, capabilities = "crash", "tests", None
+
+    def tools(self) -> ToolRegistry:
+        async def act(run: ToolRun, n: str) -> str:
+            self.boundary("before the effect")
+            self.tell("effects", {"n": n, "key": run.idempotency_key})
+            self.boundary("after the effect")
+            await asyncio.sleep(0.002 * (n == "0.1"))  # the second call of the first round lands alone
+            return f"did {n}"
+
+        tools = ToolRegistry()
+        schema = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
+        tools.register(ToolDefinition("act", "act", schema, effects=self.job.get("effects"), parallel=True), act)
+        return tools
+
+    # --- verbs ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        database = SqliteDatabase(self.folder / "app.db", faults=self.boundary)
+        store = SessionStore(database, SqliteDatabase.dialect, PREFIX)
+        loop = StatefulAgentLoop(llm=self, store=store, tool_registry=self.tools())
+        self.tell("holders", {"holder": loop._drivers.holder, "pid": os.getpid()})
+        await getattr(self, self.job["verb"])(loop)
+        await loop.aclose()
+        await store.close()
+        (self.folder / "boundaries").write_text(str(self.boundaries))
+
+    async def send(self, loop: StatefulAgentLoop) -> None:
+        result = await loop.send("go", SESSION)
+        assert (result.status, result.final_text) == ("completed", "done: go"), result
+
+    async def go_on(self, loop: StatefulAgentLoop) -> None:
+        """What a supervisor does with a session whose process died."""
+        store = await loop.ensure_store()
+        if (await store.look(SESSION)).head == 0:
+            await self.send(loop)
+        else:
+            result = await loop.resume(SESSION)
+            assert (result.status, result.final_text) == ("completed", "done: go"), result
+        self.tell("violations", {"found": await check_invariants(store, at_rest=True)})
+
+    async def send_many(self, loop: StatefulAgentLoop) -> None:
+        for n in range(self.job["count"]):
+            text = f"{self.job['name']}{n}"
+            result = await loop.send(text, SESSION)
+            assert (result.status, result.final_text) == ("completed", f"done: {text}"), result
+            self.tell("sent", {"text": text, "send_index": result.send_index})
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        pids = [fork(job) for job in json.loads(line)]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+
+
+def fork(job: dict) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            asyncio.run(Program(job).run())
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,20 @@
+"""Thousands of seeds of the conversation: clients in several processes, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from power_loop.testing.conversation import conversation
+from power_loop.testing.simulate import simulate
+
+# Together 2,000 seeds; in parts, so that two workers share them.
+PARTS, SEEDS_A_PART = 4, 500
+
+
+# acceptance: 185 (random faults, many processes)
+# acceptance: 16, 19, 115 (in simulated processes)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_strikes_nothing_acknowledged_is_lost_or_repeated(part):
+    report = simulate(conversation, range(part * SEEDS_A_PART, (part + 1) * SEEDS_A_PART)).check()
+    assert report.seeds == SEEDS_A_PART
+    assert report.crashes > SEEDS_A_PART / 4, "the faults must really strike"
