@@ -14,7 +14,7 @@ from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.tool import ToolRun
-from power_loop.runtime.drive import CacheStats, Driver, Patience
+from power_loop.runtime.drive import LINE_POLL_S, CacheStats, Driver, Patience
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
@@ -223,6 +223,14 @@ class Drivers:
             told = {"item_id": queued.item_id, "mode": "queue", "queue_depth": depth}
             publish(self._loop.event_bus, "follow_up_queued", told, session_id=session_id)
         return queued
+
+    async def until_free(self, session_id: str) -> None:
+        """Wait for whoever drives the session elsewhere: until the lease was given back, or ran out, or its holder died."""
+        store, _ = await self.open()
+        while (head := await store.look(session_id)).holder not in (None, self.holder):
+            if head.lease_until <= self._clock.now_ms() or self._lifeline.is_dead(head.holder):
+                return
+            await self._clock.sleep(LINE_POLL_S)
 
     async def cancel(self, session_id: str, stop: StopRequested) -> bool:
         """Stop the send that runs, here or elsewhere."""

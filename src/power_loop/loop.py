@@ -120,6 +120,7 @@ class StatefulAgentLoop:
         store, driver = await self._drivers.open()
         await self.cancel(session_id, reason="session closed")
         async with driver.lines.held(session_id):
+            await self._drivers.until_free(session_id)
             gone = await store.close_session_tree(session_id, cascade=cascade)
         for one in gone:
             driver.cache.forget(one)

@@ -127,57 +127,6 @@ async def test_two_loops_with_one_holder_name_still_exclude_each_other(home: Any
         assert twin.llm.requests == []
 
 
-# --- a follow-up to a session that runs elsewhere ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("who", ["the same loop", "another loop"])
-async def test_a_follow_up_to_a_running_session_is_queued_and_heard_by_it(home: Any, who: str) -> None:
-    begun, let_go = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: Any) -> Any:
-        begun.set()
-        await let_go.wait()
-        return say("first answer")
-
-    loop = home.loop(respond(slow), "both answered")
-    session = await loop.new_session()
-    task = asyncio.create_task(loop.send("first", session))
-    await begun.wait()
-    speaker = loop if who == "the same loop" else home.loop()
-    queued = await speaker.follow_up("one more", session)
-    assert (queued.session_id, queued.queue_depth, queued.duplicate) == (session, 1, False)
-    assert [item.record.content for item in await speaker.inbox(session)] == ["one more"]
-    let_go.set()
-    result = await task
-    assert (result.final_text, result.rounds, result.send_index) == ("both answered", 2, 1)
-    assert await speaker.inbox(session) == []
-    assert loop.llm.requests[1].messages[-1] == {
-        "role": "user",
-        "name": "follow_up",
-        "content": "<follow_up>\none more\n</follow_up>",
-    }
-
-
-async def test_the_same_key_is_queued_once(home: Any) -> None:
-    async with Holder(home, "heard") as holder:
-        first = await holder.loop.follow_up("x", holder.session, key="k")
-        again = await holder.loop.follow_up("x", holder.session, key="k")
-        assert (first.duplicate, again.duplicate, again.queue_depth) == (False, True, 1)
-        assert first.item_id == again.item_id
-    assert [m["content"] for m in await holder.loop.get_messages(holder.session)][2] == "<follow_up>\nx\n</follow_up>"
-
-
-async def test_what_was_left_in_the_inbox_is_heard_first_by_the_next_send(home: Any) -> None:
-    loop = home.loop("all heard")
-    session = await loop.new_session()
-    await loop.enqueue("left one", session)
-    await home.loop().enqueue("left two", session)
-    await loop.send("now", session)
-    texts = [m["content"] for m in loop.llm.requests[0].messages]
-    assert "".join(texts).index("left one") < "".join(texts).index("left two") < "".join(texts).index("now")
-    assert await loop.inbox(session) == []
-
-
 # --- a veto holds on every way into a session -------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ from power_loop.runtime.session import Session
 
 log = logging.getLogger("power_loop")
 
-# The first in line looks this often; the others need only notice that they moved up.
+# The first in line looks this often; the others, who need only notice that they moved up, less and less often.
 FIRST_POLL_S, LINE_POLL_S = 0.005, 0.05
 # A waiting ticket counts for three seconds after its last sign of life.
 SIGN_OF_LIFE_S = 1.0
@@ -156,6 +156,8 @@ class Driver:
                     except Conflict:
                         if opening.key is not None and await self._ports.log.send_of_key(session_id, opening.key) is not None:
                             raise KeyTaken from None
+                        if fresh:
+                            await place.stand()
                     except PowerLoopError:
                         if fresh or session.head.epoch != epoch:
                             raise
@@ -281,6 +283,7 @@ class Place:
         self.ticket: int | None = None
         self._since: float | None = None
         self._signed = 0.0
+        self._poll_s = FIRST_POLL_S
 
     async def wait(self, session: Session) -> None:
         """Wait a little, in line. Raises `SessionBusyError` when the caller does not want to wait (any longer)."""
@@ -291,13 +294,20 @@ class Place:
         if self._patience.on_busy == "raise" or (self._patience.timeout_s is not None and now - self._since >= self._patience.timeout_s):
             raise SessionBusyError(self._session_id, holder=session.head.holder, expires_at=session.head.lease_until)
         if self.ticket is None:
-            self.ticket, self._signed = await self._ports.log.queue_up(self._session_id, self._ports.holder), now
+            await self.stand()
             return
         if now - self._signed > SIGN_OF_LIFE_S:
             await self._ports.log.still_waiting(self.ticket)
             self._signed = now
         first = session.head.first_ticket in (None, self.ticket)
-        await clock.sleep((FIRST_POLL_S if first else LINE_POLL_S) * self._ports.ids.uniform(0.5, 1.0))
+        self._poll_s = FIRST_POLL_S if first else min(2 * self._poll_s, LINE_POLL_S)
+        await clock.sleep(self._poll_s * self._ports.ids.uniform(0.5, 1.0))
+
+    async def stand(self) -> None:
+        """Stand in line. Who looked, saw the session free and lost the race does so too, or the quicker one always wins."""
+        if self.ticket is None:
+            self.ticket = await self._ports.log.queue_up(self._session_id, self._ports.holder)
+            self._signed = self._ports.clock.monotonic()
 
     async def leave(self) -> None:
         """Give the place up; it would also be forgotten by itself."""

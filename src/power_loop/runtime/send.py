@@ -178,9 +178,10 @@ class Send:
         bound: int = FAR,
     ) -> Append:  # fmt: skip
         seen, noted = self.session.head, self.noted
+        # Who had to stand in line may have others behind: with its ticket left in the head, the next run looks first.
         head = Head(
             seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
-            self.fold_seq, self.fold_through, seen.archived, takeovers, None if take_id is not None else seen.first_ticket, seen.waiting,
+            self.fold_seq, self.fold_through, seen.archived, takeovers, ticket if take_id is not None else seen.first_ticket, seen.waiting,
         )  # fmt: skip
         tally = joined([each.tally for each in noted])
         key = self.key if noted else None
