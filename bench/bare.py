@@ -59,5 +59,3 @@ def again(batches: Sequence[Batch], ddl: Sequence[str], path: Path, synchronous:
         took.append(time.perf_counter() - began)
     connection.close()
     return took
-
-

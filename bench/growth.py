@@ -6,7 +6,6 @@ import statistics
 import time
 from pathlib import Path
 
-from bare import recorded
 from report import Report
 from sends import Instant, loop_on
 
@@ -16,6 +15,7 @@ from power_loop.contracts.messages import estimate_tokens
 SAMPLE = 200
 # A window of this many tokens holds about fifty of the sends below before it is folded.
 CONTEXT_TOKENS = 2_000
+SUMMARY = "<summary>They talk about the weather.</summary>"
 
 
 class Summariser(Instant):
@@ -23,7 +23,7 @@ class Summariser(Instant):
 
     async def complete(self, request: LLMRequest, **callbacks: object) -> LLMResponse:
         if request.reason == "fold":
-            return LLMResponse(content_text="<summary>They talk about the weather.</summary>", token_usage=LLMTokenUsage(prompt=500, completion=8))
+            return LLMResponse(content_text=SUMMARY, token_usage=LLMTokenUsage(prompt=500, completion=8))
         return await super().complete(request, **callbacks)
 
 
@@ -32,38 +32,33 @@ def folded(path: Path) -> StatefulAgentLoop:
     return StatefulAgentLoop(llm=Summariser(), dsn=f"sqlite:///{path}?synchronous=normal", config=config)
 
 
-async def _send_costs(loop: StatefulAgentLoop, session_id: str, times: int) -> list[tuple[float, int]]:
-    """(seconds, tokens shown) of each of ``times`` sends."""
-    costs: list[tuple[float, int]] = []
+async def talk(loop: StatefulAgentLoop, session_id: str, times: int) -> float:
+    """The median seconds of ``times`` sends."""
+    costs: list[float] = [0.0]
     for _ in range(times):
         began = time.perf_counter()
         await loop.send("What is the weather in Lisbon?", session_id)
-        costs.append((time.perf_counter() - began, 0))
-    return costs
+        costs.append(time.perf_counter() - began)
+    return statistics.median(costs[1:] or costs)
 
 
 async def send_ten_and_send_many(report: Report, folder: Path, long: int) -> None:
-    """The median over whole folding cycles, early and late, so that both see the same windows."""
+    """Medians over whole folding cycles, early and late, so that both see the same windows; then without any fold."""
     async with folded(folder / "long.db") as loop:
-        session_id = await loop.new_session()
-        await _send_costs(loop, session_id, SAMPLE)
-        early = statistics.median(seconds for seconds, _ in await _send_costs(loop, session_id, SAMPLE))
-        await _send_costs(loop, session_id, max(0, long - 3 * SAMPLE))
-        late = statistics.median(seconds for seconds, _ in await _send_costs(loop, session_id, SAMPLE))
-        messages = await loop.get_messages(session_id)
-    what = f"send {long:,} beside an early one, folded"
-    report.add(what, f"{late * 1000:.3f} ms", f"early {early * 1000:.3f} ms, window {estimate_tokens(messages)} tokens", "<= 1.2 x", late <= 1.2 * early)
-    await _unfolded(report, folder, long)
-
-
-async def _unfolded(report: Report, folder: Path, long: int) -> None:
+        await early_and_late(report, loop, long, "folded", 1.2)
     async with loop_on(folder / "unfolded.db", "normal") as loop:
-        session_id = await loop.new_session()
-        await _send_costs(loop, session_id, 10)
-        early = statistics.median(seconds for seconds, _ in await _send_costs(loop, session_id, SAMPLE))
-        await _send_costs(loop, session_id, max(0, long - 2 * SAMPLE - 10))
-        late = statistics.median(seconds for seconds, _ in await _send_costs(loop, session_id, SAMPLE))
-    report.add(f"send {long:,} beside an early one, unfolded", f"{late * 1000:.3f} ms", f"early {early * 1000:.3f} ms", "<= 1.4 x", late <= 1.4 * early)
+        await early_and_late(report, loop, long, "unfolded", 1.4)
+
+
+async def early_and_late(report: Report, loop: StatefulAgentLoop, long: int, how: str, bar: float) -> None:
+    session_id = await loop.new_session()
+    await talk(loop, session_id, SAMPLE if how == "folded" else 10)
+    early = await talk(loop, session_id, SAMPLE)
+    await talk(loop, session_id, max(0, long - 3 * SAMPLE))
+    late = await talk(loop, session_id, SAMPLE)
+    window = estimate_tokens(await loop.get_messages(session_id))
+    beside = f"early {early * 1000:.3f} ms, window {window:,} tokens"
+    report.add(f"send {long:,} beside an early one, {how}", f"{late * 1000:.3f} ms", beside, f"<= {bar} x", late <= bar * early)
 
 
 async def cold_resume(report: Report, folder: Path, long: int) -> None:
@@ -81,27 +76,16 @@ async def cold_resume(report: Report, folder: Path, long: int) -> None:
 
 
 async def bytes_per_send(report: Report, folder: Path, sends: int = 500) -> None:
-    path = folder / "bytes.db"
+    """Each plain send leaves three records; an empty database of the same schema is taken off."""
+    path, empty = folder / "bytes.db", folder / "empty.db"
+    async with loop_on(empty, "normal") as loop:
+        await loop.new_session()
     async with loop_on(path, "normal") as loop:
-        recorder = await recorded(loop)
         session_id = await loop.new_session()
-        await _send_costs(loop, session_id, 10)
-        before, marks = path.stat().st_size + _wal(path), len(recorder.batches)
-        await _send_costs(loop, session_id, sends)
-        rows = await loop.get_messages(session_id)
-    size = path.stat().st_size
-    content = sum(len(message["content"].encode()) for message in rows)
-    records = 3 * (sends + 10)
-    each = (size - _empty(folder) - content) / records
-    del before, marks
-    report.add("bytes on disk beside the content", f"{each:.0f} B a record", f"{size:,} bytes for {records:,} records", "<= 200 B", each <= 200)
-
-
-def _wal(path: Path) -> int:
-    wal = path.with_name(path.name + "-wal")
-    return wal.stat().st_size if wal.exists() else 0
-
-
-def _empty(folder: Path) -> int:
-    empty = folder / "empty.db"
-    return empty.stat().st_size if empty.exists() else 100_000
+        await talk(loop, session_id, sends)
+        content = sum(len(message["content"].encode()) for message in await loop.get_messages(session_id))
+    grown = path.stat().st_size - empty.stat().st_size
+    each = (grown - content) / (3 * sends)
+    report.add(
+        "bytes on disk beside the content", f"{each:.0f} B a record", f"{grown:,} bytes for {3 * sends:,} records", "<= 200 B", each <= 200
+    )

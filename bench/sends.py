@@ -75,8 +75,8 @@ async def beside_bare(loop: StatefulAgentLoop, folder: Path, name: str, synchron
 
 
 def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float) -> None:
-    bar = 2 * bare + extra_ms / 1000
-    report.add(what, f"{sent * 1000:.3f} ms", f"bare {bare * 1000:.3f} ms, ratio {sent / bare:.2f}", f"<= 2 x bare + {extra_ms} ms", sent <= bar)
+    beside = f"bare {bare * 1000:.3f} ms, ratio {sent / bare:.2f}"
+    report.add(what, f"{sent * 1000:.3f} ms", beside, f"<= 2 x bare + {extra_ms} ms", sent <= 2 * bare + extra_ms / 1000)
 
 
 async def plain(report: Report, folder: Path, synchronous: str) -> None:
@@ -85,15 +85,15 @@ async def plain(report: Report, folder: Path, synchronous: str) -> None:
 
 
 async def tool_rounds(report: Report, folder: Path, synchronous: str) -> None:
-    """A send with one tool round is four batches; the round is two of them."""
+    """A send with one tool round is four batches; the round is two of them, and costs what a plain send does not."""
     for name, handler, extra in (("async", look, 0.25), ("sync", look_sync, 0.35)):
         model = Instant("look" if name == "async" else "look_sync")
         loop = loop_on(folder / f"round-{name}-{synchronous}.db", synchronous, model, handler)
         sent, bare = await beside_bare(loop, folder, f"round-{name}", synchronous, 4)
-        plain_sent, plain_bare = await beside_bare(
-            loop_on(folder / f"plain2-{name}-{synchronous}.db", synchronous), folder, f"plain2-{name}", synchronous, 2
-        )
-        verdict(report, f"one pure tool round, {name} handler, {synchronous.upper()}", sent - plain_sent, max(bare - plain_bare, 1e-9), extra)
+        plain_loop = loop_on(folder / f"plain-beside-{name}-{synchronous}.db", synchronous)
+        plain_sent, plain_bare = await beside_bare(plain_loop, folder, f"plain-beside-{name}", synchronous, 2)
+        what = f"one pure tool round, {name} handler, {synchronous.upper()}"
+        verdict(report, what, sent - plain_sent, max(bare - plain_bare, 1e-9), extra)
 
 
 async def fifty_at_once(report: Report, folder: Path, synchronous: str, *, sessions: int = 50, each: int = 60) -> None:
@@ -117,4 +117,5 @@ async def fifty_at_once(report: Report, folder: Path, synchronous: str, *, sessi
     bare = statistics.median(took[sessions:])
     bar = "" if synchronous == "normal" else ">= 8,000/s where a bare commit takes 0.15 ms"
     kept = None if synchronous == "normal" or bare > 0.0002 else max(rates) >= 8000
-    report.add(f"{sessions} sessions at once, {synchronous.upper()}", f"{statistics.median(rates):,.0f}/s", f"best {max(rates):,.0f}/s, bare commit {bare * 1000:.3f} ms", bar, kept)
+    beside = f"best {max(rates):,.0f}/s, bare commit {bare * 1000:.3f} ms"
+    report.add(f"{sessions} sessions at once, {synchronous.upper()}", f"{statistics.median(rates):,.0f}/s", beside, bar, kept)
