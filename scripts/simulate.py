@@ -10,9 +10,10 @@ import logging
 import sys
 import time
 
-from power_loop.testing.conversation import HOOK_POINTS, conversation
-from power_loop.testing.simulate import Report, simulate
+from power_loop.testing.scenario import conversation
+from power_loop.testing.simulation import Report, simulate
 from power_loop.testing.sweep import STRIKES, at_every_gap
+from power_loop.testing.talk import HOOK_POINTS
 
 
 def main(arguments: list[str]) -> int:

@@ -299,15 +299,19 @@ class StatefulAgentLoop:
     # --- for callers without an event loop ----------------------------------------------------------
 
     def new_session_sync(self, **parameters: Any) -> str:
+        self._drivers.refuse_when_closing("new_session_sync")
         return self._sync.run(self.new_session(**parameters), twin="new_session")
 
     def send_sync(self, user_input: Said, session_id: str, **parameters: Any) -> StatefulResult:
+        self._drivers.refuse_when_closing("send_sync")
         return self._sync.run(self.send(user_input, session_id, **parameters), twin="send")
 
     def follow_up_sync(self, user_input: Said, session_id: str, **parameters: Any) -> StatefulResult | FollowUpQueued:
+        self._drivers.refuse_when_closing("follow_up_sync")
         return self._sync.run(self.follow_up(user_input, session_id, **parameters), twin="follow_up")
 
     def run_sync(self, user_input: Said, session_id: str | None = None, **parameters: Any) -> StatefulResult:
+        self._drivers.refuse_when_closing("run_sync")
         return self._sync.run(self.run(user_input, session_id, **parameters), twin="run")
 
     # --- closing ----------------------------------------------------------------------------------------

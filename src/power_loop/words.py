@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from power_loop.contracts.codec import dumps
@@ -13,7 +12,9 @@ from power_loop.contracts.messages import Content
 
 Said = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 BLOCK_TYPES = ("text", "image_url", "attachment")
-BLOCK_FORMS = '{"type": "text", "text": …}, {"type": "image_url", "image_url": {"url": …}}, {"type": "attachment", "attachment": {"path": …}}'
+BLOCK_FORMS = (
+    '{"type": "text", "text": …}, {"type": "image_url", "image_url": {"url": …}}, {"type": "attachment", "attachment": {"path": …}}'
+)
 
 
 async def content_said(said: Said) -> tuple[Content, str | None]:
@@ -54,7 +55,7 @@ async def _block(block: Any) -> dict[str, Any]:
     given = cast("Mapping[str, Any]", block)
     kind = given.get("type")
     if kind not in BLOCK_TYPES or not _is_whole(kind, given.get(cast("str", kind))):
-        raise ValueError(f"content block {dict(given)!r:.200} must be one of {BLOCK_FORMS}")
+        raise ValueError(f"content block {dict(given)!r:.200}: type must be one of {BLOCK_FORMS}")
     try:
         dumps(dict(given))
     except (TypeError, ValueError) as error:
@@ -74,5 +75,10 @@ def _is_whole(kind: str, value: Any) -> bool:
 async def _whole(attachment: Mapping[str, Any]) -> dict[str, Any]:
     if "data" in attachment or "path" not in attachment:
         return dict(attachment)
-    data = await asyncio.get_running_loop().run_in_executor(None, Path(attachment["path"]).read_bytes)
+    data = await asyncio.get_running_loop().run_in_executor(None, _bytes_of, attachment["path"])
     return {**attachment, "data": base64.b64encode(data).decode("ascii")}
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -23,11 +23,11 @@ def check_that_nothing_interleaves(case):
         if [kind for _, kind, _ in whole] == ["user_said", "model_replied", "send_ended"]:
             assert whole[1][2] == f"done: {whole[0][2]}", number
         else:  # its process was killed: the next one closed it
-            assert [kind for _, kind, _ in whole][0::len(whole) - 1] == ["user_said", "send_ended"], (number, whole)
+            assert [kind for _, kind, _ in whole][0 :: len(whole) - 1] == ["user_said", "send_ended"], (number, whole)
 
 
 # acceptance: 115 (real processes), 114 (two drivers of one session)
-@pytest.mark.parametrize("names", ("ab", "abcd"))
+@pytest.mark.parametrize("names", ["ab", "abcd"])
 def test_processes_that_send_at_once_take_turns_and_lose_nothing(case, processes, names):
     count = MANY * 2 // len(names)
     together = case(f"together {names}")

@@ -102,9 +102,7 @@ async def test_a_text_that_was_cut_off_is_kept_and_marked(home: Any) -> None:
 @pytest.mark.parametrize("arguments", ['{"text": "x', '{"text": "x"', "{", ""])
 async def test_a_call_that_was_cut_off_is_not_run_and_the_model_is_told(home: Any, arguments: str) -> None:
     saved = Saved()
-    loop = home.loop(
-        replied(asked("one"), asked("two", arguments), text="I save.", finish_reason="length"), "I see.", tools=[saved.save]
-    )
+    loop = home.loop(replied(asked("one"), asked("two", arguments), text="I save.", finish_reason="length"), "I see.", tools=[saved.save])
     result = await loop.run("go")
     assert (result.status, saved.got) == ("completed", ["x"])
     whole, cut = (m for m in loop.llm.requests[1].messages if m["role"] == "tool")
@@ -238,7 +236,8 @@ async def test_a_name_that_no_provider_takes_back_is_made_one_it_does(home: Any)
 
 async def test_nul_and_lone_surrogates_in_arguments_reach_the_tool_and_come_back(home: Any) -> None:
     saved = Saved()
-    loop = home.loop(calls(call("save", text="a\0b\ud800"), raw_call("save", '{"text": "\ud800 raw"}')), "done \0 \udfff", tools=[saved.save])
+    both = calls(call("save", text="a\0b\ud800"), raw_call("save", '{"text": "\ud800 raw"}'))
+    loop = home.loop(both, "done \0 \udfff", tools=[saved.save])
     session = await loop.new_session()
     result = await loop.send("go \0 \ud83d", session)
     assert saved.got == ["a\0b\ud800", "\ud800 raw"]

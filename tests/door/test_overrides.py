@@ -40,20 +40,20 @@ async def test_tools_by_name_are_offered_in_that_send_only(home: Any) -> None:
     assert offered(loop) == [["two"], ["two"], ["one", "two"]]
 
 
+async def finished(work: Any) -> Any:
+    """What an awaitable gives, or all events of a stream."""
+    return [event async for event in work] if hasattr(work, "__aiter__") else await work
+
+
 # acceptance: 23 (an unknown name)
 @pytest.mark.parametrize("how", ["send", "follow_up", "resume", "stream"])
 async def test_an_unknown_tool_name_is_refused_before_anything_is_written(home: Any, how: str) -> None:
     loop = home.loop(tools=[one])
     session = await loop.new_session()
     before = await home.contents()
+    said = () if how == "resume" else ("x",)
     with pytest.raises(ToolNotFound, match="'three'") as refused:
-        if how == "stream":
-            async for _ in loop.stream("x", session, tools=["one", "three"]):
-                pass
-        elif how == "resume":
-            await loop.resume(session, tools=["three"])
-        else:
-            await getattr(loop, how)("x", session, tools=["one", "three"])
+        await finished(getattr(loop, how)(*said, session, tools=["one", "three"]))
     assert refused.value.tool_name == "three"
     assert loop.llm.requests == []
     assert await home.contents() == before

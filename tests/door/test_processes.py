@@ -25,7 +25,11 @@ def thread_name() -> str:
 
 def model() -> FunctionLLM:
     """Calls the tool first, then says how many messages it saw."""
-    return FunctionLLM(lambda request: call("thread_name") if request.messages[-1]["role"] == "user" else say(f"{len(request.messages)} seen"))
+
+    def answer(request: Any) -> Any:
+        return call("thread_name") if request.messages[-1]["role"] == "user" else say(f"{len(request.messages)} seen")
+
+    return FunctionLLM(answer)
 
 
 def in_threads(work: Any, n: int) -> list[Any]:
@@ -134,7 +138,13 @@ def tool() -> str:
     '''A synchronous tool.'''
     return threading.current_thread().name
 
+inside, go_on = threading.Event(), threading.Event()
+
 def answer(request):
+    if request.messages[-1]["content"] == "held by the parent":
+        inside.set()
+        go_on.wait(60)
+        return say("held")
     return call("tool") if request.messages[-1]["role"] == "user" else say(f"{len(request.messages)} seen")
 
 loop = StatefulAgentLoop(llm=FunctionLLM(answer), dsn=sys.argv[1], tools=[tool], holder_id="the same name")
@@ -156,7 +166,9 @@ def ended(pid):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 """
 
-AFTERWARDS = FORKS + """
+AFTERWARDS = (
+    FORKS
+    + """
 session = loop.new_session_sync()
 assert loop.send_sync("one", session).final_text == "3 seen"
 
@@ -175,17 +187,12 @@ for each in children:
 loop.close()
 print("fine")
 """
+)
 
-IN_THE_MIDDLE = FORKS + """
+IN_THE_MIDDLE = (
+    FORKS
+    + """
 session = loop.new_session_sync()
-inside, go_on = threading.Event(), threading.Event()
-
-def blocks(request):
-    inside.set()
-    go_on.wait(60)
-    return say("held")
-
-loop.llm = FunctionLLM(blocks)
 sender = threading.Thread(target=lambda: print(loop.send_sync("held by the parent", session).final_text))
 sender.start()
 inside.wait(60)
@@ -204,6 +211,7 @@ sender.join(60)
 loop.close()
 print("fine")
 """
+)
 
 
 # acceptance: 115 (a forked child)

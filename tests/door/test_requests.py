@@ -186,4 +186,3 @@ async def test_tools_stand_in_the_request_sorted_by_name_whatever_the_order_of_r
         requests.append(loop.llm.requests[0].tools)
     assert requests[0] == requests[1]
     assert [each["function"]["name"] for each in requests[0]] == ["alpha", "camera"]
-

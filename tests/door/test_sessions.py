@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,11 @@ async def test_another_process_goes_on_from_dsn_and_session_id_alone(file_home: 
     await loop.send("2 + 3?", session)
     known = await loop.get_messages(session)
     await loop.aclose()
-    told = subprocess.run(
-        [sys.executable, "-c", ANOTHER_PROCESS, file_home.dsn, session], capture_output=True, text=True, timeout=60, check=True
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ANOTHER_PROCESS, file_home.dsn, session, stdout=asyncio.subprocess.PIPE
     )
-    text, send_index, messages = json.loads(told.stdout)
+    told, _ = await asyncio.wait_for(process.communicate(), 60)
+    text, send_index, messages = json.loads(told)
     assert (text, send_index) == ("I am another process.", 2)
     assert messages == [*known, {"role": "user", "content": "And who are you?"}]
 

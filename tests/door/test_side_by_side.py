@@ -236,9 +236,8 @@ async def test_the_same_question_is_asked_by_one_of_two_answers_at_once(home: An
     loop = home.loop(call("ask", what="eat"), "Thanks.", tools=[ask])
     session = await loop.new_session()
     (question,) = (await loop.send("go", session)).pending_interactions
-    answers = await asyncio.gather(
-        *(each.submit_input(session, question["interaction_id"], f"answer {n}") for n, each in enumerate([loop, loop])), return_exceptions=True
-    )
+    given = [loop.submit_input(session, question["interaction_id"], f"answer {n}") for n in range(2)]
+    answers = await asyncio.gather(*given, return_exceptions=True)
     assert [m["content"] for m in await loop.get_messages(session) if m["role"] == "tool"] in (["answer 0"], ["answer 1"])
     assert not [each for each in answers if isinstance(each, BaseException) and not isinstance(each, ValueError)]
 

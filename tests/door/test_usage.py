@@ -207,9 +207,9 @@ async def test_counters_never_run_ahead_of_or_behind_their_records(home: Any) ->
         """Read the counters and the log, as another process might."""
         database = (await loop.ensure_store()).database
         (counted,) = await database.read("SELECT rounds, llm_calls, tool_calls, sends FROM pl_sessions")
-        (held,) = await database.read(
-            "SELECT SUM(kind = 'model_replied'), SUM(kind = 'model_replied'), SUM(kind = 'tool_returned'), SUM(kind = 'send_ended') FROM pl_records"
-        )
+        kinds = ("model_replied", "model_replied", "tool_returned", "send_ended")
+        sums = ", ".join(f"SUM(kind = '{kind}')" for kind in kinds)
+        (held,) = await database.read(f"SELECT {sums} FROM pl_records")
         seen.append((*counted, *held))
         return "seen"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from power_loop.testing.conversation import conversation
-from power_loop.testing.simulate import simulate
+from power_loop.testing.scenario import conversation
+from power_loop.testing.simulation import simulate
 
 # Together 2,000 seeds; in parts, so that two workers share them.
 PARTS, SEEDS_A_PART = 4, 500

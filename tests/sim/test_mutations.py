@@ -19,11 +19,12 @@ import power_loop.store.log as log
 from power_loop.contracts.store import Conflict, Statement
 from power_loop.store.inbox import Inbox
 from power_loop.store.sql_store import open_store
-from power_loop.testing.conversation import HOOK_POINTS, conversation
 from power_loop.testing.faults import kill, lose_the_answer
-from power_loop.testing.simulate import simulate
+from power_loop.testing.scenario import conversation
+from power_loop.testing.simulation import simulate
 from power_loop.testing.store_contract import StoreContract
 from power_loop.testing.sweep import at_every_gap, cancel_the_task, enqueue, take_over, take_over_half
+from power_loop.testing.talk import HOOK_POINTS
 
 
 def seeds_fail(seeds=300):
@@ -157,6 +158,6 @@ def test_ending_a_send_over_a_word_that_was_just_heard_is_noticed(monkeypatch):
     assert sweep_fails(enqueue, points=HOOK_POINTS)
 
 
-@pytest.mark.parametrize("strike", (kill, lose_the_answer, take_over, enqueue), ids=lambda strike: strike.__name__)
+@pytest.mark.parametrize("strike", [kill, lose_the_answer, take_over, enqueue], ids=lambda strike: strike.__name__)
 def test_without_a_mutation_the_same_sweeps_find_nothing(strike):
     assert not sweep_fails(strike)

@@ -9,9 +9,9 @@ import pytest
 
 from power_loop.contracts.store import CommitUnknown
 from power_loop.testing.clock import ManualClock, SeededIds
-from power_loop.testing.conversation import conversation
 from power_loop.testing.faults import StrikeAt, kill, lose_the_answer
-from power_loop.testing.simulate import simulate
+from power_loop.testing.scenario import conversation
+from power_loop.testing.simulation import simulate
 from power_loop.testing.virtual_loop import VirtualLoop
 from power_loop.testing.world import NoFaults
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import secrets
 import time
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class SystemIds:
     """The machine's own source of chance."""
 
     def token(self, n_bytes: int) -> str:
-        return secrets.token_hex(n_bytes)
+        return os.urandom(n_bytes).hex()
 
     def bits(self, n: int) -> int:
         # Tells two writers apart and guards no secret; the generator is seeded anew in a forked child.

@@ -27,15 +27,17 @@ class Heartbeat:
     def __init__(self, store: SessionLog, clock: Clock, ttl_ms: int) -> None:
         self._store, self._clock, self.ttl_ms = store, clock, ttl_ms
         self._held: dict[str, Session] = {}
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def hold(self, session: Session) -> None:
         """From now on, until `drop`."""
-        self._held[session.head.session_id] = session
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="power-loop-heartbeat", daemon=True)
-            self._thread.start()
+        with self._lock:
+            self._held[session.head.session_id] = session
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="power-loop-heartbeat", daemon=True)
+                self._thread.start()
 
     def drop(self, session_id: str) -> None:
         self._held.pop(session_id, None)
@@ -51,14 +53,20 @@ class Heartbeat:
     def stop(self) -> None:
         """End the thread; no lease is renewed from then on."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self.ttl_ms / 1000 / BEATS_PER_LEASE):
-            if self._held:
-                try:
-                    asyncio.run(self.beat())
-                except (StoreUnavailable, CommitUnknown):
-                    log.warning("leases could not be renewed; the next beat tries again", exc_info=True)
+        while not self._stop.wait(self.ttl_ms / 1000 / BEATS_PER_LEASE) and self._goes_on():
+            try:
+                asyncio.run(self.beat())
+            except (StoreUnavailable, CommitUnknown):
+                log.warning("leases could not be renewed; the next beat tries again", exc_info=True)
+
+    def _goes_on(self) -> bool:
+        """A loop at rest keeps no thread, so one that is thrown away unclosed leaves none; the next `hold` begins another."""
+        with self._lock:
+            if not self._held:
+                self._thread = None
+            return bool(self._held)

@@ -7,9 +7,7 @@ file cannot be seen from here, proves nothing: then its lease has to run out.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 try:
     import fcntl
@@ -23,9 +21,9 @@ SWEPT_AFTER_S = 86_400.0
 class Lifeline:
     """Our own sign of life, and a look at that of others."""
 
-    def __init__(self, holder: str, directory: Path | None = None) -> None:
+    def __init__(self, holder: str, directory: str | os.PathLike[str] | None = None) -> None:
         self.holder = holder
-        self._directory = directory or Path(tempfile.gettempdir()) / f"power-loop-{_user()}"
+        self._directory = os.fspath(directory or os.path.join(os.environ.get("TMPDIR") or "/tmp", f"power-loop-{_user()}"))
         self._file: int | None = None
         self._pid = 0
 
@@ -35,7 +33,7 @@ class Lifeline:
             return
         self._pid, self._file = os.getpid(), None
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._file = _locked(self._path(self.holder), os.O_CREAT | os.O_RDWR)
         except OSError:
             return
@@ -48,22 +46,24 @@ class Lifeline:
     def release(self) -> None:
         """End the sign of life; the leases were given back before."""
         if self._file is not None and self._pid == os.getpid():
-            self._path(self.holder).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path(self.holder))
             os.close(self._file)
             self._file, self._pid = None, 0
 
-    def _path(self, holder: str) -> Path:
-        return self._directory / f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in holder)}.alive"
+    def _path(self, holder: str) -> str:
+        return os.path.join(self._directory, f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in holder)}.alive")
 
     def _sweep(self, now: float) -> None:
         """Clear away what the dead left long ago: nobody waits for a lease of theirs any more."""
-        for path in self._directory.glob("*.alive"):
+        for name in os.listdir(self._directory):
+            path = os.path.join(self._directory, name)
             with suppress(OSError):  # somebody else was faster
-                if now - path.stat().st_mtime > SWEPT_AFTER_S and _is_loose(path):
-                    path.unlink()
+                if name.endswith(".alive") and now - os.stat(path).st_mtime > SWEPT_AFTER_S and _is_loose(path):
+                    os.unlink(path)
 
 
-def _locked(path: Path, flags: int) -> int:
+def _locked(path: str, flags: int) -> int:
     """``path``, open and locked by us. Raises `OSError` when somebody else has it, or it is not there."""
     assert fcntl is not None, "asked only where there are such locks"
     file = os.open(path, flags, 0o600)
@@ -75,7 +75,7 @@ def _locked(path: Path, flags: int) -> int:
     return file
 
 
-def _is_loose(path: Path) -> bool:
+def _is_loose(path: str) -> bool:
     """The file is there, and nobody alive holds it."""
     try:
         os.close(_locked(path, os.O_RDWR))

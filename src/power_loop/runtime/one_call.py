@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -114,8 +113,7 @@ ARGUMENTS = json.JSONDecoder(strict=False, parse_constant=_refuse)
 async def _before(send: Send, call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall | None:
     """The call as the handlers at ``tool.before`` want it; None when they answered it themselves."""
     await send.flush()
-    shown = deepcopy(dict(arguments))  # edited at any depth, it is a rewritten call, which has a record
-    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=shown, output=None)
+    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=dict(arguments), output=None)
     if context.directive == HookDirective.SKIP or context.directive in STOPPING:
         await send.say(
             ToolReturned(call.id, context.output or f"[skipped by a hook: {call.name} was not run]", "skipped", call.name, ran=False)

@@ -5,6 +5,8 @@ A post moves the session's ``wake_no``; every append guards on it, so nothing en
 
 from __future__ import annotations
 
+import asyncio
+
 from power_loop.contracts.codec import from_cells, to_cells
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Record
@@ -26,6 +28,7 @@ STAND = "INSERT INTO {p}waiters (session_id, holder, alive_until) VALUES (?, ?, 
 PLACE = "SELECT ticket FROM {p}waiters WHERE holder = ?"
 STILL = "UPDATE {p}waiters SET alive_until = ? WHERE ticket = ?"
 LEAVE = "DELETE FROM {p}waiters WHERE ticket = ?"
+GIVE_UP = "DELETE FROM {p}waiters WHERE holder = ?"
 
 
 class Inbox(Part):
@@ -77,9 +80,13 @@ class Inbox(Part):
         jump = Statement(self._sql(JUMP_IN), (session_id,), 1)
         try:
             await self._write_once([jump, Statement(self._sql(STAND), (session_id, name, until))])
+            return (await self._database.read(self._sql(PLACE), (name,)))[0][0]
         except Conflict:
             raise SessionNotFoundError(session_id) from None
-        return (await self._database.read(self._sql(PLACE), (name,)))[0][0]
+        except asyncio.CancelledError:
+            # Whoever gave up before it knew its ticket would hold the line up until the ticket expires.
+            await self._write_once([Statement(self._sql(GIVE_UP), (name,))])
+            raise
 
     async def still_waiting(self, ticket: int) -> None:
         """A sign of life from the line."""

@@ -1,4 +1,4 @@
-"""The door to what tests need: models with a script, and the guard against real calls. Importing a name loads only its module.
+"""The door to what tests need: models, clocks, stores that die, the simulator, contracts. Importing a name loads only its module.
 
 A part of the package that offers something to tests adds its names to the table.
 """
@@ -9,7 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from power_loop.testing.clock import ManualClock as ManualClock
+    from power_loop.testing.clock import SeededIds as SeededIds
+    from power_loop.testing.crash import Died as Died
+    from power_loop.testing.crash import DyingDatabase as DyingDatabase
+    from power_loop.testing.crash import DyingStore as DyingStore
+    from power_loop.testing.crash import UnsureDatabase as UnsureDatabase
+    from power_loop.testing.database_contract import DatabaseContract as DatabaseContract
+    from power_loop.testing.faults import RandomFaults as RandomFaults
+    from power_loop.testing.faults import StrikeAt as StrikeAt
+    from power_loop.testing.faults import delay as delay
+    from power_loop.testing.faults import jump as jump
+    from power_loop.testing.faults import kill as kill
+    from power_loop.testing.faults import lose_the_answer as lose_the_answer
+    from power_loop.testing.faults import pause as pause
+    from power_loop.testing.faults import refuse as refuse
     from power_loop.testing.guard import forbid_model_calls as forbid_model_calls
+    from power_loop.testing.invariants import check_invariants as check_invariants
+    from power_loop.testing.scenario import conversation as conversation
     from power_loop.testing.scripted import FunctionLLM as FunctionLLM
     from power_loop.testing.scripted import ScriptedLLM as ScriptedLLM
     from power_loop.testing.scripted import call as call
@@ -19,19 +36,52 @@ if TYPE_CHECKING:
     from power_loop.testing.scripted import raw_call as raw_call
     from power_loop.testing.scripted import respond as respond
     from power_loop.testing.scripted import say as say
+    from power_loop.testing.simulation import Report as Report
+    from power_loop.testing.simulation import Violation as Violation
+    from power_loop.testing.simulation import simulate as simulate
+    from power_loop.testing.store_contract import StoreContract as StoreContract
+    from power_loop.testing.sweep import at_every_gap as at_every_gap
+    from power_loop.testing.world import NoFaults as NoFaults
+    from power_loop.testing.world import Process as Process
+    from power_loop.testing.world import World as World
 
 # Name → the module of this package that has it.
 _HOMES = {
+    "DatabaseContract": "database_contract",
+    "Died": "crash",
+    "DyingDatabase": "crash",
+    "DyingStore": "crash",
     "FunctionLLM": "scripted",
+    "ManualClock": "clock",
+    "NoFaults": "world",
+    "Process": "world",
+    "RandomFaults": "faults",
+    "Report": "simulation",
     "ScriptedLLM": "scripted",
+    "SeededIds": "clock",
+    "StoreContract": "store_contract",
+    "StrikeAt": "faults",
+    "UnsureDatabase": "crash",
+    "Violation": "simulation",
+    "World": "world",
+    "at_every_gap": "sweep",
     "call": "scripted",
     "calls": "scripted",
+    "check_invariants": "invariants",
+    "conversation": "scenario",
+    "delay": "faults",
     "fail": "scripted",
     "forbid_model_calls": "guard",
     "hang": "scripted",
+    "jump": "faults",
+    "kill": "faults",
+    "lose_the_answer": "faults",
+    "pause": "faults",
     "raw_call": "scripted",
+    "refuse": "faults",
     "respond": "scripted",
     "say": "scripted",
+    "simulate": "simulation",
 }
 
 

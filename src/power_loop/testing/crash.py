@@ -94,7 +94,8 @@ class DyingStore(SessionStore):
 
     def __init__(self, store: SessionStore, at: int, when: When = "after") -> None:
         self.dying = DyingDatabase(store.database, at, when)
-        super().__init__(self.dying, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids, max_spawn_depth=store.max_spawn_depth)
+        super().__init__(self.dying, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids)
+        self.max_spawn_depth = store.max_spawn_depth
 
     @property
     def dead(self) -> bool:
@@ -103,4 +104,4 @@ class DyingStore(SessionStore):
 
 def over(store: SessionStore, database: Database) -> SessionStore:
     """``store`` with ``database`` in place of its own."""
-    return SessionStore(database, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids, max_spawn_depth=store.max_spawn_depth)
+    return SessionStore(database, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids)

@@ -7,7 +7,7 @@ from typing import Any
 
 from power_loop.contracts.codec import from_cells, to_cells
 from power_loop.contracts.records import ContextFolded, Record, UserSaid
-from power_loop.contracts.store import FAR, Append, Conflict, Head, RecordRow
+from power_loop.contracts.store import FAR, Append, Conflict, Head, RecordRow, Tally
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import IDLE, apply
 from power_loop.kernel.tally import counts, joined
@@ -27,9 +27,9 @@ class Hand:
         """A hand that has looked at the session."""
         return cls(store, await store.look(session_id), holder)
 
-    async def take(self, *records: Record, until: int = 1 << 60, bound: int = FAR, heard: Sequence[int] = (), ticket: int | None = None) -> None:
-        """Take the lease, with ``records``. Raises `Conflict`."""
-        await self._write(self.taking(*records, until=until, bound=bound, heard=heard, ticket=ticket), records)
+    async def take(self, *records: Record, **how: Any) -> None:
+        """Take the lease, with ``records``; ``how`` as of `taking`. Raises `Conflict`."""
+        await self._write(self.taking(*records, **how), records)
 
     async def take_if_free(self, *records: Record) -> None:
         """The same, and nothing when somebody was faster."""
@@ -44,7 +44,9 @@ class Hand:
     async def release(self, *records: Record) -> None:
         await self._write(self._batch(records, self.head.epoch, None, 0), records)
 
-    def taking(self, *records: Record, until: int = 1 << 60, bound: int = FAR, heard: Sequence[int] = (), ticket: int | None = None) -> Append:
+    def taking(
+        self, *records: Record, until: int = 1 << 60, bound: int = FAR, heard: Sequence[int] = (), ticket: int | None = None
+    ) -> Append:
         """The batch of a take."""
         batch = self._batch(records, self.head.epoch + 1, self.holder, until)
         return batch._replace(take_id=self.store.ids.bits(62), bound=bound, heard=heard, ticket=ticket)
@@ -64,7 +66,7 @@ class Hand:
             self.state = apply(self.state, record)
 
     def _batch(self, records: Sequence[Record], epoch: int, holder: str | None, until: int) -> Append:
-        head, state, rows, tallies = self.head, self.state, list[RecordRow](), []
+        head, state, rows, tallies = self.head, self.state, list[RecordRow](), list[Tally]()
         send_index, send_seq, fold_seq, through = head.send_index, head.send_seq, head.fold_seq, head.fold_through
         for seq, record in enumerate(records, head.head + 1):
             if state.idle and isinstance(record, UserSaid):
@@ -90,3 +92,8 @@ async def refused(kind: type[BaseException], awaited: Awaitable[Any]) -> None:
     except kind:
         return
     raise AssertionError(f"{kind.__name__} was not raised")
+
+
+async def count_up(store: SessionStore, owner: str) -> int:
+    """Add one to the small state ``n`` of ``owner``."""
+    return await store.mutate_runtime_state(owner, "n", lambda n: (n or 0) + 1)

@@ -12,10 +12,20 @@ from typing import Any
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.messages import Message
-from power_loop.contracts.records import Decided, ModelReplied, Record, SendEnded, SendResumed, ToolParked, ToolReturned, ToolStarted, UserSaid
+from power_loop.contracts.records import (
+    Decided,
+    ModelReplied,
+    Record,
+    SendEnded,
+    SendResumed,
+    ToolParked,
+    ToolReturned,
+    ToolStarted,
+    UserSaid,
+)
 from power_loop.contracts.store import NO_TALLY, RecordRow, Tally
 from power_loop.kernel.state import IDLE, State, apply
-from power_loop.kernel.tally import counts
+from power_loop.kernel.tally import counts, joined
 from power_loop.store.log import COLUMNS, to_row
 from power_loop.store.sql_store import SessionStore
 
@@ -61,7 +71,7 @@ class SessionWatch:
             self.begins = row.seq
         elif row.cells.kind == "context_folded":
             self.folded = row.seq
-        self.tally = Tally(*map(sum, zip(self.tally, counts(self.state, record), strict=True)))
+        self.tally = joined([self.tally, counts(self.state, record)])
         self.state = apply(self.state, record)
         self._transcript.add(row)
         wrong += protocol_errors(closed(self._transcript, self.state))
@@ -108,16 +118,14 @@ class SessionWatch:
 
 def closed(transcript: Transcript, state: State) -> list[Message]:
     """The transcript as a provider would see it if every open call were answered now."""
-    open_calls = {call.id for call in state.open_calls}
     messages = transcript.with_open_round()
-    answered = {message.get("tool_call_id") for message in messages if message["role"] == "tool"}
-    asked = next((message["tool_calls"] for message in reversed(messages) if "tool_calls" in message), [])
-    results = {message["tool_call_id"]: message for message in messages if message["role"] == "tool"}
-    if not open_calls:
+    asked_at = max((at for at, message in enumerate(messages) if "tool_calls" in message), default=None)
+    if not state.open_calls or asked_at is None:
         return messages
-    head = messages[: max(at for at, message in enumerate(messages) if "tool_calls" in message) + 1]
-    late = {call["id"]: {"role": "tool", "tool_call_id": call["id"], "content": "?"} for call in asked if call["id"] not in answered}
-    return head + [results.get(call["id"]) or late[call["id"]] for call in asked]
+    results: dict[str, Message] = {call.id: {"role": "tool", "tool_call_id": call.id, "content": "?"} for call in state.open_calls}
+    results |= {message["tool_call_id"]: message for message in messages[asked_at + 1 :] if message["role"] == "tool"}
+    others = [message for message in messages[asked_at + 1 :] if message["role"] != "tool"]
+    return messages[: asked_at + 1] + [results[call.id] for call in state.asked if call.id in results] + others
 
 
 def protocol_errors(messages: list[Message]) -> list[str]:
@@ -147,7 +155,7 @@ async def _session(store: SessionStore, session_id: str, at_rest: bool) -> list[
         wrong += watch.add(to_row(row))
     names = f"head, epoch, holder, lease_until, send_index, send_seq, fold_seq, runnable_at, {COUNTERS}"
     ((*values,),) = await _read(store, f"SELECT {names} FROM {{p}}sessions WHERE session_id = ?", session_id)
-    thin = dict(zip(names.split(", "), values, strict=True))
+    thin: dict[str, Any] = dict(zip(names.split(", "), values, strict=True))
     inbox = await _read(store, "SELECT item_id, kind, heard_seq FROM {p}inbox WHERE session_id = ?", session_id)
     wrong += [f"{session_id}: {text}" for text in [*_row_fits(thin, watch), *_inbox_fits(thin, inbox)]]
     if at_rest:

@@ -26,6 +26,7 @@ from power_loop.tools.toolbox import ToolRegistry
 PLAN = re.compile(r"(?P<tag>m\d+) rounds=(?P<rounds>\d+) calls=(?P<calls>\d+) tools=(?P<tools>[a-z,]+)")
 
 TOOL_EFFECTS: dict[str, Effects] = {"once": "once", "again": "idempotent", "look": "pure", "ask": "once", "fails": "once"}
+RESULT = "SELECT seq FROM {p}records WHERE session_id = ? AND call_id = ? AND kind = 'tool_returned'"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
 
 
@@ -48,7 +49,7 @@ class Outside:
 
     def stored_replies(self) -> set[str]:
         rows = self.world.look("SELECT body FROM {p}records WHERE kind = 'model_replied'")
-        return {json.loads(body).get("id") for (body,) in rows if body}
+        return {reply_id for (body,) in rows if (reply_id := json.loads(body).get("id")) is not None}
 
 
 class Model:
@@ -73,8 +74,9 @@ class Model:
         again = set(outside.paid[asked]) & outside.stored_replies()
         if again and request.session_id and outside.holds(self._process, request.session_id):
             world.violated(f"{request.session_id}: the reply {again} is stored and was paid for again")
-        response = LLMResponse(token_usage=LLMTokenUsage(prompt=7, completion=3, total=10), response_id=f"reply{sum(map(len, outside.paid.values()))}")
-        outside.paid[asked].append(response.response_id or "")
+        reply_id = f"reply{sum(map(len, outside.paid.values()))}"
+        response = LLMResponse(token_usage=LLMTokenUsage(prompt=7, completion=3, total=10), response_id=reply_id)
+        outside.paid[asked].append(reply_id)
         answer(request, response)
         await self._process.gap("after_model")
         return response
@@ -132,7 +134,7 @@ def registry(outside: Outside, process: Process) -> ToolRegistry:
 def handler(outside: Outside, process: Process, name: str) -> Callable[..., Any]:
     async def run_it(run: ToolRun, n: str) -> str:
         await process.gap("before_effect")
-        stored = outside.world.look("SELECT seq FROM {p}records WHERE session_id = ? AND call_id = ? AND kind = 'tool_returned'", run.session_id, run.call_id)
+        stored = outside.world.look(RESULT, run.session_id, run.call_id)
         if stored and outside.holds(process, run.session_id or ""):
             outside.world.violated(f"{run.session_id}: {name} {n} has its result at {stored} and runs again")
         outside.keys[name, n].add(run.idempotency_key)

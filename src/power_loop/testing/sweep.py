@@ -11,9 +11,11 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from power_loop.loop import StatefulAgentLoop
-from power_loop.testing.conversation import EXPECTED, Talk, come_to_rest, leases_of_the_living, verdict
 from power_loop.testing.faults import AN_HOUR_S, LONG_PAUSE_S, Strike, StrikeAt, jump, kill, lose_the_answer, pause, refuse
-from power_loop.testing.simulate import Report, simulate
+from power_loop.testing.scenario import EXPECTED, come_to_rest
+from power_loop.testing.simulation import Report, simulate
+from power_loop.testing.talk import Talk
+from power_loop.testing.verdict import leases_of_the_living, verdict
 from power_loop.testing.world import NoFaults, Process, Scenario, World
 
 SESSION = "s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -108,7 +108,8 @@ class World:
         for rowid, session_id, row in new_rows(self, self._last_row):
             self._last_row = rowid
             watch = self._watched.setdefault(session_id, SessionWatch(session_id))
-            self.note(f"  + {session_id} {row.seq} e{row.epoch} {row.cells.kind} {row.cells.call_id or row.cells.content or row.cells.body}")
+            cells = row.cells
+            self.note(f"  + {session_id} {row.seq} e{row.epoch} {cells.kind} {cells.call_id or cells.content or cells.body}")
             for violation in [*watch.add(row), *(watcher(session_id, row) for watcher in self.watchers)]:
                 if violation is not None:
                     self.violated(violation)
@@ -300,4 +301,4 @@ class BeatingTask(Heartbeat):
         self._task = None
 
 
-Scenario = Callable[[World], Awaitable[None]]
+Scenario = Callable[[World], Coroutine[Any, Any, None]]

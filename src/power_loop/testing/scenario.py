@@ -1,94 +1,26 @@
 """The scenario that this package is held against: clients in several processes talk to the same sessions while things go wrong.
 
-Words, tools and models are numbered, so that at the end it can be told what became of each: what was acknowledged is
-there, what was said is answered, what may happen once happened once, and nothing waits.
+Words, tools and models are numbered, so that at the end it can be told what became of each (`verdict`): what was
+acknowledged is there, what was said is answered, what may happen once happened once, and nothing waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from power_loop.config import AgentLoopConfig, RunPolicy
-from power_loop.contracts.codec import from_cells
-from power_loop.contracts.errors import (
-    LLMError,
-    SessionBusyError,
-    SessionLeaseLost,
-    SessionPendingError,
-    StoreUnavailable,
-)
-from power_loop.contracts.messages import text_of
-from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
-from power_loop.contracts.records import ModelReplied, Record, SendEnded, SendResumed, ToolReturned, ToolStarted, UserSaid
-from power_loop.contracts.store import RecordRow
+from power_loop.contracts.errors import LLMError, SessionBusyError, SessionLeaseLost, SessionPendingError, StoreUnavailable
+from power_loop.contracts.outcome import FollowUpQueued
+from power_loop.contracts.records import UserSaid
 from power_loop.loop import StatefulAgentLoop
-from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.session import Session
-from power_loop.store.log import COLUMNS, to_row
 from power_loop.testing.faults import AN_HOUR_S
-from power_loop.testing.invariants import check_invariants
-from power_loop.testing.outside import TOOL_EFFECTS, Model, Outside, registry
+from power_loop.testing.talk import HOOK_POINTS, Talk
+from power_loop.testing.verdict import leases_of_the_living, verdict
 from power_loop.testing.world import NoFaults, Process, World
-
-# Short, so that waiting for the end of a lease costs few steps.
-LEASE_S = 0.3
-HOOK_POINTS = (
-    "session.start", "round.start", "round.end", "round.decide", "llm.before", "llm.after", "message.append",
-    "tools.batch.before", "tool.before", "tool.after", "tools.batch.after", "complete.decide", "session.end",
-)  # fmt: skip
 
 # What a caller must expect of a send in such a world, and nothing else.
 EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavailable, LLMError, TimeoutError)
-
-
-class Talk:
-    """One conversation of many clients: what they said, and what they were told."""
-
-    def __init__(self, world: World, hook_points: Iterable[str] = (), *, model_breaks: bool = False) -> None:
-        self.world = world
-        self.outside = Outside(world)
-        self.sessions: list[str] = []
-        self.said = 0
-        self.acknowledged: dict[str, str] = {}
-        """Tag → session, of every word that a caller was told is kept."""
-        self.completed: dict[str, StatefulResult] = {}
-        """Tag → what its send gave."""
-        self.hook_points, self.model_breaks = list(hook_points), model_breaks
-        self.impatient = False
-        """Somebody cancelled a task: then it ends as it can, and what waits is left to the next one."""
-        self.agents: dict[str, StatefulAgentLoop] = {}
-        """Process → the loop that lives in it."""
-        world.story = self
-        world.watchers.append(lambda session_id, row: left_unheard(self, session_id, row))
-
-    def word(self) -> tuple[str, str]:
-        """The next word: (tag, text)."""
-        chance = self.world.chance
-        self.said += 1
-        tools = [name for name in TOOL_EFFECTS if chance.random() < 0.5] or ["look"]
-        rounds, calls = chance.choice((0, 0, 1, 1, 2)), chance.randint(1, 3)
-        return f"m{self.said}", f"m{self.said} rounds={rounds} calls={calls} tools={','.join(tools)}"
-
-    def agent(self, process: Process) -> StatefulAgentLoop:
-        hooks = AgentHooks()
-
-        def passes(point: str) -> Callable[[Any], Awaitable[None]]:
-            async def handler(context: Any) -> None:
-                await process.gap(f"hook {point}")
-
-            return handler
-
-        for point in self.hook_points:
-            hooks.register(point, passes(point))
-        config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=LEASE_S, cancel_grace_s=0.05))
-        model = Model(self.outside, process, breaks=self.model_breaks)
-        model.loop = process.agent(model, config=config, tool_registry=registry(self.outside, process), hooks=hooks)
-        self.agents[process.name] = model.loop
-        return model.loop
 
 
 async def conversation(world: World) -> None:
@@ -152,7 +84,6 @@ async def send_when_free(talk: Talk, loop: StatefulAgentLoop, session_id: str) -
 
 async def send_impatiently(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
     tag, text = talk.word()
-    talk.impatient = True
     talk.world.disturbances += 1
     async with asyncio.timeout(talk.world.chance.uniform(0.0, 0.2)):
         result = await loop.send(text, session_id, heal_pending=True)
