@@ -70,7 +70,7 @@ class StatefulAgentLoop:
         """See the guide for each parameter. A wrong one is a `ValueError` or `TypeError` here, before any I/O."""
         if store is not None and (dsn, db_path, table_prefix, schema) != (None, None, None, None):
             raise ValueError("store= is open already: give it alone, without dsn, db_path, table_prefix or schema")
-        self.llm = _model(llm)
+        self._llm = _model(llm)
         self.config = config if config is not None else AgentLoopConfig()
         self.tool_registry = _registry(tool_registry, tools)
         self.hooks = hooks if hooks is not None else AgentHooks()
@@ -81,6 +81,11 @@ class StatefulAgentLoop:
             self, store=store, dsn=dsn if dsn is not None else os.fspath(db_path or DEFAULT_DB_PATH), table_prefix=table_prefix,
             schema=schema, max_spawn_depth=max_spawn_depth, cache_size=session_cache_size, holder_id=holder_id,
         )  # fmt: skip
+
+    @property
+    def llm(self) -> Any:
+        """The model; another one is another loop, on the same store."""
+        return self._llm
 
     @property
     def store(self) -> SessionStore | None:

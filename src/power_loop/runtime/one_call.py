@@ -173,7 +173,9 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
     call_id, name = prepared.run.call_id, prepared.call.name
     try:
         value = await _call(send, prepared)
-    except (asyncio.CancelledError, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        raise  # of the host's user, not of the handler: the process is being stopped
+    except asyncio.CancelledError:
         if send.scope.stop is None and not being_cancelled():
             return ToolReturned(call_id, "Error: the handler cancelled itself", "failed", name)
         raise

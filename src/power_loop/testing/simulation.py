@@ -9,8 +9,10 @@ it in `faults`.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from power_loop.testing.faults import RandomFaults
@@ -65,11 +67,21 @@ def simulate(scenario: Scenario, seeds: int | Iterable[int], *, max_failures: in
     """Run ``scenario(world)`` once for each seed (a number: so many, from 0). Stops after ``max_failures`` failing seeds.
 
     Whatever the scenario raises, whatever it reports by `World.violated`, and a world that does not come to rest are
-    violations. Without a fault model of the scenario's own, `RandomFaults` strike.
+    violations. `RandomFaults` strike unless the scenario puts something else in `World.faults`.
     """
-    report = Report()
-    failing = 0
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _simulate(scenario, chosen, max_failures, max_steps)
+    # A thread can run one event loop at a time, so a caller who has one lends another thread.
+    with ThreadPoolExecutor(1, "power-loop-simulation") as thread:
+        return thread.submit(_simulate, scenario, chosen, max_failures, max_steps).result()
+
+
+def _simulate(scenario: Scenario, seeds: Iterable[int], max_failures: int, max_steps: int) -> Report:
+    report, failing = Report(), 0
+    for seed in seeds:
         found = run_seed(scenario, seed, report, max_steps)
         report.violations += found
         failing += bool(found)
