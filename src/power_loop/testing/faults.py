@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 
 from power_loop.contracts.errors import StoreUnavailable
@@ -73,17 +73,21 @@ MOST: dict[Strike, int] = {kill: 6, pause: 2, lose_the_answer: 8, refuse: 3, jum
 
 
 class RandomFaults:
-    """Strikes by chance. Each seed has kinds of its own, so that no kind hides another."""
+    """Strikes by chance: each kind in one of so many gaps, and no more often than `MOST` says.
 
-    def __init__(self, world: World) -> None:
+    Without ``one_in`` each seed has some of all kinds, so that no kind hides another.
+    """
+
+    def __init__(self, world: World, one_in: Mapping[Strike, int] | None = None) -> None:
         self._world = world
-        self._left = {strike: MOST[strike] for strike in ONE_IN if world.chance.random() < 0.6}
+        self._one_in = one_in if one_in is not None else {kind: rate for kind, rate in ONE_IN.items() if world.chance.random() < 0.6}
+        self._left = {kind: MOST.get(kind, 10) for kind in self._one_in}
         world.clock_may_run_ahead = world.one_machine and refuse not in self._left
 
     async def strike(self, process: Process, where: str) -> None:
         chance = self._world.chance
         for strike in list(self._left):
-            if strike in self._left and chance.randrange(ONE_IN[strike]) == 0:
+            if strike in self._left and chance.randrange(self._one_in[strike]) == 0:
                 self._left[strike] -= 1
                 if not self._left[strike]:
                     del self._left[strike]
