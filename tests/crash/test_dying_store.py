@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from power_loop import StatefulAgentLoop, tool
+from power_loop import AgentLoopConfig, RunPolicy, StatefulAgentLoop, tool
 from power_loop.store.sql_store import open_store
 from power_loop.testing import Died, DyingStore, ScriptedLLM, call, check_invariants, say
 
@@ -23,7 +23,9 @@ def agent(store, script, charged, **more):
         charged.append(amount)
         return "charged"
 
-    return StatefulAgentLoop(llm=ScriptedLLM(script, strict=False), store=store, tools=[charge], holder_id="me", **more)
+    # The dead one cannot give its lease back; a short one is soon over.
+    config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=0.1))
+    return StatefulAgentLoop(llm=ScriptedLLM(script, strict=False), store=store, tools=[charge], config=config, **more)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

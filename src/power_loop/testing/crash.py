@@ -1,11 +1,11 @@
 """Stores that die, or lose an answer, at a commit that the test chooses.
 
     store = await open_store("app.db")
-    loop = StatefulAgentLoop(llm=llm, store=DyingStore(store, at=3, when="after"), holder_id="me")
+    loop = StatefulAgentLoop(llm=llm, store=DyingStore(store, at=3, when="after"))
     with pytest.raises(Died):
         await loop.send("Book it.", session)
     # a new process
-    loop = StatefulAgentLoop(llm=llm, store=store, holder_id="me")
+    loop = StatefulAgentLoop(llm=llm, store=store)
     await loop.resume(session)
 
 A dead store stays dead: every later call of it raises as well, so that no ``finally`` of the dying process writes.
