@@ -203,8 +203,12 @@ class Drivers:
         await self.post(session_id, UserSaid(text), key)
 
     async def post_to_running(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued | None:
-        """Leave ``record`` for the holder that runs the session now; None when nobody does."""
+        """Leave ``record`` for the holder that runs the session now; None when nobody does, or ``key`` began a send of its own."""
         store, driver = await self.open()
+        if key is not None and await store.item_id(session_id, key):
+            return await self._queued(store, session_id, key, fresh=False)
+        if key is not None and await store.send_of_key(session_id, key) is not None:
+            return None
         send = driver.running.get(session_id)
         head = send.session.head if send is not None else await store.look(session_id)
         if head.holder is None or head.lease_until <= self._clock.now_ms():

@@ -45,3 +45,20 @@ async def test_a_send_that_failed_goes_on_under_its_key(dsn: str) -> None:
         result = await loop.send("Hello.", session, key="k")
         rows = [message["role"] for message in await loop.get_messages(session)]
     assert (result.final_text, rows) == ("up again", ["user", "assistant"])
+
+
+async def test_a_follow_up_on_a_session_at_rest_is_said_once_for_its_key(dsn: str) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("heard")]), dsn=dsn) as loop:
+        session = await loop.new_session()
+        first = await loop.follow_up("Well?", session, key="k")
+        again = await loop.follow_up("Well?", session, key="k")
+        rows = [message["role"] for message in await loop.get_messages(session)]
+    assert (first.final_text, again.final_text, rows) == ("heard", "heard", ["user", "assistant"])
+
+
+async def test_a_follow_up_that_was_queued_is_not_said_again_for_its_key(dsn: str) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("heard")]), dsn=dsn) as loop:
+        session = await loop.new_session()
+        await loop.enqueue("Well?", session, key="k")
+        again = await loop.follow_up("Well?", session, key="k")
+    assert again.duplicate

@@ -35,6 +35,8 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     Raises `LLMError` when the model failed and no retry policy says that this is data.
     """
     await send.flush()
+    if send.ahead.stop is not None:  # heard just now: no call is paid for that nobody waits for
+        return
     request = request_of(send, tail, tool_choice)
     given = await _before(send, request, purpose) if send.ports.hooks.stands("llm.before") else None
     if given is True:

@@ -110,6 +110,10 @@ class MemoryDatabase:
             if not self._core.users:
                 self._core.connection.close()
 
+    def discard(self) -> None:
+        """Throw the data away at once, whoever is still connected: for the end of a simulation, where nobody closes any more."""
+        self._core.connection.close()
+
     # --- one job --------------------------------------------------------------------------------------
 
     def _do(self, work: Callable[[], T], verb: str) -> Settled[T]:

@@ -96,8 +96,8 @@ def run_seed(scenario: Scenario, seed: int, report: Report, max_steps: int) -> l
     # The collector would choose its own moment to finalise what a dead process left behind.
     collecting = gc.isenabled()
     gc.disable()
+    world = World(seed, loop)
     try:
-        world = World(seed, loop)
         world.faults = RandomFaults(world)
         try:
             loop.run_until_complete(scenario(world))
@@ -107,6 +107,7 @@ def run_seed(scenario: Scenario, seed: int, report: Report, max_steps: int) -> l
             world.violated(failure)
     finally:
         loop.close()
+        world.core.discard()
         if collecting:
             gc.enable()
     report.seeds += 1
