@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.cancel import CancellationToken
-from power_loop.contracts.model import UNKNOWN_CAPABILITIES
+from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
@@ -87,7 +87,7 @@ class Drivers:
     def lists_tools(self) -> bool:
         """The tools are described in the system prompt, since the model cannot take them natively."""
         catalog = self._loop.config.tooling.catalog
-        return catalog if catalog is not None else (getattr(self._loop.llm, "capabilities", None) or UNKNOWN_CAPABILITIES).tools is False
+        return catalog if catalog is not None else capabilities_of(self._loop.llm).tools is False
 
     # --- opening and closing ---------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class Drivers:
             return None
         send = driver.running.get(session_id)
         head = send.session.head if send is not None else await store.look(session_id)
-        if head.holder is None or head.lease_until <= self._clock.now_ms():
+        if not head.held_at(self._clock.now_ms()):
             return None
         key = key or self._ids.token(12)
         try:
@@ -232,7 +232,7 @@ class Drivers:
         """Wait for whoever drives the session elsewhere: until the lease was given back, or ran out, or its holder died."""
         store, _ = await self.open()
         while (head := await store.look(session_id)).holder not in (None, self.holder):
-            if head.lease_until <= self._clock.now_ms() or self._lifeline.is_dead(head.holder):
+            if not head.held_at(self._clock.now_ms()) or self._lifeline.is_dead(head.holder):
                 return
             await self._clock.sleep(LINE_POLL_S)
 
@@ -244,7 +244,7 @@ class Drivers:
             send.scope.request(stop)
             return True
         head = await store.look(session_id)
-        if head.holder is None or head.lease_until <= self._clock.now_ms():
+        if not head.held_at(self._clock.now_ms()):
             return False
         try:
             await store.post(session_id, stop, key=f"cancel:{self._ids.token(12)}", running=head)

@@ -213,7 +213,9 @@ class StatefulAgentLoop:
         posted = await self._drivers.post_to_running(session_id, UserSaid(content, name), key)
         if posted is not None:
             return posted
-        return await self.send(user_input, session_id, stop_event=stop_event, tools=tools, system_prompt=system_prompt, key=key)
+        # As it was understood above: an attachment is read once.
+        said = {"content": content, "name": name}
+        return await self.send(said, session_id, stop_event=stop_event, tools=tools, system_prompt=system_prompt, key=key)
 
     async def enqueue(self, user_input: Said, session_id: str, *, key: str | None = None) -> FollowUpQueued:
         """Leave something for whoever drives the session next; durable when this returns. The same ``key`` counts once."""

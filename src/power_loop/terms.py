@@ -9,7 +9,7 @@ from typing import Any, cast
 from power_loop.config import AgentLoopConfig
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.limits import Limits
-from power_loop.contracts.model import UNKNOWN_CAPABILITIES
+from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.tool import Toolbox, ToolDefinition, ToolRun
 from power_loop.contracts.usage import UsageLimits
 from power_loop.runtime.ports import Settings, Terms, price_of
@@ -79,7 +79,7 @@ def chosen_tools(given: Any, registry: ToolRegistry | None) -> ToolRegistry | No
 
 def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
     """What a send needs to know of the configuration, and of the model's declared abilities."""
-    window = (getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES).context_window
+    window = capabilities_of(model).context_window
     context, tooling, running = config.context, config.tooling, config.running
     fold_at, fold_target = config.fold_at_tokens(window), int(config.budget(window) * context.fold_target_ratio)
     return Settings(

@@ -38,6 +38,11 @@ class ModelCapabilities:
 UNKNOWN_CAPABILITIES = ModelCapabilities()
 
 
+def capabilities_of(model: object) -> ModelCapabilities:
+    """What ``model`` declares; a model of the host's may declare nothing."""
+    return getattr(model, "capabilities", None) or UNKNOWN_CAPABILITIES
+
+
 @dataclass
 class LLMTokenUsage:
     """What the provider says that one call used; None where it says nothing."""

@@ -98,6 +98,10 @@ class Head(NamedTuple):
     waiting: bool = False
     """Something waits in the inbox."""
 
+    def held_at(self, now: int) -> bool:
+        """Somebody's lease runs at ``now`` (ms)."""
+        return self.holder is not None and self.lease_until > now
+
 
 class Cells(NamedTuple):
     """What of a record stands in columns of its own; all that has no column is JSON in ``body``."""

@@ -11,7 +11,7 @@ from power_loop.contracts.effects import CallModel
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
-from power_loop.contracts.model import UNKNOWN_CAPABILITIES, LLMRequest, LLMResponse
+from power_loop.contracts.model import LLMRequest, LLMResponse, capabilities_of
 from power_loop.contracts.records import CallCharged, StopRequested
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
@@ -78,7 +78,7 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     """The window under the send's terms, with ``tail`` (ephemeral) behind it."""
     settings, terms = send.terms.settings, send.terms
     tools = terms.tools.to_openai_tools() if terms.tools is not None else []
-    native = (getattr(send.ports.model, "capabilities", None) or UNKNOWN_CAPABILITIES).tools is not False
+    native = capabilities_of(send.ports.model).tools is not False
     return LLMRequest(
         [*send.window.messages, *tail],
         send.system_text,
@@ -96,7 +96,7 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
 def system_text_of(send: Send, explicit: str | None) -> str:
     """The system prompt of this send's requests."""
     settings, tools = send.terms.settings, send.terms.tools
-    capabilities = getattr(send.ports.model, "capabilities", None) or UNKNOWN_CAPABILITIES
+    capabilities = capabilities_of(send.ports.model)
     listed = settings.catalog if settings.catalog is not None else capabilities.tools is False
     catalog = tools.to_openai_tools() if listed and tools is not None else None
     return system_text(settings.system_prompt if explicit is None else explicit, catalog=catalog, header=settings.catalog_header)

@@ -179,7 +179,7 @@ class Driver:
         head = session.head
         if head.first_ticket not in (None, ticket):
             return False
-        if head.holder is None or head.holder == self._ports.holder or head.lease_until <= self._ports.clock.now_ms():
+        if head.holder is None or head.holder == self._ports.holder or not head.held_at(self._ports.clock.now_ms()):
             return True
         return self._lifeline.is_dead(head.holder)
 
