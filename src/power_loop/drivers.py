@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.cancel import CancellationToken
-from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.tool import ToolRun
+from power_loop.runtime.call_model import system_text_of
 from power_loop.runtime.drive import LINE_POLL_S, CacheStats, Driver, Patience
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.line import SessionLines
@@ -84,10 +84,9 @@ class Drivers:
         if self._closing:
             raise RuntimeError(f"{verb}() was called after aclose(); make a new loop on the same store")
 
-    def lists_tools(self) -> bool:
-        """The tools are described in the system prompt, since the model cannot take them natively."""
-        catalog = self._loop.config.tooling.catalog
-        return catalog if catalog is not None else capabilities_of(self._loop.llm).tools is False
+    def system_text(self, explicit: str | None) -> str:
+        """The system text of a send without overrides, on a session with this prompt of its own."""
+        return system_text_of(self._current_settings(), self._loop.llm, self._loop.tool_registry, explicit)
 
     # --- opening and closing ---------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from power_loop.config import AgentLoopConfig
-from power_loop.context.prompt import system_text
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.codec import dumps
@@ -148,11 +147,7 @@ class StatefulAgentLoop:
         """The exact system text of the next send without overrides."""
         store = await self.ensure_store()
         own = (await store.get_session(session_id)).system_prompt if session_id is not None else None
-        return system_text(
-            own if own is not None else self.config.system_prompt,
-            catalog=self.tool_registry.to_openai_tools() if self.tool_registry is not None and self._drivers.lists_tools() else None,
-            header=self.config.tooling.catalog_header,
-        )
+        return self._drivers.system_text(own)
 
     async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
         """The counters of a session; None before its first finished send."""

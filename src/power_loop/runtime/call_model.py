@@ -13,10 +13,12 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMRequest, LLMResponse, capabilities_of
 from power_loop.contracts.records import CallCharged, StopRequested
+from power_loop.contracts.tool import Toolbox
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
+from power_loop.runtime.ports import Settings
 from power_loop.runtime.reply import charge_for, degrade, reply_record
 from power_loop.runtime.rounds import open_round
 from power_loop.runtime.send import Send
@@ -93,11 +95,9 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     )
 
 
-def system_text_of(send: Send, explicit: str | None) -> str:
-    """The system prompt of this send's requests."""
-    settings, tools = send.terms.settings, send.terms.tools
-    capabilities = capabilities_of(send.ports.model)
-    listed = settings.catalog if settings.catalog is not None else capabilities.tools is False
+def system_text_of(settings: Settings, model: object, tools: Toolbox | None, explicit: str | None) -> str:
+    """The system prompt of requests; tools are described in it for a model that cannot take them natively."""
+    listed = settings.catalog if settings.catalog is not None else capabilities_of(model).tools is False
     catalog = tools.to_openai_tools() if listed and tools is not None else None
     return system_text(settings.system_prompt if explicit is None else explicit, catalog=catalog, header=settings.catalog_header)
 

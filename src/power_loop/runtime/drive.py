@@ -190,7 +190,8 @@ class Driver:
         if not opening.begin(send):
             return None
         self._lifeline.hold()
-        send.system_text = system_text_of(send, send.terms.system_prompt)
+        under = send.terms
+        send.system_text = system_text_of(under.settings, self._ports.model, under.tools, under.system_prompt)
         epoch = session.head.epoch
         try:
             await self._begin(send, opening, ticket)
