@@ -8,13 +8,15 @@ BIN     := $(VENV)/bin
 INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test pythons simulate bench docs map baseline clean
+.PHONY: help install demo check servers test pythons simulate prove bench docs map baseline clean
 
 help: ## list the targets
 	@echo "make demo       an agent with tools on a SQLite file; without a key it runs offline"
 	@echo "make test       the checks, then all tests"
 	@echo "make check      ruff, pyright (strict), the floors and the house rules"
+	@echo "make servers    install PostgreSQL and MariaDB for the tests (Debian, root); make test does it where CI is set"
 	@echo "make simulate   seeded simulation of crashes and races (SEEDS=$(SEEDS))"
+	@echo "make prove      every suite of faults, whole: kills, disks, power, networks, servers, races"
 	@echo "make bench      the costs, as ratios measured in one run"
 	@echo "make docs       build the documentation into site/"
 	@echo "make pythons    all tests on every Python >= 3.11 of this machine"
@@ -44,7 +46,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/house/test_floors.py tests/house/test_rules.py
 
-test: check
+servers: ## nothing is started: the tests start servers of their own
+	@sh scripts/servers.sh
+
+test: check $(if $(CI),servers)
 	$(BIN)/python -m pytest -n $(JOBS) --durations=10
 
 pythons: $(VENV)/.installed-dev
@@ -53,6 +58,9 @@ pythons: $(VENV)/.installed-dev
 simulate: $(VENV)/.installed-dev
 	$(BIN)/python scripts/simulate.py --seeds $(SEEDS)
 
+prove: $(VENV)/.installed-dev
+	$(BIN)/python scripts/prove.py
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/run.py
 
@@ -60,6 +68,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/zensical build --clean --strict
 
 map: $(VENV)/.installed-dev
+	$(BIN)/python scripts/stub.py --write
 	$(BIN)/python scripts/architecture.py --write
 	$(BIN)/python scripts/acceptance.py --write
 	$(BIN)/python scripts/reference.py --write

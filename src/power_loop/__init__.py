@@ -20,7 +20,7 @@ STABLE_API = tuple(
     SessionPendingError SessionNotFoundError LLMTimeout LLMRetryExhausted CancellationRequested LLMRetryPolicy CancellationToken
     AgentHooks AgentEventBus HookPoint HookDirective ToolRegistry ToolDefinition LLMService LLMRequest LLMResponse LLMStreamChunk
     LLMProviderConfig create_llm_service_from_env create_llm_service_from_config tool ToolRun ModelRetry UsageLimits Usage
-    open_store SchemaPolicy SessionBusyError
+    Worker open_store SchemaPolicy SessionBusyError
     """.split()
 )
 
@@ -28,9 +28,10 @@ STABLE_API = tuple(
 _HOMES = {
     "compat": "AgentRunner PhaseContext PhaseResult phase",
     "config": "AgentLoopConfig ContextPolicy RunPolicy ToolPolicy",
-    "context.fold": "FoldStrategy LLMSummaryFold NeverFold",
+    "context.strategy": "FoldStrategy LLMSummaryFold NeverFold",
     "context.prompt": "DEFAULT_AGENT_SYSTEM_PROMPT format_tool_catalog",
     "contracts.cancel": "CancellationLike CancellationToken",
+    "contracts.diagnosis": "Diagnosis Finding",
     "contracts.errors": """
         AgentSpecError ApprovalError AsyncToolInSyncContext BlackboardError CancellationRequested CompactionFailed HumanInputRequired
         LLMError LLMPermanentError LLMRetryExhausted LLMTimeout ModelRetry NotesFullError PowerLoopError RecordFromTheFuture
@@ -40,6 +41,7 @@ _HOMES = {
     """,
     "contracts.events": "AgentEvent AgentEventType BaseEventPayload EventBusProtocol EventHandler EventSubscriber",
     "contracts.hooks": "BaseHookCtx HookContext HookDirective HookHandler HookManagerProtocol HookPoint HookResult",
+    "contracts.kept_rows": "BackgroundTaskRow CompactionRow NoteRow ProjectMessageRow TimerRow UsageRow",
     "contracts.messages": "MessageRole ToolCall estimate_text_tokens estimate_tokens",
     "contracts.model": "LLMRequest LLMResponse LLMService LLMStreamChunk LLMTokenUsage ModelCapabilities",
     "contracts.outcome": "AgentLoopResult FollowUpQueued RunStatus StatefulResult",
@@ -58,8 +60,14 @@ _HOMES = {
     "store.sql_store": "SessionStore open_store",
     "store.values": "MUTATE_SKIP",
     "tools.define": "tool",
+    "tools.env": "RuntimeEnv runtime_env_context",
+    "tools.presets": """
+        CORE_TOOL_NAMES DEFAULT_TOOL_HANDLERS EXPLORE_TOOL_NAMES FULL_TOOL_NAMES TOOL_PRESETS create_default_tool_registry
+        get_tool_definitions validate_tool_args
+    """,
     "tools.toolbox": "ToolRegistry build_registry",
     "version": "__version__",
+    "worker": "Worker",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

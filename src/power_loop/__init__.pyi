@@ -1,4 +1,4 @@
-"""The public names, for type checkers; `__init__.py` loads them lazily. A test holds the two together."""
+"""The public names, for type checkers; `__init__.py` loads them lazily. `make map` writes this file."""
 
 from power_loop.compat import (
     AgentRunner as AgentRunner,
@@ -12,18 +12,22 @@ from power_loop.config import (
     RunPolicy as RunPolicy,
     ToolPolicy as ToolPolicy,
 )
-from power_loop.context.fold import (
-    FoldStrategy as FoldStrategy,
-    LLMSummaryFold as LLMSummaryFold,
-    NeverFold as NeverFold,
-)
 from power_loop.context.prompt import (
     DEFAULT_AGENT_SYSTEM_PROMPT as DEFAULT_AGENT_SYSTEM_PROMPT,
     format_tool_catalog as format_tool_catalog,
 )
+from power_loop.context.strategy import (
+    FoldStrategy as FoldStrategy,
+    LLMSummaryFold as LLMSummaryFold,
+    NeverFold as NeverFold,
+)
 from power_loop.contracts.cancel import (
     CancellationLike as CancellationLike,
     CancellationToken as CancellationToken,
+)
+from power_loop.contracts.diagnosis import (
+    Diagnosis as Diagnosis,
+    Finding as Finding,
 )
 from power_loop.contracts.errors import (
     AgentSpecError as AgentSpecError,
@@ -74,6 +78,14 @@ from power_loop.contracts.hooks import (
     HookManagerProtocol as HookManagerProtocol,
     HookPoint as HookPoint,
     HookResult as HookResult,
+)
+from power_loop.contracts.kept_rows import (
+    BackgroundTaskRow as BackgroundTaskRow,
+    CompactionRow as CompactionRow,
+    NoteRow as NoteRow,
+    ProjectMessageRow as ProjectMessageRow,
+    TimerRow as TimerRow,
+    UsageRow as UsageRow,
 )
 from power_loop.contracts.messages import (
     MessageRole as MessageRole,
@@ -156,12 +168,29 @@ from power_loop.store.values import (
 from power_loop.tools.define import (
     tool as tool,
 )
+from power_loop.tools.env import (
+    RuntimeEnv as RuntimeEnv,
+    runtime_env_context as runtime_env_context,
+)
+from power_loop.tools.presets import (
+    CORE_TOOL_NAMES as CORE_TOOL_NAMES,
+    DEFAULT_TOOL_HANDLERS as DEFAULT_TOOL_HANDLERS,
+    EXPLORE_TOOL_NAMES as EXPLORE_TOOL_NAMES,
+    FULL_TOOL_NAMES as FULL_TOOL_NAMES,
+    TOOL_PRESETS as TOOL_PRESETS,
+    create_default_tool_registry as create_default_tool_registry,
+    get_tool_definitions as get_tool_definitions,
+    validate_tool_args as validate_tool_args,
+)
 from power_loop.tools.toolbox import (
     ToolRegistry as ToolRegistry,
     build_registry as build_registry,
 )
 from power_loop.version import (
     __version__ as __version__,
+)
+from power_loop.worker import (
+    Worker as Worker,
 )
 from power_loop.contracts.hook_contexts import *
 from power_loop.contracts.payload_classes import *

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from power_loop.context.fold import FoldStrategy, LLMSummaryFold, NeverFold
+from power_loop.context.strategy import FoldStrategy, LLMSummaryFold, NeverFold
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.contracts.tool import Effects
 from power_loop.contracts.usage import Price, UsageLimits

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.cancel import CancellationToken
@@ -13,18 +14,20 @@ from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.tool import ToolRun
-from power_loop.runtime.call_model import system_text_of
 from power_loop.runtime.drive import LINE_POLL_S, CacheStats, Driver, Patience
 from power_loop.runtime.heartbeat import Heartbeat
+from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
 from power_loop.runtime.openings import KeyTaken, Opening, Resume, Say
 from power_loop.runtime.outcome import outcome_of
+from power_loop.runtime.passing import TextShower
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 from power_loop.runtime.tell import publish
-from power_loop.terms import Call, settings_of, terms_of
+from power_loop.terms import PLAIN, Call, settings_of, system_text_of, terms_of
+from power_loop.watching import Watching
 
 if TYPE_CHECKING:
     from power_loop.loop import StatefulAgentLoop
@@ -57,6 +60,7 @@ class Drivers:
         self._simulated = machine is not None
         self._settle_in()
         self._settings: tuple[int, Settings] | None = None
+        self._plain: tuple[tuple[Any, ...], Terms] | None = None
         self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave)
         self._closing = False
 
@@ -68,6 +72,8 @@ class Drivers:
         self._lines = SessionLines()
         self._driver: Driver | None = None
         self._heartbeat: Heartbeat | None = None
+        self._shower: TextShower | None = None
+        self._watching = Watching(self._loop.event_bus)
         self._lifeline = self._machine.lifeline(self.holder)
         self._threads = self._machine.threads(self._loop.config.tooling.sync_threads)
 
@@ -75,6 +81,12 @@ class Drivers:
         """In a forked child: what the parent drives is the parent's, and so are its threads."""
         if self._pid != os.getpid():
             self._settle_in()
+
+    @property
+    def lifeline(self) -> Lifeline:
+        """The sign of life under which this loop holds its leases and claims."""
+        self._mind_a_fork()
+        return self._lifeline
 
     @property
     def cache_stats(self) -> CacheStats:
@@ -115,7 +127,9 @@ class Drivers:
         loop = self._loop
         ports = Ports(store, loop.llm, loop.hooks, loop.event_bus, self._clock, self._ids, self._threads, self.holder, loop.name)
         self._heartbeat = self._machine.heartbeat(store, int(loop.config.running.lease_ttl_s * 1000))
-        return Driver(ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size)
+        driver = Driver(ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size)
+        self._shower = TextShower(store, loop.event_bus, self.holder, driver.running.__contains__)
+        return driver
 
     async def close(self, drain_timeout_s: float) -> None:
         """Wait for the sends in hand, cancel what is left, give everything back."""
@@ -125,6 +139,9 @@ class Drivers:
             for send in list(self._driver.running.values()):
                 send.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
             await self._drained(self._loop.config.running.cancel_grace_s)
+        self._watching.close()
+        if self._shower is not None:
+            await self._shower.close()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._threads.close()
@@ -147,21 +164,24 @@ class Drivers:
     async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
         """Drive the session from this opening until it rests, and say how it stands."""
         _, driver = await self.open()
-        resumes = isinstance(opening, Resume)
-        return await driver.drive(session_id, opening, lambda session: self._terms(session, call, resumes), patience, watch_stops)
+        if self._shower is not None:
+            self._shower.mind(self._loop.config.running.durable_stream)
 
-    async def send(self, session_id: str, say: Say, call: Call, patience: Patience) -> StatefulResult:
-        """`drive`, but once only for the key of ``say``."""
-        if say.key is None:
-            return await self.drive(session_id, say, call, patience)
+        def terms(session: Session) -> Terms:
+            return self._terms(session, call, isinstance(opening, Resume))
+
+        return await driver.drive(session_id, opening, terms, patience, watch_stops)
+
+    async def drive_once(self, session_id: str, say: Say, key: str, call: Call, patience: Patience) -> StatefulResult:
+        """`drive`, but once only for ``key``."""
         store, _ = await self.open()
-        index = await store.send_of_key(session_id, say.key)
+        index = await store.send_of_key(session_id, key)
         if index is not None:
             return await self._outcome(store, session_id, index, call, patience)
         try:
             return await self.drive(session_id, say, call, patience)
         except KeyTaken:
-            return await self.send(session_id, say, call, patience)
+            return await self.drive_once(session_id, say, key, call, patience)
 
     async def _outcome(self, store: SessionStore, session_id: str, index: int, call: Call, patience: Patience) -> StatefulResult:
         """The outcome of a send that was begun before; the last one is waited for, and goes on when it was cut off."""
@@ -172,16 +192,18 @@ class Drivers:
         return await outcome_of(store, session_id, index)
 
     def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
-        loop = self._loop
-        return terms_of(
-            session,
-            call,
-            settings=self._current_settings(),
-            registry=loop.tool_registry,
-            model=loop.llm,
-            tool_run=self._tool_run,
-            resumes=resumes,
-        )
+        loop, settings = self._loop, self._current_settings()
+        offered = loop.tool_registry.to_openai_tools() if loop.tool_registry is not None else None
+        # Sends that set nothing of their own have the same terms until one of these is another object.
+        ground = (settings, offered, session.prompt) if call is PLAIN and not resumes else None
+        if ground is not None and (plain := self._plain) is not None and all(map(is_, ground, plain[0])):
+            return plain[1]
+        terms = terms_of(
+            session, call, settings=settings, registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes
+        )  # fmt: skip
+        if ground is not None:
+            self._plain = (ground, terms)
+        return terms
 
     def _current_settings(self) -> Settings:
         config = self._loop.config
@@ -257,10 +279,16 @@ class Drivers:
         return send is not None and send.terms.cancel is token
 
 
+def unwatched() -> None:
+    """Nothing was tied."""
+
+
 def watch_stops(send: Send) -> Callable[[], None]:
     """Tie the send to its token and its time limit; the answer unties it."""
-    undo: list[Callable[[], object]] = []
     token, limits = send.terms.cancel, send.terms.limits.usage
+    if token is None and (limits is None or limits.seconds is None):
+        return unwatched
+    undo: list[Callable[[], object]] = []
     if token is not None:
         undo.append(token.on_cancel(lambda reason: send.scope.request(StopRequested("cancelled", reason, "token"))))
         if token.polled:

@@ -8,6 +8,7 @@ from typing import Any
 
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.payloads import payload_for
 from power_loop.runtime.bus import AgentEventBus
 
 # A consumer that is this far behind is told so by the memory it takes, not by lost events.
@@ -23,16 +24,24 @@ class Streams:
         self._detached: set[asyncio.Task[StatefulResult]] = set()
 
     async def events_of(
-        self, work: Coroutine[Any, Any, StatefulResult], bus: AgentEventBus, session_id: str, *, leave: Leave, detach: bool
+        self,
+        work: Coroutine[Any, Any, StatefulResult],
+        bus: AgentEventBus,
+        session_id: str,
+        *,
+        is_on: Callable[[], bool],
+        leave: Leave,
+        detach: bool,
     ) -> AsyncGenerator[AgentEvent]:
-        """Drive ``work`` and yield the events of ``session_id``, ``result`` last.
+        """Drive ``work`` and yield the events of ``session_id`` from when ``is_on`` says that its turn has come, ``result`` last.
 
         When whoever iterates stops early, ``leave(task)`` stops the send, unless ``detach``. What ``work`` raises is raised here.
         """
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+        loop, queue, began, told = asyncio.get_running_loop(), asyncio.Queue[Any](), False, False
 
         def hear(event: AgentEvent) -> None:
-            if event.session_id == session_id:
+            nonlocal began
+            if event.session_id == session_id and (began := began or is_on()):
                 loop.call_soon_threadsafe(queue.put_nowait, event)
 
         bus.subscribe(None, hear, inline=True)
@@ -40,8 +49,11 @@ class Streams:
         task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
         try:
             while (event := await queue.get()) is not END:
+                told = event.type == "result"
                 yield event
-            await task
+            result = await task
+            if not told:  # nothing ran: the outcome was there already
+                yield AgentEvent("result", data=payload_for("result", result=result), session_id=session_id)
         finally:
             bus.unsubscribe(hear)
             if not task.done():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from power_loop.config import AgentLoopConfig
+from power_loop.context.prompt import system_text
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.model import capabilities_of
@@ -31,6 +32,8 @@ class Call:
 
     def stored(self) -> dict[str, Any] | None:
         """What of it a resume in another process can know; functions, types and ``deps`` are given again."""
+        if self is PLAIN:
+            return None
         kept: dict[str, Any] = {}
         if self.tools is not None:
             kept["tools"] = self.tools.names()
@@ -41,6 +44,9 @@ class Call:
         if self.max_rounds is not None:
             kept["max_rounds"] = self.max_rounds
         return kept or None
+
+
+PLAIN = Call()
 
 
 def call_of(
@@ -58,6 +64,8 @@ def call_of(
         raise TypeError(f"limits= takes UsageLimits(…), not {type(limits).__name__}")
     if system_prompt is not None and not isinstance(cast("Any", system_prompt), str):
         raise TypeError(f"system_prompt= takes text, not {type(system_prompt).__name__}")
+    if tools is system_prompt is limits is max_rounds is stop_event is deps is None:
+        return PLAIN
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
     return Call(tools, system_prompt, limits, max_rounds, cancel, deps)
 
@@ -92,6 +100,13 @@ def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
     )  # fmt: skip
 
 
+def system_text_of(settings: Settings, model: object, tools: Toolbox | None, explicit: str | None) -> str:
+    """The system prompt of requests; tools are described in it for a model that cannot take them natively."""
+    listed = settings.catalog if settings.catalog is not None else capabilities_of(model).tools is False
+    catalog = tools.to_openai_tools() if listed and tools is not None else None
+    return system_text(settings.system_prompt if explicit is None else explicit, catalog=catalog, header=settings.catalog_header)
+
+
 def terms_of(
     session: Session, call: Call, *, settings: Settings, registry: ToolRegistry | None, model: Any, tool_run: ToolRun, resumes: bool
 ) -> Terms:
@@ -107,7 +122,8 @@ def terms_of(
     _refuse_unpriced(usage, settings, model)
     rounds = call.max_rounds or kept.get("max_rounds") or base.rounds
     limits = Limits(rounds, usage, base.fold_at_tokens, offered is not None, base.empty_retries)
-    return Terms(settings, limits, offered, prompt if prompt is not None else session.prompt, call.cancel, call.deps, tool_run=tool_run)
+    text = system_text_of(settings, model, offered, prompt if prompt is not None else session.prompt)
+    return Terms(settings, limits, offered, text, call.cancel, call.deps, tool_run=tool_run)
 
 
 def _limits(given: UsageLimits | None, kept: Mapping[str, Any] | None, base: UsageLimits | None) -> UsageLimits | None:

@@ -318,3 +318,19 @@ async def test_tools_given_to_a_loop_do_not_change_a_registry_that_others_use(ho
     await other.run("x")
     assert [each["function"]["name"] for each in loop.llm.requests[0].tools] == ["own"]
     assert other.llm.requests[0].tools is None
+
+
+@pytest.mark.parametrize("key", ["", "k" * 192, "with\0nul", "lone \ud800"])
+@pytest.mark.parametrize("verb", ["send", "follow_up", "enqueue"])
+async def test_a_key_that_not_every_engine_can_keep_is_refused(home, verb, key):
+    loop = home.loop()
+    session_id = await loop.new_session()
+    with pytest.raises(ValueError, match="give 1 to 191 characters"):
+        await getattr(loop, verb)("hello", session_id, key=key)
+    assert await loop.get_messages(session_id) == []
+
+
+async def test_a_prompt_that_no_database_keeps_is_refused_by_name(home):
+    for prompt in ("a\0b", "lone \ud800"):
+        with pytest.raises(ValueError, match=r"system_prompt holds a NUL character or a lone surrogate"):
+            await home.loop().new_session(system_prompt=prompt)

@@ -17,14 +17,14 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "drivers", "terms", "words", "sync", "streaming"}
+LOOP = {"loop", "verbs", "drivers", "terms", "words", "sync", "streaming", "watching"}
 FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "contracts": set(),
     "kernel": CORE,
     "context": CORE,
-    "store": CORE,
+    "store": CORE | {"kernel.history", "kernel.outside", "kernel.state"},  # a history from outside is judged by the same `apply`
     "providers": CORE,
     "tools": CORE,
     "memory": CORE | {"context", "tools.projectors"},
@@ -35,9 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflow": CORE | {"agents", "runtime", "tools.define"},
     "contrib": CORE,
     **dict.fromkeys(("words", "sync"), CORE),
-    "streaming": CORE | {"runtime"},
-    "terms": CORE | {"config", "runtime", "tools"},
-    **dict.fromkeys(("loop", "drivers"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
+    **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
+    "terms": CORE | {"config", "context", "runtime", "tools"},
+    **dict.fromkeys(("loop", "verbs", "drivers"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
     "worker": FLOORS_1_TO_4 | LOOP | {"workflow"},
     **dict.fromkeys(("__init__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"), FLOORS_1_TO_5),
     "__main__": {"cli"},
@@ -54,17 +54,20 @@ LATE_IMPORTS: dict[str, str] = {
     "__init__.py": "door: a public name loads its module when it is asked for",
     "llm.py": "door: a public name loads its module when it is asked for",
     "testing/__init__.py": "door: a public name loads its module when it is asked for",
-    "loop.py": "provider: the string chooses the service",
+    "loop.py": "door: the runtime comes with the first loop, not with the import",
+    "verbs.py": "provider: the string chooses the service",
     "drivers.py": "dsn: a loop that is given its store needs no engine",
     "store/open.py": "dsn: the scheme chooses the engine",
+    "cli/worker.py": "app: the string names a module of the host's",
     "providers/open.py": "provider: the name chooses the transport",
     "providers/openai/model.py": "extra: openai",
     "providers/anthropic/model.py": "extra: anthropic",
     "tools/validate.py": "extra: jsonschema, for keywords beyond the list",
+    "tools/presets.py": "tool: the name chooses its module",
     "contracts/attachments.py": "extra: pdf",
     "contracts/model.py": "block: only a request with attachments needs their renderer",
     "contracts/events.py": "event type: the name chooses one of many payload classes",
-    "runtime/tell.py": "event type: the name chooses one of many payload classes",
+    "runtime/told.py": "event type: the name chooses one of many payload classes",
     "runtime/asking.py": "hook point: the name chooses one of many context classes",
 }
 # Files that may import a third-party package, with its extra. Nobody imports these files but late.

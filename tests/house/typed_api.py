@@ -105,6 +105,7 @@ from power_loop import (
     ToolValidationError,
     Usage,
     UsageLimits,
+    Worker,
     WorkerBootstrapError,
     WorkflowRunError,
     WorkflowSpecError,
@@ -377,6 +378,13 @@ async def provisional(store: SessionStore) -> None:
     assert own_point(hooks) is not None
     assert not stopping(None).is_cancelled()
     assert older_names()
+
+
+async def worked(loop: StatefulAgentLoop) -> int:
+    worker = Worker(loop, concurrency=4, agents="*", recover=False, poll_s=1.0)
+    await worker.run()
+    await worker.stop(drain_timeout_s=1.0)
+    return assert_type(await worker.run_once(), int)
 
 
 async def main() -> None:

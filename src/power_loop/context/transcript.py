@@ -38,8 +38,8 @@ class Transcript:
         return self.messages + [self._results[call] for call in self._asked if call in self._results]
 
     def _say(self, message: Message, cells: Cells) -> None:
-        self.messages.append(message)
-        if "tool_calls" in message:
+        self._show(message)
+        if cells.tool_calls is not None:
             self._asked = [call["id"] for call in message["tool_calls"]]
             self._results = {}
 
@@ -48,8 +48,12 @@ class Transcript:
             return
         self._results[cells.call_id] = self._answered(cells)
         if len(self._results) == len(self._asked):
-            self.messages += (self._results[call] for call in self._asked)
+            for call in self._asked:
+                self._show(self._results[call])
             self._asked, self._results = [], {}
+
+    def _show(self, message: Message) -> None:
+        self.messages.append(message)
 
     def _answered(self, cells: Cells) -> Message:
         return answered(cells)

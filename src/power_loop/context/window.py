@@ -7,11 +7,12 @@ left out; what a provider wants back word for word (signed thinking) is shown wh
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.digest import RequestDigest
-from power_loop.contracts.messages import Message, estimate_tokens, text_of
+from power_loop.contracts.messages import Message, estimate_message_tokens, estimate_tokens, text_of
 from power_loop.contracts.store import Cells, RecordRow
 
 SUMMARY_NAME = "compact_note"
@@ -52,11 +53,8 @@ class Window(Transcript):
             return
         if cells.role == "user" and (not self.borders or self.borders[-1].send_index != row.send_index):
             self._begin_send(row)
-        if cells.name == "degraded" and cells.role == "assistant":
-            return
-        shown = len(self.messages)
-        super().add(row)
-        self.tokens += estimate_tokens(self.messages[shown:])
+        if cells.name != "degraded" or cells.role != "assistant":
+            super().add(row)
 
     def showing(self, messages: list[Message]) -> Window:
         """A window of its own with ``messages`` instead; what is added later goes on from there."""
@@ -65,6 +63,14 @@ class Window(Transcript):
         # All of them stand for the send under way: nothing in there is a place to cut.
         other.borders = [border._replace(at=0) for border in self.borders[-1:]]
         return other
+
+    def snapshot(self, tail: Sequence[Message] = ()) -> Callable[[], list[Message]]:
+        """How to make the list of all messages until now, with ``tail`` behind: now or later, it is the same.
+
+        ``messages`` only ever grows; whatever else happens to it makes a new list.
+        """
+        messages, known = self.messages, len(self.messages)
+        return lambda: [*messages[:known], *tail]
 
     def growth(self) -> int:
         """How many tokens were added since the last fold, or since the beginning."""
@@ -93,19 +99,27 @@ class Window(Transcript):
     def _hide_blocks(self) -> None:
         """Their send is over. The messages are made anew, since requests that were sent hold the old ones."""
         at = self.borders[-1].at if self.borders else 0
-        self.messages[at:] = [{key: message[key] for key in message if key != "provider_blocks"} for message in self.messages[at:]]
+        bare = [{key: message[key] for key in message if key != "provider_blocks"} for message in self.messages[at:]]
+        self.messages = self.messages[:at] + bare
         self._private, self._digest = False, None
 
     def _say(self, message: Message, cells: Cells) -> None:
         if cells.role == "assistant":
-            message.pop("name", None)
-            if "tool_calls" not in message and not text_of(message["content"]).strip():
+            if cells.name is not None:
+                del message["name"]
+            if cells.tool_calls is not None:
+                self._calls.update(call["id"] for call in message["tool_calls"])
+            elif not text_of(message["content"]).strip():
                 return
             if cells.name == "limit_summary":
                 self._summary_at = len(self.messages)
-            self._keep_blocks(message, cells)
-            self._calls.update(call["id"] for call in message.get("tool_calls", ()))
+            if cells.body is not None and '"blocks":' in cells.body:
+                self._keep_blocks(message, cells.body)
         super()._say(message, cells)
+
+    def _show(self, message: Message) -> None:
+        self.messages.append(message)
+        self.tokens += estimate_message_tokens(message)
 
     def _answered(self, cells: Cells) -> Message:
         message = super()._answered(cells)
@@ -113,8 +127,8 @@ class Window(Transcript):
             message["is_error"] = True
         return message
 
-    def _keep_blocks(self, message: Message, cells: Cells) -> None:
-        if cells.body is not None and '"blocks":' in cells.body and (blocks := json.loads(cells.body).get("blocks")) is not None:
+    def _keep_blocks(self, message: Message, body: str) -> None:
+        if (blocks := json.loads(body).get("blocks")) is not None:
             message["provider_blocks"], self._private = blocks, True
 
     def _mark(self, cells: Cells) -> None:
@@ -125,8 +139,8 @@ class Window(Transcript):
 
     def _take_back_the_summary(self, at: int) -> None:
         """The limit summary reported an ending that is none any more."""
-        self.tokens -= estimate_tokens(self.messages[at : at + 1])
-        del self.messages[at]
+        self.tokens -= estimate_message_tokens(self.messages[at])
+        self.messages = self.messages[:at] + self.messages[at + 1 :]
         self._summary_at, self._digest = None, None
 
     def _fold(self, cells: Cells) -> None:

@@ -8,6 +8,7 @@ upcaster on reading; a newer kind or version is refused by name and left as it i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never, cast
 
@@ -32,6 +33,7 @@ from power_loop.contracts.records import (
     UserSaid,
 )
 from power_loop.contracts.store import Cells
+from power_loop.contracts.text import encodes
 from power_loop.contracts.usage import NO_USAGE, CallUsage
 
 ESCAPED, BLOCKS = 1, 2
@@ -52,15 +54,7 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 def dumps(value: Any) -> str:
     """Compact JSON that every database can store: lone surrogates are escaped, NUL always is."""
     text = _encode(value)
-    return text if text.isascii() or _storable(text) else _encode_ascii(value)
-
-
-def _storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if text.isascii() or encodes(text) else _encode_ascii(value)
 
 
 def version_of(kind: str) -> int:
@@ -72,7 +66,7 @@ def content_cells(content: Content) -> tuple[str, int | None]:
     """(column text, how it is escaped)."""
     if not isinstance(content, str):
         return dumps(content), BLOCKS
-    if "\0" in content or not (content.isascii() or _storable(content)):
+    if "\0" in content or not (content.isascii() or encodes(content)):
         return _encode_ascii(content), ESCAPED
     return content, None
 
@@ -141,17 +135,26 @@ def to_cells(record: Record) -> Cells:
 
 def _reply_cells(record: ModelReplied) -> Cells:
     text, escaped = content_cells(record.text)
-    body: Body = {"usage": usage_to_json(record.usage)}
-    if record.request_digest is not None:
-        body["digest"] = record.request_digest
-    if record.finish_reason != _usual_finish(record.calls):
-        body["finish"] = record.finish_reason
-    rest = (("model", record.model), ("id", record.response_id), ("think", record.think or None), ("blocks", record.provider_blocks))
-    body.update((name, value) for name, value in rest if value is not None)
     name = None if record.purpose == "round" else record.purpose
-    return Cells(
-        "model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls_to_json(record.calls), None, None, dumps(body)
-    )
+    calls, body = calls_to_json(record.calls), _reply_body(record)
+    return Cells("model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls, None, None, body)
+
+
+def _reply_body(record: ModelReplied) -> str:
+    usage, digest = record.usage, record.request_digest
+    finish = None if record.finish_reason == _usual_finish(record.calls) else record.finish_reason
+    told = (finish, record.model, record.response_id, record.think or None, record.provider_blocks)
+    if told == NOTHING_MORE and usage.calls and usage.cost is None and not usage.estimated and digest is not None and _IS_PLAIN(digest):
+        # The plain reply, of which there is one in every send: setting the encoder up would take longer than all of this.
+        prompt, completion, cache_read, cache_write, reasoning, calls, *_ = usage
+        return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{calls}],"digest":"{digest}"}}'
+    body: Body = {"usage": usage_to_json(usage), "digest": digest}
+    body.update(zip(("finish", "model", "id", "think", "blocks"), told, strict=True))
+    return dumps({name: value for name, value in body.items() if value is not None})
+
+
+NOTHING_MORE = (None,) * 5
+_IS_PLAIN = re.compile(r"[\w-]*", re.ASCII).fullmatch
 
 
 def _usual_finish(calls: tuple[ToolCall, ...]) -> str:

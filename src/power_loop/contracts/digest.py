@@ -8,13 +8,14 @@ seldom changes, then what differs from call to call. Bookkeeping (ids, reason, c
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import blake2b
 from typing import Any
 
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMRequest
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _BYTES = 12  # 16 characters of base64, without padding
 
 
@@ -68,7 +69,7 @@ class RequestDigest:
 
     def text(self) -> str:
         """The digest of what was added so far."""
-        return urlsafe_b64encode(self._chain.digest()).decode("ascii")
+        return b2a_base64(self._chain.digest(), newline=False).translate(_URL_SAFE).decode("ascii")
 
 
 def request_digest(request: LLMRequest) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 Content = str | list[dict[str, Any]]
 """Text, or blocks: ``{"type": "text" | "image_url" | "attachment", …}``. Never changed in place once said."""
@@ -72,11 +72,15 @@ def estimate_content_tokens(content: Content | None) -> int:
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
-    """Roughly how many tokens ``messages`` have in a request: their content, calls and four each for the frame."""
-    total = 0
-    for message in messages:
-        total += 4 + estimate_content_tokens(message.get("content"))
-        for call in cast("Sequence[Mapping[str, Any]]", message.get("tool_calls") or ()):
-            function = cast("Mapping[str, Any]", call.get("function") or {})
-            total += estimate_text_tokens(f"{function.get('name', '')}{function.get('arguments', '')}")
-    return total
+    """Roughly how many tokens ``messages`` have in a request."""
+    return sum(map(estimate_message_tokens, messages))
+
+
+def estimate_message_tokens(message: Mapping[str, Any]) -> int:
+    """Roughly how many tokens ``message`` has: its content, its calls, and four for the frame."""
+    tokens = 4 + estimate_content_tokens(message.get("content"))
+    if calls := message.get("tool_calls"):
+        for call in calls:
+            function: Mapping[str, Any] = call.get("function") or {}
+            tokens += estimate_text_tokens(f"{function.get('name', '')}{function.get('arguments', '')}")
+    return tokens

@@ -16,6 +16,15 @@ from power_loop.contracts.usage import CallUsage
 DeltaCallback = Callable[[str], Awaitable[None] | None]
 
 
+def new_dict() -> dict[str, Any]:
+    """For fields: `dict[str, Any]` makes one too, in many times the time."""
+    return {}
+
+
+def new_list() -> list[Any]:
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCapabilities:
     """What a model can do, as declared; None is unknown and tried as if True."""
@@ -134,13 +143,33 @@ class LLMRequest:
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: Any = None
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    extra: dict[str, Any] = field(default_factory=new_dict)
     call_id: str | None = None
     session_id: str | None = None
     retry_in_transport: bool = True
     """False while a retry policy above counts the attempts: then one call is one attempt."""
     on_restart: Callable[[ModelRestart], Awaitable[None] | None] | None = field(default=None, repr=False, compare=False)
     """Told before a transport or a `FallbackLLM` tries again. Without it nobody does so once a delta was shown."""
+
+    @classmethod
+    def showing(cls, messages: Callable[[], list[Message]], **settings: Any) -> LLMRequest:
+        """A request whose ``messages`` are made when somebody first looks: of a long session they are thousands."""
+        request = cls([], **settings)
+        del request.messages
+        request.__dict__["_make"] = messages
+        return request
+
+    @property
+    def unseen(self) -> bool:
+        """Nobody has looked at the messages yet."""
+        return "messages" not in self.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        make: Callable[[], list[Message]] | None = self.__dict__.get("_make")
+        if name != "messages" or make is None:
+            raise AttributeError(f"LLMRequest has no attribute {name!r}")
+        self.messages = make()
+        return self.messages
 
     @classmethod
     def from_prompt(cls, prompt: str, **settings: Any) -> LLMRequest:
@@ -161,16 +190,16 @@ class LLMResponse:
     raw_text: str = ""
     raw_message: Any = None
     raw_completion: Any = None
-    raw_json_data: dict[str, Any] = field(default_factory=dict[str, Any])
+    raw_json_data: dict[str, Any] = field(default_factory=new_dict)
     raw_json_error: str | None = None
     content_text: str = ""
     think: str = ""
-    json_data: dict[str, Any] = field(default_factory=dict[str, Any])
+    json_data: dict[str, Any] = field(default_factory=new_dict)
     token_usage: LLMTokenUsage | None = None
     parse_error: str | None = None
-    debug: dict[str, Any] = field(default_factory=dict[str, Any])
-    tool_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    stream_chunks: list[Any] = field(default_factory=list[Any])
+    debug: dict[str, Any] = field(default_factory=new_dict)
+    tool_calls: list[dict[str, Any]] = field(default_factory=new_list)
+    stream_chunks: list[Any] = field(default_factory=new_list)
     finish_reason: str | None = None
     """``stop``, ``tool_calls``, ``length``, ``content_filter``, ``refusal`` or ``error``."""
     model: str | None = None
@@ -196,7 +225,7 @@ class LLMStreamChunk:
     delta_text: str = ""
     think: str = ""
     delta_tool_calls: list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    tool_calls: list[dict[str, Any]] = field(default_factory=new_list)
     token_usage: LLMTokenUsage | None = None
     raw_event: Any = None
     is_final: bool = False

@@ -86,12 +86,19 @@ class State(NamedTuple):
     counted: bool = False
     """The send is in the session's ``sends`` counter already."""
 
+    def call(self, call_id: str) -> ToolCall | None:
+        """The open call of this id."""
+        return next((call for call in self.open_calls if call.id == call_id), None)
+
 
 IDLE = State()
 
 
 def apply(state: State, record: Record) -> State:
-    """The state after ``record``."""
+    """The state after ``record``.
+
+    What every send goes through calls the constructor with all fields: ``_replace`` takes several times as long.
+    """
     match record:
         case UserSaid():
             return _said(state, record)
@@ -134,17 +141,21 @@ def _replied(state: State, record: ModelReplied) -> State:
         return state._replace(usage=usage, text=record.text, stop=Stop("degraded"))
     if record.purpose == "limit_summary":
         return state._replace(usage=usage, text=record.text, finish_reason=record.finish_reason, stop=Stop("hit_round_limit"))
-    empty = not record.calls and not record.text.strip()
-    return state._replace(
-        rounds=state.rounds + 1, usage=usage, answered=not record.calls,
-        asked=record.calls, open_calls=record.calls, rewritten=(), questions=(), started=NONE, parked=NONE,
-        empties=state.empties + 1 if empty else 0, text=record.text, finish_reason=record.finish_reason, fold_due=True, status="",
+    calls = record.calls
+    empties = 0 if calls or record.text.strip() else state.empties + 1
+    return State(
+        False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, calls, (), NONE, NONE, (), state.stop, True,
+        empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error, state.counted,
     )  # fmt: skip
 
 
 def _ended(state: State, record: SendEnded) -> State:
     counted = state.counted or finishes(record.status)
-    return state._replace(idle=True, status=record.status, reason=record.reason, error=record.error, stop=None, counted=counted)
+    return State(
+        True, state.answered, state.rounds, state.extra_rounds, state.usage, state.tool_calls, state.asked, state.open_calls,
+        state.rewritten, state.started, state.parked, state.questions, None, state.fold_due, state.empties, state.vetoes, state.text,
+        state.finish_reason, state.unknown, state.overrides, record.status, record.reason, record.error, counted,
+    )  # fmt: skip
 
 
 def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided) -> State:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from power_loop.contracts.records import CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import NO_TALLY, Tally
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import State, finishes
+
+ONE_SEND, ONE_TOOL_CALL = Tally(sends=1), Tally(tool_calls=1)
 
 
 def counts(before: State, record: Record) -> Tally:
@@ -16,9 +20,9 @@ def counts(before: State, record: Record) -> Tally:
         case ModelReplied():
             return NO_TALLY if record.purpose == "degraded" else _charged(record.usage, rounds=int(record.purpose == "round"))
         case SendEnded():
-            return NO_TALLY if before.counted or not finishes(record.status) else Tally(sends=1)
+            return NO_TALLY if before.counted or not finishes(record.status) else ONE_SEND
         case ToolReturned():
-            return Tally(tool_calls=1) if record.ran else NO_TALLY
+            return ONE_TOOL_CALL if record.ran else NO_TALLY
         case CallCharged():
             return _charged(record.usage)
         case RoundSkipped():
@@ -31,9 +35,17 @@ def _charged(usage: CallUsage, rounds: int = 0) -> Tally:
     return Tally(0, rounds, usage.calls, 0, usage.prompt, usage.completion, usage.cost or 0.0)
 
 
-def joined(tallies: list[Tally]) -> Tally:
+def joined(tallies: Iterable[Tally]) -> Tally:
     """All of ``tallies`` in one."""
-    some = [tally for tally in tallies if tally is not NO_TALLY]
-    if len(some) == 1:
-        return some[0]
-    return Tally(*map(sum, zip(*some, strict=True))) if some else NO_TALLY
+    total = NO_TALLY
+    for tally in tallies:
+        if tally is not NO_TALLY:
+            total = tally if total is NO_TALLY else _both(total, tally)
+    return total
+
+
+def _both(one: Tally, other: Tally) -> Tally:
+    return Tally(
+        one.sends + other.sends, one.rounds + other.rounds, one.llm_calls + other.llm_calls, one.tool_calls + other.tool_calls,
+        one.prompt_tokens + other.prompt_tokens, one.completion_tokens + other.completion_tokens, one.cost + other.cost,
+    )  # fmt: skip

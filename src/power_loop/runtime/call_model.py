@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from power_loop.context.prompt import system_text
 from power_loop.contracts.digest import RequestDigest
 from power_loop.contracts.effects import CallModel
 from power_loop.contracts.errors import LLMError
@@ -13,13 +11,11 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMRequest, LLMResponse, capabilities_of
 from power_loop.contracts.records import CallCharged, StopRequested
-from power_loop.contracts.tool import Toolbox
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
-from power_loop.runtime.ports import Settings
-from power_loop.runtime.reply import charge_for, degrade, reply_record
+from power_loop.runtime.reply import Charge, charge_for, degrade, reply_record
 from power_loop.runtime.rounds import open_round
 from power_loop.runtime.send import Send
 
@@ -53,20 +49,21 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
             raise
         degrade(send, error)
         return
-    # What a handler gave in the model's place cost nothing.
-    charge = CallCharged(purpose, NO_USAGE, None, response.model) if given else charge_for(send, response, purpose, request)
+    if given is not None:  # what a handler gave in the model's place cost nothing
+        await send.say(reply_record(send, response, Charge(purpose, NO_USAGE, response.model), digest))
+        return
+    charge = charge_for(send, response, purpose, request)
     try:
-        await _keep(send, response, charge, digest, asks=given is None)
+        await _keep(send, response, charge, digest)
     except BaseException as error:  # of a handler; the call was made all the same
-        if given is None:
-            send.note(replace(charge, error=type(error).__name__))
+        send.note(CallCharged(purpose, charge.usage, type(error).__name__, charge.model))
         raise
 
 
-async def _keep(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, asks: bool) -> None:
+async def _keep(send: Send, response: LLMResponse, charge: Charge, digest: str) -> None:
     """Note the reply, as the handlers leave it."""
     stop: StopRequested | None = None
-    if asks and send.ports.hooks.stands("llm.after"):
+    if send.ports.hooks.stands("llm.after"):
         response, stop = await _after(send, response)
     await send.say(reply_record(send, response, charge, digest, calls=stop is None))
     if stop is not None:
@@ -81,12 +78,12 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     settings, terms = send.terms.settings, send.terms
     tools = terms.tools.to_openai_tools() if terms.tools is not None else []
     native = capabilities_of(send.ports.model).tools is not False
-    return LLMRequest(
-        [*send.window.messages, *tail],
-        send.system_text,
-        settings.model,
-        settings.temperature,
-        settings.max_tokens,
+    return LLMRequest.showing(
+        send.window.snapshot(tail),
+        system_prompt=terms.system_text,
+        model=settings.model,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
         tools=tools if tools and native else None,
         tool_choice=tool_choice if tools and native else None,
         response_format=settings.response_format,
@@ -95,22 +92,24 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     )
 
 
-def system_text_of(settings: Settings, model: object, tools: Toolbox | None, explicit: str | None) -> str:
-    """The system prompt of requests; tools are described in it for a model that cannot take them natively."""
-    listed = settings.catalog if settings.catalog is not None else capabilities_of(model).tools is False
-    catalog = tools.to_openai_tools() if listed and tools is not None else None
-    return system_text(settings.system_prompt if explicit is None else explicit, catalog=catalog, header=settings.catalog_header)
-
-
 def digest_of(send: Send, request: LLMRequest, tail: Sequence[Message]) -> str:
     """The digest of ``request``; the window's part of it is hashed once, however many requests begin with it."""
-    shown, known = request.messages, len(send.window.messages)
-    untouched = len(shown) == known + len(tail) and (not known or shown[known - 1] is send.window.messages[-1])
-    digest = send.window.digest() if untouched else RequestDigest()
-    for message in shown[known:] if untouched else shown:
+    window = send.window
+    if request.unseen:
+        digest, rest = window.digest(), tail
+    elif _begins_with(request.messages, window.messages, len(tail)):
+        digest, rest = window.digest(), request.messages[len(window.messages) :]
+    else:
+        digest, rest = RequestDigest(), request.messages
+    for message in rest:
         digest.message(message)
     digest.close(send.ports.closings.of(request))
     return digest.text()
+
+
+def _begins_with(shown: Sequence[Message], known: Sequence[Message], more: int) -> bool:
+    """``shown`` is ``known`` with ``more`` behind it: a handler that changes messages works on copies."""
+    return len(shown) == len(known) + more and (not known or shown[len(known) - 1] is known[-1])
 
 
 # --- hooks --------------------------------------------------------------------------------------------

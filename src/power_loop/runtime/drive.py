@@ -18,7 +18,6 @@ from power_loop.contracts.errors import PowerLoopError, SessionBusyError, Sessio
 from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import SendEnded, SendRested
 from power_loop.contracts.store import FAR, Append, Conflict
-from power_loop.runtime.call_model import system_text_of
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -190,8 +189,6 @@ class Driver:
         if not opening.begin(send):
             return None
         self._lifeline.hold()
-        under = send.terms
-        send.system_text = system_text_of(under.settings, self._ports.model, under.tools, under.system_prompt)
         epoch = session.head.epoch
         try:
             await self._begin(send, opening, ticket)
@@ -205,7 +202,7 @@ class Driver:
         shaped = self._ports.hooks.stands("message.append")
         if shaped:
             await self._write_take(send, ticket)
-        if send.session.waiting:
+        if send.session.waiting and opening.hears:
             await send.hear(begins=True)
         if opening.word is not None:
             await send.say(opening.word)

@@ -22,8 +22,8 @@ LIMIT_REQUEST: Message = {
 
 async def end_send(send: Send, effect: EndSend) -> None:
     """End it with ``effect.status``, unless a handler wants another round, or something is heard before it is written."""
-    ground = _ground(send)
-    if effect.status == "completed" and send.ahead.stop is None and await _vetoed(send):
+    hooks, ground = send.ports.hooks, _ground(send)
+    if effect.status == "completed" and send.ahead.stop is None and hooks.stands("complete.decide") and await _vetoed(send):
         return
     await close_round(send)
     if ground != _ground(send):
@@ -32,7 +32,7 @@ async def end_send(send: Send, effect: EndSend) -> None:
         await _summarise(send)
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
-    if send.ports.hooks.stands("session.end"):
+    if hooks.stands("session.end"):
         ground = _ground(send)
         await send.flush()
         if ground != _ground(send):
@@ -49,7 +49,7 @@ def _ground(send: Send) -> tuple[bool, Stop | None, bool]:
 
 async def _vetoed(send: Send) -> bool:
     """A handler says that the answer is not one yet; its message asks for another round."""
-    if not send.ports.hooks.stands("complete.decide") or send.ahead.vetoes >= send.terms.settings.max_vetoes:
+    if send.ahead.vetoes >= send.terms.settings.max_vetoes:
         return False
     await send.flush()
     message: str | None

@@ -7,7 +7,12 @@ file cannot be seen from here, proves nothing: then its lease has to run out.
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from power_loop.contracts.store import SessionLog
 
 try:
     import fcntl
@@ -26,6 +31,7 @@ class Lifeline:
         self._directory = os.fspath(directory or os.path.join(os.environ.get("TMPDIR") or "/tmp", f"power-loop-{_user()}"))
         self._file: int | None = None
         self._pid = 0
+        _mind_forks(self)
 
     def hold(self) -> None:
         """Begin the sign of life, once per process. Without a place for it, others wait for our lease to end."""
@@ -42,6 +48,12 @@ class Lifeline:
     def is_dead(self, holder: str) -> bool:
         """True only when ``holder`` provably died."""
         return fcntl is not None and holder != self.holder and _is_loose(self._path(holder))
+
+    def let_go(self) -> None:
+        """In a forked child: a lock that it inherits would outlive the parent that it stands for."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def release(self) -> None:
         """End the sign of life; the leases were given back before."""
@@ -63,6 +75,13 @@ class Lifeline:
                     os.unlink(path)
 
 
+async def pass_over_the_dead(log: SessionLog, lifeline: Lifeline, ticket: int) -> None:
+    """Take ``ticket`` out of the line when whoever stood there provably died; it would also count no more after a while."""
+    holder = await log.holder_of_ticket(ticket)
+    if holder is not None and lifeline.is_dead(holder):
+        await log.leave_line(ticket)
+
+
 def _locked(path: str, flags: int) -> int:
     """``path``, open and locked by us. Raises `OSError` when somebody else has it, or it is not there."""
     assert fcntl is not None, "asked only where there are such locks"
@@ -82,6 +101,19 @@ def _is_loose(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _mind_forks(lifeline: Lifeline) -> None:
+    """Python never forgets a registration, so it only holds a weak reference."""
+    if not hasattr(os, "register_at_fork"):
+        return
+    this = weakref.ref(lifeline)
+
+    def in_child() -> None:
+        if (alive := this()) is not None:
+            alive.let_go()
+
+    os.register_at_fork(after_in_child=in_child)
 
 
 def _user() -> str:

@@ -32,6 +32,8 @@ class Opening(Protocol):
     """Said once the session may hear it."""
     key: str | None
     """What makes the send unique in its session."""
+    hears: bool
+    """What waits in the inbox may begin a send, or enter the one that is open."""
 
     def begin(self, send: Send) -> bool:
         """Note the first records; False when there is nothing to do. Raises what the verb refuses."""
@@ -45,6 +47,7 @@ class Say:
     word: UserSaid | None
     heal_pending: bool = False
     key: str | None = None
+    hears: bool = True
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
@@ -70,6 +73,7 @@ class Resume:
     """Leave alone a send that ended otherwise than by failing."""
     word: UserSaid | None = None
     key: str | None = None
+    hears: bool = True
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
@@ -92,6 +96,7 @@ class Abort:
     reason: str
     word: UserSaid | None = None
     key: str | None = None
+    hears: bool = False
     written: int = 0
 
     def begin(self, send: Send) -> bool:

@@ -6,10 +6,11 @@ no path of its own.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
-from power_loop.contracts.records import SendRested, StopRequested
+from power_loop.contracts.records import SendRested
 from power_loop.runtime.asking import adopt, ask, stopped_by
 from power_loop.runtime.call_model import call_model
 from power_loop.runtime.end_send import end_send
@@ -22,45 +23,43 @@ from power_loop.runtime.send import Send
 
 async def run(send: Send) -> None:
     """Drive the send until it rests or is over, and give the lease back."""
-    await start(send)
-    while send.session.head.holder is not None:
-        while not isinstance(effect := await send.next(), Rest):
-            await perform(send, effect)
-        if send.round_open:  # while a handler sees the round off, something may be heard
-            await close_round(send)
-            continue
-        if not send.ahead.idle:
-            send.note(SendRested("waiting_for_input" if send.ahead.parked else "pending_tools"))
-        await send.flush(release=True)
-
-
-async def start(send: Send) -> None:
-    """The first event of every run; a handler may stop it here, or put other messages in place."""
-    stop: StopRequested | None = None
     if send.ports.hooks.stands("session.start"):
-        context = await ask(send, "session.start", messages=send.window.messages, stop_event=send.terms.cancel)
-        adopt(send, context)
-        stop = stopped_by("session.start", context)
+        await _start_with_handlers(send)
+    else:
+        send.teller.begin(send.terms.scope)
+    while send.session.head.holder is not None:
+        if send.session.waiting:
+            await send.hear()
+        effect = send.next()
+        await PERFORMERS[type(effect)](send, effect)
+
+
+async def rest(send: Send, effect: Rest) -> None:
+    """Nothing follows: see the round off, then give the lease back."""
+    if send.round_open:  # while a handler sees the round off, something may be heard
+        await close_round(send)
+        return
+    if not send.ahead.idle:
+        send.note(SendRested("waiting_for_input" if send.ahead.parked else "pending_tools"))
+    await send.flush(release=True)
+
+
+PERFORMERS: Mapping[type[Effect], Callable[[Send, Any], Awaitable[None]]] = {
+    CallModel: call_model,
+    RunTools: run_tools,
+    EndSend: end_send,
+    FoldContext: fold_context,
+    ReportUnknown: report_unknown,
+    ReportCancelled: report_cancelled,
+    Rest: rest,
+}
+
+
+async def _start_with_handlers(send: Send) -> None:
+    """A handler at the first event of a run may stop it here, or put other messages in place."""
+    context = await ask(send, "session.start", messages=send.window.messages, stop_event=send.terms.cancel)
+    adopt(send, context)
+    stop = stopped_by("session.start", context)
     send.teller.begin(send.terms.scope)
     if stop is not None:
         send.note(stop)
-
-
-async def perform(send: Send, effect: Effect) -> None:
-    match effect:
-        case CallModel():
-            await call_model(send, effect)
-        case RunTools():
-            await run_tools(send, effect)
-        case EndSend():
-            await end_send(send, effect)
-        case FoldContext():
-            await fold_context(send, effect)
-        case ReportUnknown():
-            await report_unknown(send, effect)
-        case ReportCancelled():
-            await report_cancelled(send, effect)
-        case Rest():
-            return
-        case _:
-            assert_never(effect)

@@ -90,15 +90,15 @@ class Settings(NamedTuple):
     """Those of a send that sets none of its own."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """What one send runs under."""
+    """What one send runs under; sends that set nothing of their own share one."""
 
     settings: Settings
     limits: Limits
     tools: Toolbox | None = None
-    system_prompt: str | None = None
-    """Explicitly given, by call or session; None: the configuration's."""
+    system_text: str = ""
+    """The whole system prompt of its requests."""
     cancel: CancellationToken | None = None
     deps: Any = None
     depth: int = 0

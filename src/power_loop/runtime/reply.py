@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
-from power_loop.contracts.records import CallCharged, ModelReplied
+from power_loop.contracts.records import ModelReplied
+from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.ports import priced
 from power_loop.runtime.send import Send
 
 # What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
-# The longest id that every engine can index.
-MAX_ID_CHARS = 191
 
 
-def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, calls: bool = True) -> ModelReplied:
+class Charge(NamedTuple):
+    """What a model call cost, and for what."""
+
+    purpose: str
+    usage: CallUsage
+    model: str | None
+
+
+def reply_record(send: Send, response: LLMResponse, charge: Charge, digest: str, *, calls: bool = True) -> ModelReplied:
     """The reply as it is stored, with what it cost; without its ``calls`` where none may follow from it."""
     asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose == "round" else ()
     finish = response.finish_reason or ("tool_calls" if asked else "stop")
@@ -31,10 +38,10 @@ def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest:
     )  # fmt: skip
 
 
-def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> CallCharged:
+def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> Charge:
     """What the call that brought ``response`` cost."""
     model = response.model or request.model
-    return CallCharged(purpose, priced(send.terms.settings, model, usage_of(response, request)), None, model)
+    return Charge(purpose, priced(send.terms.settings, model, usage_of(response, request)), model)
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:
@@ -45,7 +52,7 @@ def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall,
         arguments = function.get("arguments") or ""
         call_id = str(call.get("id") or "")
         taken = send.window.knows_call(call_id) or any(known.id == call_id for known in calls)
-        if taken or not 0 < len(call_id) <= MAX_ID_CHARS or not call_id.isprintable():
+        if taken or not 0 < len(call_id) <= MAX_KEY_CHARS or not call_id.isprintable():
             call_id = f"call_{send.send_index}_{send.ahead.rounds}_{at}"
         name = NOT_IN_A_NAME.sub("_", str(function.get("name") or "unnamed"))[:64]
         calls.append(ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments)))

@@ -15,7 +15,7 @@ from power_loop.context.window import Window
 from power_loop.contracts.codec import to_cells
 from power_loop.contracts.effects import Effect
 from power_loop.contracts.errors import SessionLeaseLost
-from power_loop.contracts.messages import ToolCall, estimate_text_tokens
+from power_loop.contracts.messages import estimate_text_tokens
 from power_loop.contracts.records import (
     ContextFolded,
     ModelReplied,
@@ -38,7 +38,8 @@ from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.ports import Ports, Terms
 from power_loop.runtime.session import Session
-from power_loop.runtime.tell import Teller, Written
+from power_loop.runtime.tell import Teller
+from power_loop.runtime.told import Written
 
 # A holder that meets this many conflicts in a row with its lease intact is not making progress.
 MAX_CONFLICTS = 100
@@ -58,7 +59,7 @@ class Send:
 
     __slots__ = (
         "ahead", "error", "fold_seq", "fold_through", "heard", "key", "noted", "partial_text", "ports", "round_open", "rounds_here",
-        "scope", "send_index", "send_seq", "session", "system_text", "teller", "terms", "view",
+        "scope", "send_index", "send_seq", "session", "session_id", "teller", "terms", "view",
     )  # fmt: skip
 
     def __init__(self, ports: Ports, terms: Terms, session: Session) -> None:
@@ -70,23 +71,19 @@ class Send:
         """Inbox items that enter with the next batch."""
         self.send_index, self.send_seq = session.head.send_index, session.head.send_seq
         self.fold_seq, self.fold_through = session.head.fold_seq, session.head.fold_through
+        self.session_id = session.head.session_id
         self.scope = Scope()
-        self.teller = Teller(ports.bus, session.head.session_id, terms.depth, terms.limits.rounds, ports.clock.now_ms)
+        self.teller = Teller(ports.bus, session, terms.depth, terms.limits.rounds, ports.clock.now_ms)
         self.teller.send_index = self.send_index
         self.teller.takes_over = not (session.state.idle or session.state.status)
         self.key: str | None = None
         """Makes this send unique in its session; kept with the batch that begins it."""
         self.round_open = False
         self.rounds_here = 0
-        self.system_text = ""
         self.partial_text = ""
         self.error: dict[str, Any] | None = None
         self.view: Window | None = None
         """What the model sees instead of the session's window, when a hook replaced the messages of this run."""
-
-    @property
-    def session_id(self) -> str:
-        return self.session.head.session_id
 
     @property
     def window(self) -> Window:
@@ -94,10 +91,8 @@ class Send:
 
     # --- what follows ----------------------------------------------------------------------
 
-    async def next(self) -> Effect:
+    def next(self) -> Effect:
         """What follows from everything noted, written or not."""
-        if self.session.waiting:
-            await self.hear()
         if self.terms.cancel is not None:
             self.terms.cancel.is_cancelled()  # what cannot call back is asked; if so, the scope hears of it
         if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
@@ -107,18 +102,21 @@ class Send:
     def _window_is_too_long(self) -> bool:
         """Asked for only where the answer may matter: before another model call."""
         state, fold_at = self.ahead, self.terms.limits.fold_at_tokens
-        # What a handler put in the window's place is not ours to fold.
-        if fold_at is None or self.view is not None or state.idle or state.answered or state.open_calls:
+        if fold_at is None or state.idle or state.answered or state.open_calls:
             return False
-        return too_long(self.session.window, estimate_text_tokens(self.system_text), fold_at)
+        if self.view is not None:  # what a handler put in the window's place is not ours to fold
+            return False
+        return too_long(self.session.window, estimate_text_tokens(self.terms.system_text), fold_at)
 
     # --- the one way to write ----------------------------------------------------------------
 
     def note(self, record: Record) -> None:
         """``record`` is true from now on; it is written with the next batch."""
-        before, call = self.ahead, call_of(self.ahead, record)
-        if call is None and isinstance(record, (ToolReturned, ToolParked)):
-            return  # answered from outside while it ran: a call has one answer
+        before, call = self.ahead, None
+        if isinstance(record, (ToolReturned, ToolParked)):
+            call = before.call(record.call_id)
+            if call is None:
+                return  # answered from outside while it ran: a call has one answer
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
         if before.idle and isinstance(record, UserSaid):
@@ -128,7 +126,7 @@ class Send:
             self.fold_seq, self.fold_through = seq, record.through
         row = RecordRow(seq, self.send_index, round_index(before, record), to_cells(record))
         self.noted.append(Noted(record, row, before, counts(before, record)))
-        if not self.teller.silent:
+        if not self.ports.bus.silent:
             self.teller.wrote(Written(record, row, call))
 
     async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
@@ -183,9 +181,9 @@ class Send:
             seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
             self.fold_seq, self.fold_through, seen.archived, takeovers, ticket if take_id is not None else seen.first_ticket, seen.waiting,
         )  # fmt: skip
-        tally = joined([each.tally for each in noted])
+        rows, tallies = [each.row for each in noted], [each.tally for each in noted]
         key = self.key if noted else None
-        return Append(seen, head, [each.row for each in noted], tally, tuple(self.heard), ticket, take_id, bound, key, now)
+        return Append(seen, head, rows, joined(tallies), tuple(self.heard), ticket, take_id, bound, key, now)
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""
@@ -285,6 +283,8 @@ class Send:
 
     def may_hear_a_word(self) -> bool:
         """A word waits that could enter now."""
+        if not self.session.waiting:
+            return False
         return any(isinstance(item.record, UserSaid) and hears(self.ahead, item.record) for item in self.session.waiting)
 
     async def _hear_words(self, words: dict[int, UserSaid]) -> None:
@@ -319,15 +319,9 @@ def wakes(last: Noted, word: Record) -> bool:
 
 def round_index(before: State, record: Record) -> int:
     """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
-    inside = isinstance(record, (ToolReturned, ToolStarted)) or bool(before.open_calls)
-    return max(0, before.rounds - 1) if inside else before.rounds
-
-
-def call_of(before: State, record: Record) -> ToolCall | None:
-    """The open call that ``record`` answers, or parks."""
-    if not isinstance(record, (ToolReturned, ToolParked)):
-        return None
-    return next((call for call in before.open_calls if call.id == record.call_id), None)
+    if before.open_calls or isinstance(record, (ToolReturned, ToolStarted)):
+        return max(0, before.rounds - 1)
+    return before.rounds
 
 
 def as_follow_up(words: Sequence[UserSaid]) -> UserSaid:

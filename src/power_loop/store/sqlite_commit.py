@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict
-from power_loop.store.sqlite_errors import NOT_WRITTEN, is_duplicate, primary_code, unavailable
+from power_loop.store.sqlite_errors import NOT_WRITTEN, is_duplicate, unavailable
 
 Faults = Callable[[str], None]
 """A test's way in: called with ``before_begin``, ``before_commit`` or ``after_commit``; it may raise, or kill."""
@@ -69,9 +69,9 @@ def _attempt(connection: sqlite3.Connection, batch: Batch, savepoint: bool, path
 
 def run_statements(connection: sqlite3.Connection, batch: Batch) -> None:
     """Run them in order. Raises `Conflict` where the number of rows is not the one stated."""
-    execute = connection.execute
+    cursor = connection.cursor()
     for sql, params, touches in batch:
-        cursor = execute(sql, params)
+        cursor.execute(sql, params)
         if touches is not None and cursor.rowcount != touches:
             raise Conflict(f"{cursor.rowcount} rows instead of {touches}: {sql[:100]}")
 
@@ -116,10 +116,8 @@ def _commit(connection: sqlite3.Connection, path: str, faults: Faults | None) ->
         return None
     if connection.in_transaction:
         connection.execute("ROLLBACK")
-    if primary_code(raised) == sqlite3.SQLITE_FULL:
-        # The frame that makes a transaction valid is the last one written (SQLite assumes power-safe overwrite and
-        # adds none for padding), so a disk too full to take it has not taken the transaction.
-        return lambda: unavailable(path, raised, NOT_WRITTEN)
+    # Not even a full disk makes it certain: where the log is written over, the bytes of an earlier round may happen to
+    # complete a last frame that did not fit, and whoever recovers the log finds it whole.
     return lambda: _unknown(path, raised)
 
 

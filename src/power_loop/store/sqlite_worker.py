@@ -22,7 +22,6 @@ from power_loop.store.sqlite_file import SqliteFile
 
 # More would make the first of a group wait for the last; measured, throughput hardly grows beyond it.
 GROUP = 64
-GROUP_BYTES = 1 << 20
 
 
 class Write(NamedTuple):
@@ -43,6 +42,12 @@ class Care(NamedTuple):
     work: Callable[[sqlite3.Connection], Any]
 
 
+class Version(NamedTuple):
+    """Has anybody committed anything?"""
+
+    future: Settled[Any]
+
+
 class Close(NamedTuple):
     future: Settled[None] | None
     """None when nobody is left to be told."""
@@ -55,7 +60,7 @@ class Pause(NamedTuple):
     go_on: threading.Event
 
 
-Job = Write | Read | Care | Close | Pause
+Job = Write | Read | Care | Version | Close | Pause
 
 
 class SqliteWorker:
@@ -69,6 +74,7 @@ class SqliteWorker:
         self._faults = faults
         self._gate = WriterGate(file.gate_path)
         self._connection: sqlite3.Connection | None = None
+        self._opened = self._groups = 0
         self._lost: str | None = None
         self._pause: Pause | None = None
         self.thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
@@ -104,14 +110,13 @@ class SqliteWorker:
     def _gather(self) -> list[Job]:
         """Wait for one job, then take along what else stands there already, within bounds."""
         job = self.jobs.get()
-        group, size = [job], 0
-        while not isinstance(job, Close | Pause) and len(group) < GROUP and size < GROUP_BYTES:
+        group = [job]
+        while not isinstance(job, (Close, Pause)) and len(group) < GROUP:
             try:
                 job = self.jobs.get_nowait()
             except queue.Empty:
                 break
             group.append(job)
-            size += _weight(job)
         return group
 
     def _serve(self, group: list[Job]) -> bool:
@@ -119,7 +124,7 @@ class SqliteWorker:
         writes = [job for job in group if isinstance(job, Write)]
         if writes:
             tell(self._write(writes))
-        tell([self._do(job) for job in group if isinstance(job, Read | Care)])
+        tell([self._do(job) for job in group if isinstance(job, (Read, Care, Version))])
         if writes:
             self._tidy()
         match group[-1]:
@@ -147,6 +152,7 @@ class SqliteWorker:
             return [StoreUnavailable(*error.args) for _ in batches]
         try:
             outcomes = self._commit(connection, batches)
+            self._groups += 1
             if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
                 self._drop()  # behind the gate, because the last one to close writes the log back
             return outcomes
@@ -159,9 +165,15 @@ class SqliteWorker:
         except Exception as error:  # the driver's: even undoing may fail, and whoever waits must be told
             return [CommitUnknown(f"SQLite database {self._file.path}: {error!r}; the batch is there or it is not") for _ in batches]
 
-    def _do(self, job: Read | Care) -> Answer:
+    def _do(self, job: Read | Care | Version) -> Answer:
         try:
-            value = self._read(job) if isinstance(job, Read) else self._care(job)
+            match job:
+                case Read():
+                    value = self._read(job)
+                case Care():
+                    value = self._care(job)
+                case Version():
+                    value = self._version()
         except Exception as error:  # the driver's, and of work that a caller gave us
             return Answer(job.future, None, error)
         return Answer(job.future, value, None)
@@ -177,8 +189,17 @@ class SqliteWorker:
         except sqlite3.Error as error:
             raise unavailable(self._file.path, error, NOT_READ) from error
 
+    def _version(self) -> object:
+        """Differs after every commit; None while no connection is open, since only an open one can tell."""
+        self._check()
+        if self._connection is None:
+            return None
+        # data_version moves with the commits of others only (sqlite.org/pragma.html#pragma_data_version).
+        return self._opened, self._groups, self._connection.execute("PRAGMA data_version").fetchone()[0]
+
     def _care(self, job: Care) -> Any:
         connection = self._enter()
+        self._groups += 1
         try:
             return job.work(connection)
         except sqlite3.Error as error:
@@ -212,6 +233,7 @@ class SqliteWorker:
         if self._connection is None:
             try:
                 self._connection = self._file.open()
+                self._opened += 1
             except BaseException:
                 self._gate.leave()
                 raise
@@ -293,10 +315,3 @@ class SqliteWorker:
         self._gate = WriterGate(self._file.gate_path)
         pause.still.set()
         pause.go_on.wait()
-
-
-def _weight(job: Job) -> int:
-    """The bytes that a batch brings, roughly: what is longer than a number."""
-    if not isinstance(job, Write):
-        return 0
-    return sum(len(value) for statement in job.batch for value in statement[1] if isinstance(value, str | bytes))
