@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import engines
 import pytest
 
 GRACE_S = 3.0
@@ -55,6 +56,7 @@ def _leaves_nothing_behind() -> Iterator[None]:
     """Set up first, so torn down last: after every server and store that other fixtures own."""
     before = set(_children())
     yield
+    engines.stop_servers()
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("power-loop")]
     for thread in threads:
         thread.join(GRACE_S / len(threads))
@@ -70,6 +72,13 @@ def _children() -> dict[int, str]:
     rows = [line.split(None, 3) for line in listed.splitlines()]
     ours = {int(row[0]): row[3] for row in rows if len(row) == 4 and row[1] == str(os.getpid()) and row[2][0] != "Z"}
     return {pid: args for pid, args in ours.items() if "resource_tracker" not in args and not args.startswith("ps -A")}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One loud line for all tests that found no server to run on."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple)]
+    for missing in sorted({reason.removeprefix("Skipped: ") for reason in reasons if engines.MISSING in reason}):
+        terminalreporter.write_line(f"{sum(missing in reason for reason in reasons)} tests skipped: {missing}", red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

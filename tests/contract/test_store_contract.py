@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import engines
 import pytest
 
 from power_loop.store.memory import MemoryDatabase
@@ -36,3 +37,12 @@ class TestMemoryWithPauses(StoreContract):
         store = SessionStore(MemoryDatabase.with_schema(pause=pause), MemoryDatabase.dialect)
         yield store
         await store.close()
+
+
+class TestPostgres(StoreContract):
+    @pytest.fixture
+    async def store(self, tmp_path):
+        async with engines.cleared("postgresql", tmp_path) as dsn:
+            store = await open_store(dsn)
+            yield store
+            await store.close()

@@ -1,25 +1,27 @@
-"""What the tests at the door share: a place for sessions on either engine, and loops that come and go on it."""
+"""What the tests at the door share: a place for sessions on any engine, and loops that come and go on it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import engines
 import pytest
 
 from power_loop import SessionStore, StatefulAgentLoop, open_store
 from power_loop.testing import ScriptedLLM
 
-ENGINES = ("sqlite", "memory")
+# Of MySQL and MariaDB one is enough here; the engine's own tests know both.
+ENGINES = [engine for engine in engines.ALL if engine != "mysql"]
 
 
 class Home:
     """Where sessions live. Loops made here see the same sessions, as two processes on one database would."""
 
-    def __init__(self, engine: str, folder: Path, shared: SessionStore | None) -> None:
-        self.engine, self.folder, self._shared = engine, folder, shared
-        self.dsn = str(folder / "app.db")
+    def __init__(self, engine: str, folder: Path, dsn: str, shared: SessionStore | None = None) -> None:
+        self.engine, self.folder, self.dsn, self._shared = engine, folder, dsn, shared
         self.loops: list[StatefulAgentLoop] = []
 
     @property
@@ -40,9 +42,10 @@ class Home:
 
     async def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, by table."""
-        database = (await self.store()).database
-        names = await database.read("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'pl_%' ORDER BY name")
-        return {name: sorted(await database.read(f"SELECT * FROM {name}"), key=repr) for (name,) in names}
+        store = await self.store()
+        found = await store.database.read(store.dialect.relations)
+        names = sorted({name for name, kind, _ in found if kind == "table" and name.startswith(store.table_prefix)})
+        return {name: sorted(await store.database.read(f"SELECT * FROM {name}"), key=repr) for name in names}
 
     async def close(self) -> None:
         for loop in self.loops:
@@ -51,26 +54,33 @@ class Home:
             await self._shared.close()
 
 
+@asynccontextmanager
+async def home_on(engine: str, folder: Path) -> AsyncIterator[Home]:
+    """An empty place; its loops are closed with it."""
+    async with engines.cleared(engine, folder) as dsn:
+        place = Home(engine, folder, dsn, await open_store(dsn) if engine == "memory" else None)
+        yield place
+        await place.close()
+
+
 @pytest.fixture(params=ENGINES)
 async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Home]:
-    """The same claim on a SQLite file and in memory."""
-    place = Home(request.param, tmp_path, await open_store(":memory:") if request.param == "memory" else None)
-    yield place
-    await place.close()
+    """The same claim on every engine."""
+    async with home_on(request.param, tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
 async def file_home(tmp_path: Path) -> AsyncIterator[Home]:
     """A SQLite file, for claims about files and processes."""
-    place = Home("sqlite", tmp_path, None)
+    place = Home("sqlite", tmp_path, str(tmp_path / "app.db"))
     yield place
     await place.close()
 
 
 @pytest.fixture
-async def both_homes(tmp_path: Path) -> AsyncIterator[list[Home]]:
-    """One of each engine, for claims that compare them."""
-    places = [Home("sqlite", tmp_path, None), Home("memory", tmp_path, await open_store(":memory:"))]
-    yield places
-    for place in places:
-        await place.close()
+async def all_homes(tmp_path: Path) -> AsyncIterator[list[Home]]:
+    """One of each engine that is there, for claims that compare them."""
+    async with AsyncExitStack() as stack:
+        there = [engine for engine in ENGINES if engine in engines.IN_PROCESS or engines.is_there(engine)]
+        yield [await stack.enter_async_context(home_on(engine, tmp_path)) for engine in there]

@@ -185,11 +185,11 @@ async def test_every_loop_asks_what_a_long_lived_one_asks(home: Any, scene: Any,
         assert sum(b"summary number" in request for request in long_lived) > 1, "the scene does fold"
 
 
-# acceptance: 12 (SQLite and memory; no follow-up in a running send)
+# acceptance: 12 (no follow-up in a running send)
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-async def test_both_engines_show_the_model_and_the_host_the_same(both_homes: list[Any], scene: Any) -> None:
+async def test_all_engines_show_the_model_and_the_host_the_same(all_homes: list[Any], scene: Any) -> None:
     seen = []
-    for place in both_homes:
+    for place in all_homes:
         talk = Conversation(place, True, 1, 256)
         loop = place.loop()
         await loop.new_session(session_id=SESSION)
@@ -197,4 +197,4 @@ async def test_both_engines_show_the_model_and_the_host_the_same(both_homes: lis
         messages = await loop.get_messages(SESSION, include_compacted=True)
         stats = await loop.get_session_stats(SESSION)
         seen.append((talk.requests, messages, stats._replace(first_send_at=0, last_send_at=0, updated_at=0)))
-    assert seen[0] == seen[1]
+    assert all(each == seen[0] for each in seen)

@@ -208,7 +208,7 @@ async def test_counters_never_run_ahead_of_or_behind_their_records(home: Any) ->
         database = (await loop.ensure_store()).database
         (counted,) = await database.read("SELECT rounds, llm_calls, tool_calls, sends FROM pl_sessions")
         kinds = ("model_replied", "model_replied", "tool_returned", "send_ended")
-        sums = ", ".join(f"SUM(kind = '{kind}')" for kind in kinds)
+        sums = ", ".join(f"COUNT(CASE WHEN kind = '{kind}' THEN 1 END)" for kind in kinds)
         (held,) = await database.read(f"SELECT {sums} FROM pl_records")
         seen.append((*counted, *held))
         return "seen"

@@ -96,7 +96,8 @@ def test_an_error_about_a_dsn_never_shows_its_password(text):
     assert "tiger" not in str(refused.value)
 
 
-async def test_a_server_that_this_build_has_no_engine_for_is_said_to_be_so():
-    with pytest.raises(StoreUnavailable, match="not in this build") as refused:
-        await open_database("postgresql://me:tiger@h/d")
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+async def test_a_server_where_nobody_answers_is_said_to_be_so_without_the_password(scheme):
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/d: nobody answers there") as refused:
+        await open_database(f"{scheme}://me:tiger@127.0.0.1:1/d")
     assert "tiger" not in str(refused.value)

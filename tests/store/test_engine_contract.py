@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import engines
 import pytest
 
 from power_loop.store.memory import MemoryDatabase
@@ -53,3 +54,14 @@ class TestMemoryWithPauses(DatabaseContract):
         yield database
         await database.close()
         await core.close()
+
+
+class TestPostgres(DatabaseContract):
+    prefix = "My_1"
+
+    @pytest.fixture
+    async def database(self, tmp_path):
+        async with engines.fresh("postgresql", tmp_path) as dsn:
+            opened = await open_database(dsn, table_prefix=self.prefix)
+            yield opened.database
+            await opened.database.close()

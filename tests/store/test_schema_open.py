@@ -7,14 +7,15 @@ import sqlite3
 
 import pytest
 
-from power_loop.contracts.errors import PowerLoopError, StoreSchemaError
-from power_loop.contracts.store import Batch, SchemaPolicy, Statement
+from power_loop.contracts.errors import PowerLoopError, StoreSchemaError, StoreUnavailable
+from power_loop.contracts.store import Batch, CommitUnknown, SchemaPolicy, Statement
 from power_loop.store.dialect import SqliteDialect
 from power_loop.store.memory import MemoryDatabase
 from power_loop.store.migrate import bring_up, script
 from power_loop.store.open import open_database
 from power_loop.store.schema import Column, Index, Migration, Schema, Table, View
 from power_loop.store.tables import SCHEMA
+from power_loop.testing.crash import UnsureDatabase
 
 CREATE, VERIFY = SchemaPolicy.AUTO_CREATE, SchemaPolicy.VERIFY
 DIALECT = SqliteDialect()
@@ -200,6 +201,26 @@ async def test_of_two_that_migrate_at_once_the_second_finds_the_work_done():
     assert await migrated(database) == []
     await database.close()
     await rival.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_creation_whose_commit_raised_is_looked_at_and_completed(when):
+    database = UnsureDatabase(MemoryDatabase(), 1, when)
+    await bring_up(database, DIALECT)
+    await bring_up(database, DIALECT, policy=VERIFY)
+    assert database.commits == {"before": 2, "after": 1}[when]
+    await database.close()
+
+
+async def test_a_creation_of_which_nobody_knows_says_so():
+    class NeverSure(MemoryDatabase):
+        async def write(self, batch):
+            raise CommitUnknown("no answer")
+
+    database = NeverSure()
+    with pytest.raises(StoreUnavailable, match="nobody knows whether the schema"):
+        await bring_up(database, DIALECT)
+    await database.close()
 
 
 async def test_a_created_database_of_a_later_version_equals_a_migrated_one():

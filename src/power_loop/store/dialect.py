@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from power_loop.contracts.store import Statement
 from power_loop.store.schema import Column, ColumnType, Index, Table, View
 
 
@@ -26,6 +27,18 @@ class Dialect(Protocol):
         """A SELECT of (relation, ``table`` or ``view``, column or None) for all that the database holds."""
         ...
 
+    def fold(self, name: str) -> str:
+        """How `relations` spells a table whose name was written ``name``, without quotes."""
+        ...
+
+    def alone(self, statements: list[Statement], prefix: str) -> list[Statement]:
+        """The batch that runs ``statements`` (DDL, and the row of the version) while nobody else does so under ``prefix``.
+
+        With a lock around them, where the engine needs one. Where DDL ends a transaction, a process may die between any two:
+        each of them may then run again, and the version's row, which says that all is there, comes last.
+        """
+        ...
+
     def create_table(self, table: Table, prefix: str) -> list[str]:
         """The table and its indexes; running it twice changes nothing."""
         ...
@@ -35,6 +48,13 @@ class Dialect(Protocol):
         ...
 
     def add_column(self, table: str, column: Column, prefix: str) -> str: ...
+
+    def first_rows(self, table: str, key: str, where: str, order: str, limit: int) -> str:
+        """What stands behind the WHERE of an UPDATE of ``table`` that shall touch the first ``limit`` rows that fit.
+
+        Rows that somebody else is about to touch are passed over where the engine can do so.
+        """
+        ...
 
 
 # SQLite looks at a type's name only for its affinity; ``auto`` must be INTEGER to be the rowid itself.
@@ -57,6 +77,14 @@ class SqliteDialect:
         " LEFT JOIN pragma_table_info(CASE m.type WHEN 'table' THEN m.name END) i WHERE m.type IN ('table', 'view')"
     )
 
+    def fold(self, name: str) -> str:
+        """SQLite finds names in any case, and spells them as they were created."""
+        return name
+
+    def alone(self, statements: list[Statement], prefix: str) -> list[Statement]:
+        """Whoever writes is alone anyway."""
+        return statements
+
     def create_table(self, table: Table, prefix: str) -> list[str]:
         parts = [_column(column) for column in table.columns]
         if not _counts_up(table):
@@ -73,6 +101,10 @@ class SqliteDialect:
 
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         return f"ALTER TABLE {prefix}{table} ADD COLUMN {_column(column)}"
+
+    def first_rows(self, table: str, key: str, where: str, order: str, limit: int) -> str:
+        # There is one writer at a time, so there are no locks of others to pass over.
+        return f"{key} IN (SELECT {key} FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit})"
 
 
 def _counts_up(table: Table) -> bool:

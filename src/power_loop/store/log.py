@@ -12,13 +12,14 @@ from typing import Any
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.store import Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement
+from power_loop.store.dialect import Dialect
 from power_loop.store.part import RESOLVE_TRIES, Part, nobody_knows
 
-FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = ?, takeovers = ?,
+FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = {t0}, takeovers = ?,
  send_index = ?, send_seq = ?, fold_seq = ?, fold_through = ?, sends = sends + ?, rounds = rounds + ?, llm_calls = llm_calls + ?,
  tool_calls = tool_calls + ?, prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?, cost = cost + ?,
  last_batch = ?, first_send_at = COALESCE(first_send_at, ?), last_send_at = COALESCE(?, last_send_at), updated_at = ?
- WHERE session_id = ? AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < ?"""
+ WHERE session_id = ? AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < {t}"""
 
 APPEND = """INSERT INTO {p}records (session_id, seq, epoch, take_id, kind, version, send_index, round_index, role, name, content,
  escaped, tool_calls, call_id, call_index, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -27,11 +28,19 @@ HEARD = "UPDATE {p}inbox SET heard_seq = ? WHERE item_id = ? AND heard_seq IS NU
 LEFT = "DELETE FROM {p}waiters WHERE ticket = ?"
 KEYED = "INSERT INTO {p}send_keys (session_id, send_key, send_index, seq, created_at) VALUES (?, ?, ?, ?, ?)"
 
-KEY = "SELECT send_index FROM {p}send_keys WHERE session_id = ? AND send_key = ?"
+# Under a key stands the send that it began, or the item that waits under it, or the send that heard that item.
+KEY = """SELECT k.send_index, i.item_id, i.heard_seq,
+ (SELECT r.send_index FROM {p}records r WHERE r.session_id = i.session_id AND r.seq = i.heard_seq)
+ FROM {p}send_keys k LEFT JOIN {p}inbox i ON i.session_id = k.session_id AND i.item_key = k.send_key
+ WHERE k.session_id = ? AND k.send_key = ?"""
+HEARD_LATER = 0
+# A handler kept the word out of the transcript, or the item was pruned.
+NO_SEND = -1
 
 LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq, fold_seq, fold_through, status, takeovers,
- (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > ? AND w.alive_until <= ?),
- EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL)
+ (SELECT MIN(w.ticket) FROM {p}waiters w WHERE w.session_id = s.session_id AND w.alive_until > {t} AND w.alive_until <= {t}),
+ EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL
+  AND (i.not_before IS NULL OR i.not_before <= {t})), {clock}
  FROM {p}sessions s WHERE s.session_id = ?"""
 
 CELLS = "kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body"
@@ -40,7 +49,8 @@ ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
  AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'send_resumed')) ORDER BY seq"""
 MINE = "SELECT epoch, take_id FROM {p}records WHERE session_id = ? AND seq = ?"
 LAST_BATCH = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
-RENEW = "UPDATE {p}sessions SET lease_until = ? WHERE session_id = ? AND epoch = ? AND holder IS NOT NULL"
+WAKES = "SELECT session_id, epoch, wake_no FROM {p}sessions WHERE session_id IN ({})"
+RENEW = "UPDATE {p}sessions SET lease_until = {t} WHERE session_id = ? AND epoch = ? AND holder IS NOT NULL"
 
 # A ticket without a sign of life counts no more after this long.
 TICKET_MS = 3_000
@@ -49,19 +59,21 @@ TICKET_MS = 3_000
 class RecordLog(Part):
     """Reads a session's rows and appends to them under its lease."""
 
-    def __init__(self, database: Database, prefix: str, clock: Clock, ids: Ids) -> None:
-        super().__init__(database, prefix, clock, ids)
+    def __init__(self, database: Database, dialect: Dialect, prefix: str, clock: Clock, ids: Ids) -> None:
+        super().__init__(database, dialect, prefix, clock, ids)
         self._fence, self._append_row, self._look, self._rows = map(self._sql, (FENCE, APPEND, LOOK, ROWS))
 
     async def look(self, session_id: str) -> Head:
         """The row as it is now. Raises `SessionNotFoundError`."""
-        now = self._clock.now_ms()
+        now = self._now()
         # A sign of life from further ahead was given while a clock was wrong; it must not hold up the line until then.
-        rows = await self._database.read(self._look, (now, now + TICKET_MS, session_id))
+        rows = await self._database.read(self._look, (now, now + TICKET_MS, now, session_id))
         if not rows:
             raise SessionNotFoundError(session_id)
-        *numbers, status, takeovers, ticket, waiting = rows[0]
-        return Head(session_id, *numbers, archived=bool(status), takeovers=takeovers, first_ticket=ticket, waiting=bool(waiting))
+        head, epoch, holder, lease_until, *numbers, status, takeovers, ticket, waiting, clock = rows[0]
+        until = self._here(lease_until, clock)
+        seen = Head(session_id, head, epoch, holder, until, *numbers, archived=bool(status), takeovers=takeovers)
+        return seen._replace(first_ticket=ticket, waiting=bool(waiting))
 
     async def rows(self, session_id: str, *, after: int, whole_from: int = 0) -> list[RecordRow]:
         """The rows with ``seq > after``, in order; of those before ``whole_from`` only what a window is made of."""
@@ -78,23 +90,38 @@ class RecordLog(Part):
             await self._resolve(batch, statements, mark)
 
     async def send_of_key(self, session_id: str, key: str) -> int | None:
-        """The index of the send that was begun under ``key``; None when there is none."""
+        """The index of the send that was begun under ``key``, or heard what was posted under it.
+
+        0 while that waits to be heard; None when there is no such key.
+        """
         rows = await self._database.read(self._sql(KEY), (session_id, key))
-        return rows[0][0] if rows else None
+        if not rows:
+            return None
+        began, item_id, heard_seq, hearing = rows[0]
+        waits = item_id is not None and heard_seq is None
+        return began or (HEARD_LATER if waits else hearing or NO_SEND)
+
+    async def wakes(self, session_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(epoch, wake_no) of each of these sessions that is there."""
+        sql = self._sql(WAKES).format(", ".join("?" * len(session_ids)))
+        return {session_id: (epoch, wake_no) for session_id, epoch, wake_no in await self._database.read(sql, session_ids)}
 
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         """Extend the leases (session id, epoch) that are still held to ``until`` (ms); lost ones are left alone."""
         sql = self._sql(RENEW)
-        await self._database.write([Statement(sql, (until, session_id, epoch)) for session_id, epoch in leases])
+        await self._database.write([Statement(sql, (self._at(until), session_id, epoch)) for session_id, epoch in leases])
 
     def _statements(self, batch: Append, mark: str | None) -> list[Statement]:
         seen, new, tally, now = batch.seen, batch.next, batch.tally, batch.now
         began = now if new.send_index != seen.send_index else None
         ended = now if tally.sends else None
+        until, bound = new.lease_until, batch.bound
+        if self._server_decides:
+            until, bound = self._at_or_none(until), self._at(bound)
         fence = (
-            new.head, new.epoch, new.holder, new.lease_until, new.takeovers, new.send_index, new.send_seq, new.fold_seq, new.fold_through,
+            new.head, new.epoch, new.holder, until, new.takeovers, new.send_index, new.send_seq, new.fold_seq, new.fold_through,
             tally.sends, tally.rounds, tally.llm_calls, tally.tool_calls, tally.prompt_tokens, tally.completion_tokens, tally.cost,
-            mark, began, ended, now, seen.session_id, seen.epoch, seen.head, seen.wake_no, batch.bound,
+            mark, began, ended, now, seen.session_id, seen.epoch, seen.head, seen.wake_no, bound,
         )  # fmt: skip
         statements = [Statement(self._fence, fence, 1)]
         for seq, send_index, round_index, cells, _, _, _ in batch.rows:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from power_loop.contracts.errors import StoreSchemaError
-from power_loop.contracts.store import Conflict, Database, SchemaPolicy, Statement
+from power_loop.contracts.store import CommitUnknown, Conflict, Database, SchemaPolicy, Statement
 from power_loop.store.dialect import Dialect
+from power_loop.store.part import nobody_knows
 from power_loop.store.schema import FIRST_VERSION, VERSIONS, Migration, Schema, as_script, check_prefix, missing
 from power_loop.store.tables import SCHEMA
 
@@ -39,11 +40,15 @@ async def bring_up(
 ) -> None:
     """Make the schema right, or see that it is. Raises `StoreSchemaError` and leaves the database as it was.
 
-    Under VERIFY no DDL is sent. A connection error stays itself. ValueError for an unsafe prefix, before any statement.
+    Under VERIFY no DDL is sent. A connection error stays itself; a COMMIT that raised is resolved by
+    another look. ValueError for an unsafe prefix, before any statement.
     """
-    check_prefix(prefix)
+    prefix = dialect.fold(check_prefix(prefix))
+    unknown: CommitUnknown | None = None
     for _ in range(ATTEMPTS):
         found = await look(database, dialect, prefix, schema)
+        if _wrong(found, prefix, schema):  # a look is several reads, and somebody may have migrated in between
+            found = await look(database, dialect, prefix, schema)
         _refuse_what_is_not_ours(found, dialect, prefix, schema)
         steps = schema.after(found.version or 0)
         if not steps:
@@ -51,9 +56,13 @@ async def bring_up(
         if policy is SchemaPolicy.VERIFY:
             _refuse_to_change(found, steps, dialect, prefix, schema)
         try:
-            await database.write(_batch(steps, found.version, dialect, prefix))
+            await database.write(dialect.alone(_batch(steps, found.version, dialect, prefix), prefix))
         except Conflict:
             continue
+        except CommitUnknown as error:
+            unknown = error  # the next look tells whether the steps are there
+    if unknown is not None:
+        raise nobody_knows(f"the schema with prefix {prefix!r}", unknown) from unknown
     raise StoreSchemaError(f"others changed the schema with prefix {prefix!r} {ATTEMPTS} times while it was being created; try again")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Database, SchemaPolicy
 from power_loop.store.dialect import Dialect
 from power_loop.store.dsn import Dsn, parse_dsn
-from power_loop.store.migrate import bring_up
+from power_loop.store.migrate import bring_up, script
 from power_loop.store.schema import check_prefix
 
 
@@ -30,12 +29,20 @@ async def open_database(
     """
     prefix = check_prefix(table_prefix)
     database, dialect = _engine(parse_dsn(dsn), schema_policy, prefix)
+    prefix = dialect.fold(prefix)
     try:
         await bring_up(database, dialect, policy=schema_policy, prefix=prefix)
     except BaseException:
         await database.close()
         raise
     return Opened(database, dialect, prefix)
+
+
+def ddl_of(dsn: str | os.PathLike[str], *, table_prefix: str = "pl_") -> list[str]:
+    """The statements that create the schema at ``dsn``; nothing is opened. Raises ValueError for a bad DSN or prefix."""
+    prefix = check_prefix(table_prefix)
+    _, dialect = _engine(parse_dsn(dsn), SchemaPolicy.VERIFY, prefix)
+    return script(dialect, dialect.fold(prefix))
 
 
 def _engine(dsn: Dsn, policy: SchemaPolicy, prefix: str) -> tuple[Database, Dialect]:
@@ -51,5 +58,13 @@ def _engine(dsn: Dsn, policy: SchemaPolicy, prefix: str) -> tuple[Database, Dial
 
             memory = MemoryDatabase() if policy is SchemaPolicy.VERIFY else MemoryDatabase.with_schema(prefix)
             return memory, memory.dialect
-        case "postgresql" | "mysql":
-            raise StoreUnavailable(f"{dsn}: the {dsn.engine} engine is not in this build yet; use a SQLite file")
+        case "postgresql":
+            from power_loop.store.postgres import PostgresDatabase
+
+            postgres = PostgresDatabase(dsn)
+            return postgres, postgres.dialect
+        case "mysql":
+            from power_loop.store.mysql import MysqlDatabase
+
+            mysql = MysqlDatabase(dsn)
+            return mysql, mysql.dialect

@@ -5,16 +5,23 @@ from __future__ import annotations
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Database
+from power_loop.store.dialect import Dialect
 
 # An unknown COMMIT is asked for again this often before the caller is told that nobody knows.
 RESOLVE_TRIES = 5
 
 
 class Part:
-    """One group of the store's verbs; the store is made of several."""
+    """One group of the store's verbs; the store is made of several.
 
-    def __init__(self, database: Database, prefix: str, clock: Clock, ids: Ids) -> None:
-        self._database, self._prefix, self._clock, self._ids = database, prefix, clock, ids
+    A server decides by its own clock what has expired, since its clients' clocks differ. So a time that is stored or compared
+    (of a lease, a ticket, a claim, what is due) is written ``{t}`` in SQL, and its parameter goes through `_at`; where 0
+    stands for "none", ``{t0}`` and `_at_or_none`. A time that is read goes through `_here`, with ``{clock}`` read beside it.
+    """
+
+    def __init__(self, database: Database, dialect: Dialect, prefix: str, clock: Clock, ids: Ids) -> None:
+        self._database, self._dialect, self._prefix, self._clock, self._ids = database, dialect, prefix, clock, ids
+        self._server_decides = dialect.now is not None
 
     @property
     def database(self) -> Database:
@@ -34,7 +41,29 @@ class Part:
         return self._ids
 
     def _sql(self, text: str) -> str:
-        return text.replace("{p}", self._prefix)
+        text, now = text.replace("{p}", self._prefix), self._dialect.now
+        at, at_or_none = ("?", "?") if now is None else (f"({now} + ?)", f"COALESCE({now} + ?, 0)")
+        return text.replace("{t}", at).replace("{t0}", at_or_none).replace("{clock}", now or "NULL")
+
+    # --- time, where a server decides ---------------------------------------------------------------
+
+    def _now(self) -> int:
+        """The parameter of ``{t}`` for this moment."""
+        return 0 if self._server_decides else self._clock.now_ms()
+
+    def _at(self, at: int) -> int:
+        """The parameter of ``{t}`` for a time of our clock (ms): on a server, how far from now it is."""
+        return at - self._clock.now_ms() if self._server_decides else at
+
+    def _at_or_none(self, at: int | None) -> int | None:
+        """The same of ``{t0}``, where 0, and of ``{t}``, where None is no time at all."""
+        return self._at(at) if at else (None if self._server_decides else at)
+
+    def _here(self, at: int, server_now: int | None) -> int:
+        """What our clock shows at a time that was read beside ``{clock}``; 0 stays 0."""
+        return at if server_now is None or not at else at - server_now + self._clock.now_ms()
+
+    # --- writing ------------------------------------------------------------------------------------
 
     async def _write_once(self, batch: Batch) -> bool:
         """Write a batch that is harmless to repeat because its guard (a key, a version) fails once it is written.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionNotFoundError
-from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus
+from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Row, Statement
+from power_loop.contracts.text import checked_text
 from power_loop.store.part import Part
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
 
-CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, last_batch, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
+CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, last_batch, created_at, updated_at) VALUES (?, {t}, ?, ?, ?, ?)"
 CREATED_BY = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
 DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, config, metadata, kind, lifecycle, parent_session_id,
  spawn_tool_call_id, spawn_depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -28,7 +29,12 @@ TOUCH = "UPDATE {p}sessions SET wake_no = wake_no + 1, updated_at = ? WHERE sess
 STATUS = "UPDATE {p}sessions SET status = ?, wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
 SET_PROMPT = "UPDATE {p}session_info SET system_prompt = ? WHERE session_id = ?"
 SET_METADATA = "UPDATE {p}session_info SET metadata = ? WHERE session_id = ? AND COALESCE(metadata, '') = ?"
-FREE_CHILDREN = "UPDATE {p}session_info SET parent_session_id = NULL, kind = 'root' WHERE parent_session_id = ?"
+# A workflow stays one; who was a child of the deleted session is a root now, whatever it was spawned for.
+FREE_CHILDREN = """UPDATE {p}session_info SET parent_session_id = NULL, spawn_tool_call_id = NULL, lifecycle = NULL,
+ kind = CASE WHEN kind = 'subagent' THEN 'root' ELSE kind END WHERE parent_session_id = ?"""
+RAISE = "UPDATE {p}session_info SET spawn_depth = ? WHERE session_id = ?"
+# A parent that is deleted at the same time is noticed: the child would hang under nothing.
+STAY = "UPDATE {p}sessions SET updated_at = ? WHERE session_id = ?"
 CHILDREN = "SELECT session_id FROM {p}session_info WHERE parent_session_id = ? ORDER BY session_id"
 STATS = """SELECT session_id, sends, rounds, llm_calls, tool_calls, prompt_tokens, completion_tokens, prompt_tokens + completion_tokens,
  first_send_at, last_send_at, updated_at, cost FROM {p}sessions WHERE sends > 0"""
@@ -63,6 +69,7 @@ class Sessions(Part):
         session_id = session_id if session_id is not None else f"sess_{self._ids.token(12)}"
         if not SESSION_ID.fullmatch(session_id):
             raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
+        checked_text("system_prompt", system_prompt)
         depth = await self._depth_below(parent_session_id)
         now = self._clock.now_ms()
         info = (
@@ -71,12 +78,15 @@ class Sessions(Part):
         )  # fmt: skip
         # The epoch begins at the creation time, so an id that is deleted and used again never meets an old epoch.
         mark = str(self._ids.bits(62))
-        batch = [Statement(self._sql(CREATE), (session_id, now, agent, mark, now, now)), Statement(self._sql(DESCRIBE), info)]
+        batch = [Statement(self._sql(CREATE), (session_id, self._at(now), agent, mark, now, now)), Statement(self._sql(DESCRIBE), info)]
+        if parent_session_id is not None:
+            batch.insert(0, Statement(self._sql(STAY), (now, parent_session_id), 1))
         try:
             ours = await self._write_once(batch) or await self._database.read(self._sql(CREATED_BY), (session_id,)) == [(mark,)]
         except Conflict:
             ours = False
         if not ours:
+            await self._depth_below(parent_session_id)
             raise ValueError(f"session {session_id!r} exists already; choose another id, or send to it")
         return session_id
 
@@ -178,15 +188,24 @@ class Sessions(Part):
             batch += [Statement(self._sql(f"DELETE FROM {{p}}{table} WHERE session_id = ?"), (one,)) for one in sorted(gone)]
         batch += [Statement(self._sql("DELETE FROM {p}state WHERE owner = ?"), (one,)) for one in gone]
         batch += [Statement(self._sql(FREE_CHILDREN), (one,)) for one in gone]
+        batch += [Statement(self._sql(RAISE), (depth, one)) for one, depth in (await self._freed(gone)).items()]
         await self._write_once(batch)
         return gone
 
     async def _tree(self, session_id: str) -> list[str]:
         found = [session_id]
         for parent in found:
-            children = await self._database.read(self._sql(INFO) + " WHERE i.parent_session_id = ?", (parent,))
-            found += [row.session_id for row in map(session_row, children) if row.lifecycle != "detached"]
+            found += [row.session_id for row in await self.list_children(parent) if row.lifecycle != SubagentLifecycle.DETACHED]
         return found
+
+    async def _freed(self, gone: Sequence[str]) -> dict[str, int]:
+        """How deep the sessions stand that outlive their parents among ``gone``, and what hangs under them."""
+        depths: dict[str, int] = {}
+        below = [(row.session_id, 0) for one in gone for row in await self.list_children(one) if row.session_id not in gone]
+        for session_id, depth in below:
+            depths[session_id] = depth
+            below += [(row.session_id, depth + 1) for row in await self.list_children(session_id)]
+        return depths
 
     async def _depth_below(self, parent_session_id: str | None) -> int:
         if parent_session_id is None:
