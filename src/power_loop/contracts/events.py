@@ -123,7 +123,7 @@ class AgentEvent:
         self.record_seq = record_seq
         """Position of the committed record that this tells of; None for what passes."""
         self.cursor = cursor
-        """``"seq.n"``: the n-th event of that record; `watch` goes on after it."""
+        """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
 
     @property
     def payload(self) -> Mapping[str, Any]:

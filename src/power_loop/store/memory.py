@@ -19,6 +19,7 @@ from power_loop.contracts.store import Batch, Row
 from power_loop.store.database import Settled
 from power_loop.store.dialect import SqliteDialect
 from power_loop.store.migrate import script
+from power_loop.store.sqlite_care import SqliteCare
 from power_loop.store.sqlite_commit import commit_group
 from power_loop.store.sqlite_errors import NOT_READ, unavailable
 
@@ -39,7 +40,7 @@ class _Core:
         self.connection = sqlite3.connect(_NAME, isolation_level=None, check_same_thread=False, cached_statements=256)
         if image is not None:
             self.connection.deserialize(image)
-        self.users = 0
+        self.users = self.writes = 0
 
     def read(self, sql: str, params: Sequence[Any]) -> list[Row]:
         with self.lock:
@@ -53,11 +54,16 @@ class _Core:
     def write(self, batch: Batch) -> None:
         with self.lock:
             (outcome,) = commit_group(self.connection, (batch,), _NAME)
+            self.writes += 1
         if outcome is not None:
             raise outcome
 
+    def maintain(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self.lock:
+            return work(self.connection)
 
-class MemoryDatabase:
+
+class MemoryDatabase(SqliteCare):
     """One way into a private database; `connect` gives further ones into the same, as other processes have.
 
     The data live until the last of them is closed.
@@ -99,6 +105,14 @@ class MemoryDatabase:
     def write(self, batch: Batch) -> Settled[None]:
         """See `Database.write`."""
         return self._do(lambda: self._core.write(batch), "write")
+
+    async def version(self) -> object:
+        """See `Hints.version`."""
+        return self._core.writes
+
+    def maintain(self, work: Callable[[sqlite3.Connection], T]) -> Settled[T]:
+        """Run ``work`` on the connection, outside of any transaction."""
+        return self._do(lambda: self._core.maintain(work), "maintain")
 
     async def close(self) -> None:
         """See `Database.close`."""

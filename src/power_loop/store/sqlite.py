@@ -17,14 +17,15 @@ from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, Row
 from power_loop.store.database import Settled
 from power_loop.store.dialect import SqliteDialect
+from power_loop.store.sqlite_care import SqliteCare, copied_file, on_a_thread
 from power_loop.store.sqlite_commit import Faults
 from power_loop.store.sqlite_file import SqliteFile, Synchronous
-from power_loop.store.sqlite_worker import Care, Close, Job, Read, SqliteWorker, Write
+from power_loop.store.sqlite_worker import Care, Close, Job, Read, SqliteWorker, Version, Write
 
 T = TypeVar("T")
 
 
-class SqliteDatabase:
+class SqliteDatabase(SqliteCare):
     """A file at ``path``; nothing is opened before the first verb, and nothing created before the first write.
 
     With ``synchronous="full"`` a write that returned survives power loss; with ``"normal"`` it survives the process
@@ -62,11 +63,21 @@ class SqliteDatabase:
         self._submit(Write(future, batch))
         return future
 
+    def version(self) -> Settled[Any]:
+        """See `Hints.version`."""
+        future: Settled[Any] = Settled(loop=asyncio.get_running_loop())
+        self._submit(Version(future))
+        return future
+
     def maintain(self, work: Callable[[sqlite3.Connection], T]) -> Settled[T]:
         """Run ``work`` on the connection: outside of any transaction, behind the gate, on the database's thread."""
         future: Settled[T] = Settled(loop=asyncio.get_running_loop())
         self._submit(Care(future, work))
         return future
+
+    async def copy_to(self, path: str, *, overwrite: bool) -> None:
+        """Copy the file beside all other work: a reader of its own holds up no writer."""
+        await on_a_thread(lambda: copied_file(self.path, path, overwrite))
 
     async def close(self) -> None:
         """Finish what was submitted and leave one file without side files, as far as no other process has it open."""
@@ -85,7 +96,7 @@ class SqliteDatabase:
 
     # --- the worker ----------------------------------------------------------------------------------
 
-    def _submit(self, job: Read | Write | Care) -> None:
+    def _submit(self, job: Read | Write | Care | Version) -> None:
         worker = self._worker or self._start()
         if worker is None or self._closed:
             job.future.set_exception(StoreUnavailable(f"SQLite database {self.path}: it is closed; open it anew"))

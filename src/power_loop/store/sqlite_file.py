@@ -54,7 +54,7 @@ class SqliteFile:
             if found is None:
                 return _rows(":memory:", sql, params, self.busy_timeout_s)
             if (rows := self._look_at_rest(found, sql, params)) is None:
-                rows = _rows(self._uri("mode=ro"), sql, params, self.busy_timeout_s)
+                rows = self._look_in_use(sql, params)
         except sqlite3.ProgrammingError:
             raise
         except (sqlite3.Error, OSError) as error:
@@ -79,6 +79,15 @@ class SqliteFile:
         same = after is not None and (after.st_mtime_ns, after.st_size, after.st_ino) == (found.st_mtime_ns, found.st_size, found.st_ino)
         return rows if same and not self._in_use() else None
 
+    def _look_in_use(self, sql: str, params: Sequence[Any]) -> list[Row]:
+        try:
+            return _rows(self._uri("mode=ro"), sql, params, self.busy_timeout_s)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_READONLY:
+                raise
+        # Who created the file was killed in the middle of it: nobody can read before its journal is rolled back.
+        return _rows(self._uri("mode=rw"), sql, params, self.busy_timeout_s)
+
     def _in_use(self) -> bool:
         return os.path.exists(self.path + "-wal") or os.path.exists(self.path + "-journal")
 
@@ -95,10 +104,7 @@ class SqliteFile:
         return found
 
     def _uri(self, options: str) -> str:
-        path = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        if os.sep == "\\":
-            path = "/" + path.replace("\\", "/")
-        return f"file:{path}?{options}"
+        return file_uri(self.path, options)
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -177,6 +183,14 @@ class SqliteFile:
             return os.stat(self.path + "-wal").st_size
         except OSError:
             return 0
+
+
+def file_uri(path: str, options: str) -> str:
+    """``path`` as SQLite wants it together with options."""
+    path = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    if os.sep == "\\":
+        path = "/" + path.replace("\\", "/")
+    return f"file:{path}?{options}"
 
 
 def _connect(uri: str, timeout_s: float) -> sqlite3.Connection:
