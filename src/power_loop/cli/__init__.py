@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from power_loop.cli import chat
+from power_loop.cli import archive, chat, doctor, schema, sessions, tail, worker
 from power_loop.cli.exits import CommandFailed, failure
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.version import __version__
 
-COMMANDS = (chat,)
+COMMANDS = (chat, tail, sessions, archive, doctor, schema, worker)
 
 EXAMPLES = """\
 examples:
@@ -25,6 +25,11 @@ examples:
   power-loop chat sess_0123... --dsn app.db          go on with a session of app.db
   power-loop chat --model openai:gpt-4o-mini         with OPENAI_API_KEY set
   echo "Name a colour." | power-loop chat --dsn app.db
+  power-loop tail sess_0123... --dsn app.db          what happens in it, in whichever process
+  power-loop sessions; power-loop show sess_0123...  which there are, and what was said in one
+  power-loop doctor sess_0123... --repair            why it does not go on, and what can be done
+  power-loop worker --app shop.agent:make_loop       drive what waits, beside other workers
+  power-loop schema show --dsn postgresql://db/app   the tables, for whoever may create them
 
 environment:
   POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY, POWER_LOOP_MODEL, POWER_LOOP_PROVIDER     the model

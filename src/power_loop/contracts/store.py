@@ -70,6 +70,9 @@ class SchemaPolicy(StrEnum):
 # Later than any lease: while we hold one its expiry does not matter, the epoch decides.
 FAR = 1 << 62
 
+# A session whose holders died this often in a row without writing anything is left alone by workers; by hand it can be driven.
+MAX_TAKEOVERS = 5
+
 # --- sessions and their records --------------------------------------------------------------
 
 
@@ -101,6 +104,11 @@ class Head(NamedTuple):
     def held_at(self, now: int) -> bool:
         """Somebody's lease runs at ``now`` (ms)."""
         return self.holder is not None and self.lease_until > now
+
+    @property
+    def poisoned(self) -> bool:
+        """It was taken over again and again without progress; the next write by whoever drives it heals it."""
+        return self.takeovers >= MAX_TAKEOVERS
 
 
 class Cells(NamedTuple):
@@ -155,6 +163,8 @@ class InboxItem(NamedTuple):
     """``queue``: heard when the model is next asked; ``steer``: interrupts the call in hand."""
     record: Record
     created_at: int = 0
+    not_before: int | None = None
+    """ms; it is not heard earlier."""
 
 
 class Append(NamedTuple):
@@ -199,30 +209,49 @@ class SessionLog(Protocol):
         ...
 
     async def send_of_key(self, session_id: str, key: str) -> int | None:
-        """The index of the send that was begun under ``key``; None when there is none."""
+        """The index of the send that was begun under ``key``, or heard what was posted under it.
+
+        0 while that waits to be heard; None when there is no such key.
+        """
+        ...
+
+    async def keep_blob(self, session_id: str, data: bytes) -> str:
+        """Keep ``data`` beside the session's records; its digest. The same data is kept once. Raises `StoreUnavailable`."""
         ...
 
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         """Extend the leases (session id, epoch) that are still ours to ``until`` (ms)."""
         ...
 
-    async def post(self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None) -> bool:
+    async def post(
+        self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None,
+        not_before: int | None = None, keyed: bool = False,
+    ) -> bool:  # fmt: skip
         """Leave ``record`` in the inbox; False when ``key`` was taken before.
 
-        ``running``: only if that holder still holds the session; else `Conflict`. Raises `SessionNotFoundError`.
+        ``running``: only if that holder still holds the session; else `Conflict`. ``not_before``: ms; it is not heard
+        earlier. ``keyed``: a send under the same key counts too. Raises `SessionNotFoundError`.
         """
         ...
 
     async def inbox(self, session_id: str) -> list[InboxItem]:
-        """What waits, oldest first."""
+        """What waits and may be heard by now, oldest first."""
+        ...
+
+    async def wakes(self, session_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(epoch, wake_no) of each of these sessions that is there."""
         ...
 
     async def queue_up(self, session_id: str, holder: str) -> int:
         """Stand in line for the lease; the ticket. The holder notices and lets the line go first."""
         ...
 
-    async def still_waiting(self, ticket: int) -> None:
-        """A sign of life from the line; without one for a few seconds a ticket counts no more."""
+    async def still_waiting(self, ticket: int) -> bool:
+        """A sign of life from the line; without one for a few seconds a ticket counts no more. False when it is gone."""
+        ...
+
+    async def holder_of_ticket(self, ticket: int) -> str | None:
+        """Who stands in line with it; None when nobody does any more."""
         ...
 
     async def leave_line(self, ticket: int) -> None: ...

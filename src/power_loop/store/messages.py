@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from power_loop.contracts.codec import content_of, usage_of
+from power_loop.contracts.kept_rows import CompactionRow, UsageRow
 from power_loop.contracts.rows import MessageRow, MessageState
 from power_loop.contracts.store import RecordRow
-from power_loop.store.log import COLUMNS, RecordLog, to_row
+from power_loop.store.blobs import Blobs
+from power_loop.store.log import COLUMNS, to_row
 
 MESSAGES = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ? AND role IS NOT NULL ORDER BY seq"
 ONE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq = ? AND role IS NOT NULL"
@@ -17,36 +19,7 @@ CALLS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind IN ('
 THROUGH = "SELECT fold_through FROM {p}sessions WHERE session_id = ?"
 
 
-class UsageRow(NamedTuple):
-    """What one model call used."""
-
-    seq: int
-    send_index: int
-    round_index: int | None
-    purpose: str
-    prompt_tokens: int
-    completion_tokens: int
-    cache_read_tokens: int
-    cost: float | None
-    model: str | None
-    estimated: bool
-
-
-class CompactionRow(NamedTuple):
-    """One fold: which records it covers, and what it brought."""
-
-    session_id: str
-    compact_seq: int
-    note_seq: int
-    from_seq: int
-    to_seq: int
-    before_tokens: int
-    after_tokens: int
-    round_index: int | None
-    created_at: int
-
-
-class Messages(RecordLog):
+class Messages(Blobs):
     """Reading what was said; nothing here writes."""
 
     async def load_active_messages(self, session_id: str, *, after_seq: int | None = None) -> list[MessageRow]:
@@ -56,10 +29,15 @@ class Messages(RecordLog):
         return [row for row in rows if row.seq > max(through, after_seq or 0)]
 
     async def load_all_messages(self, session_id: str) -> list[MessageRow]:
-        """Every message ever said, results in the order of their calls; what a fold covers is ``compacted_out``."""
+        """Every message ever said, whole, results in the order of their calls; what a fold covers is ``compacted_out``."""
         through = await self._fold_through(session_id)
         found = [to_row(row) for row in await self._database.read(self._sql(MESSAGES), (session_id, 0))]
-        return [message_row(session_id, row, through) for row in in_call_order(found)]
+        return [await self._uncut_in(message_row(session_id, row, through), row.cells.body) for row in in_call_order(found)]
+
+    async def _uncut_in(self, message: MessageRow, body: str | None) -> MessageRow:
+        """The message with the text that was cut for the model."""
+        uncut = await self._uncut(message.session_id, body)
+        return message if uncut is None else message._replace(content=uncut)
 
     async def get_message(self, session_id: str, seq: int) -> MessageRow | None:
         rows = await self._database.read(self._sql(ONE), (session_id, seq))
@@ -78,7 +56,8 @@ class Messages(RecordLog):
 
     async def list_usage(self, session_id: str) -> list[UsageRow]:
         """One row per model call, folds and failed ones included, oldest first."""
-        return [usage_row(to_row(row)) for row in await self._database.read(self._sql(CALLS), (session_id,)) if row[6] != "degraded"]
+        rows = [to_row(row) for row in await self._database.read(self._sql(CALLS), (session_id,)) if row[6] != "degraded"]
+        return [usage_row(row) for row in rows if not is_merged(row)]
 
     async def _fold_through(self, session_id: str) -> int:
         await self.look(session_id)
@@ -105,7 +84,10 @@ def message_row(session_id: str, row: RecordRow, fold_through: int) -> MessageRo
     cells = row.cells
     meta: dict[str, Any] = json.loads(cells.body) if cells.body else {}
     calls = json.loads(cells.tool_calls) if cells.tool_calls else None
-    state = MessageState.COMPACTED_OUT if row.seq <= fold_through else MessageState.ACTIVE
+    if "pruned" in meta:
+        state = MessageState.DROPPED
+    else:
+        state = MessageState.COMPACTED_OUT if row.seq <= fold_through else MessageState.ACTIVE
     content = content_of(cells.content, cells.escaped)
     return MessageRow(
         session_id,
@@ -121,6 +103,11 @@ def message_row(session_id: str, row: RecordRow, fold_through: int) -> MessageRo
         row.created_at,
         row.send_index,
     )
+
+
+def is_merged(row: RecordRow) -> bool:
+    """What it used was summed up with others when somebody pruned the details."""
+    return row.cells.body is not None and '"merged":' in row.cells.body and "merged" in json.loads(row.cells.body)
 
 
 def usage_row(row: RecordRow) -> UsageRow:

@@ -1,6 +1,6 @@
 """`SessionStore`: everything that is durably true of sessions, on any engine.
 
-The verbs are grouped in `sessions`, `log`, `messages`, `inbox` and `values`; this joins them on one database.
+The verbs are grouped in `sessions`, `log`, `messages`, `watch`, `inbox`, `claims` and `values`; this joins them on one database.
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ from typing import Self
 
 from power_loop.contracts.clock import Clock, Ids, SystemClock, SystemIds
 from power_loop.contracts.store import Database, SchemaPolicy
+from power_loop.store.archive import Archive
+from power_loop.store.care import Care
+from power_loop.store.claims import Claims
 from power_loop.store.dialect import Dialect
 from power_loop.store.inbox import Inbox
+from power_loop.store.jobs import Jobs
 from power_loop.store.messages import Messages
 from power_loop.store.migrate import script
+from power_loop.store.notes import Notes
 from power_loop.store.open import open_database
+from power_loop.store.outside import Outside
+from power_loop.store.retention import Retention
 from power_loop.store.sessions import Sessions
 from power_loop.store.tables import SCHEMA
+from power_loop.store.timers import Timers
 from power_loop.store.values import Values
+from power_loop.store.watch import Watch
 
 
-class SessionStore(Sessions, Messages, Inbox, Values):
+class SessionStore(Retention, Sessions, Archive, Outside, Watch, Messages, Notes, Inbox, Claims, Values, Timers, Jobs, Care):
     """One open store; may be shared by any number of loops, event loops and threads."""
 
     def __init__(
@@ -29,8 +38,7 @@ class SessionStore(Sessions, Messages, Inbox, Values):
     ) -> None:  # fmt: skip
         if max_spawn_depth < 1:
             raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
-        super().__init__(database, prefix, clock or SystemClock(), ids or SystemIds())
-        self._dialect = dialect
+        super().__init__(database, dialect, prefix, clock or SystemClock(), ids or SystemIds())
         self.max_spawn_depth = max_spawn_depth
 
     @classmethod

@@ -44,7 +44,10 @@ SESSIONS = Table(
         _key("holder", null=True),
         _big("lease_until"),
         _big("wake_no"),
-        _maybe("runnable_at"),
+        _maybe("runnable_at"),  # when a worker should look; None: nothing waits
+        _key("claim", null=True),  # the token of the worker that looks after it, until the lease is taken
+        _big("claimed_until"),
+        _int("attempts"),  # how often workers tried the last send in vain
         _int("takeovers"),
         _key("agent", null=True),
         _int("status"),  # 0 active, 1 archived
@@ -66,7 +69,10 @@ SESSIONS = Table(
         _big("updated_at"),
     ),
     key=("session_id",),
-    indexes=(Index("sessions_runnable", ("runnable_at",), "runnable_at IS NOT NULL"),),
+    indexes=(
+        Index("sessions_runnable", ("runnable_at",), "runnable_at IS NOT NULL"),
+        Index("sessions_claim", ("claim",), "claim IS NOT NULL"),
+    ),
     thin=True,
 )
 
@@ -127,6 +133,7 @@ INBOX = Table(
         _text("call_id"),
         _text("body"),
         Column("created_at", "big"),
+        _maybe("not_before"),  # ms; not heard earlier
         _maybe("heard_seq"),
     ),
     key=("item_id",),

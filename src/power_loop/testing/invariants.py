@@ -12,37 +12,29 @@ from typing import Any
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.messages import Message
-from power_loop.contracts.records import (
-    Decided,
-    ModelReplied,
-    Record,
-    SendEnded,
-    SendResumed,
-    ToolParked,
-    ToolReturned,
-    ToolStarted,
-    UserSaid,
-)
-from power_loop.contracts.store import NO_TALLY, RecordRow, Tally
-from power_loop.kernel.state import IDLE, State, apply
-from power_loop.kernel.tally import counts, joined
+from power_loop.contracts.store import RecordRow, Tally
+from power_loop.kernel.history import History
+from power_loop.kernel.state import State
 from power_loop.store.log import COLUMNS, to_row
 from power_loop.store.sql_store import SessionStore
 
 COUNTERS = "sends, rounds, llm_calls, tool_calls, prompt_tokens, completion_tokens, cost"
 
 
-async def check_invariants(store: SessionStore, *, acknowledged: Iterable[tuple[str, str]] = (), at_rest: bool = False) -> list[str]:
+async def check_invariants(
+    store: SessionStore, *, acknowledged: Iterable[tuple[str, str]] = (), at_rest: bool = False, sessions: Iterable[str] | None = None
+) -> list[str]:
     """Everything that does not hold, each with its session; an empty list when all is well.
 
     ``acknowledged``: (session id, key) of the posts that were confirmed to a caller. ``at_rest``: nobody runs any
-    more, so no lease is held and nothing waits.
+    more, so no lease is held and nothing waits. ``sessions``: only these, and not what spans all of them.
     """
-    found = await _integrity(store)
-    sessions = await _read(store, "SELECT session_id FROM {p}sessions ORDER BY session_id")
-    for (session_id,) in sessions:
+    found: list[str] = []
+    if sessions is None:
+        found += [*await _integrity(store), *await _orphans(store)]
+        sessions = [row[0] for row in await _read(store, "SELECT session_id FROM {p}sessions ORDER BY session_id")]
+    for session_id in sessions:
         found += await _session(store, session_id, at_rest)
-    found += await _orphans(store)
     for session_id, key in acknowledged:
         if not await _read(store, "SELECT 1 FROM {p}inbox WHERE session_id = ? AND item_key = ?", session_id, key):
             found.append(f"{session_id}: I1 the acknowledged item {key!r} is gone")
@@ -54,66 +46,33 @@ class SessionWatch:
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.seq = self.epoch = self.send_index = 0
-        self.state: State = IDLE
-        self.tally: Tally = NO_TALLY
-        self.begins = self.folded = 0
-        """seq of the record that began the last send, and of the last fold."""
+        self.epoch = 0
+        self.history = History()
         self._takes: dict[int, int] = {}
         self._transcript = Transcript()
+
+    @property
+    def seq(self) -> int:
+        return self.history.seq
 
     def add(self, row: RecordRow) -> list[str]:
         """What is wrong with ``row`` where it stands."""
         record = from_cells(row.cells)
-        wrong = [*self._misplaced(row), *self._misnumbered(row, record), *self._out_of_order(record)]
-        self.seq, self.epoch, self.send_index = row.seq, row.epoch, row.send_index
-        if self.state.idle and isinstance(record, UserSaid):
-            self.begins = row.seq
-        elif row.cells.kind == "context_folded":
-            self.folded = row.seq
-        self.tally = joined([self.tally, counts(self.state, record)])
-        self.state = apply(self.state, record)
+        wrong = [*(f"I6 {text}" for text in self.history.misplaced(row, record)), *self._out_of_turn(row)]
+        wrong += [f"I8 {text}" for text in self.history.out_of_order(record)]
+        self.epoch = row.epoch
+        self.history.add(row, record)
         self._transcript.add(row)
-        wrong += protocol_errors(closed(self._transcript, self.state))
+        wrong += protocol_errors(closed(self._transcript, self.history.state))
         return [f"{self.session_id} seq {row.seq} ({row.cells.kind}): {text}" for text in wrong]
 
-    def _misplaced(self, row: RecordRow) -> Iterable[str]:
-        if row.seq != self.seq + 1:
-            yield f"I6 follows seq {self.seq}"
+    def _out_of_turn(self, row: RecordRow) -> Iterable[str]:
         if row.epoch < self.epoch:
             yield f"I5 epoch {row.epoch} writes after epoch {self.epoch}"
         if row.take_id is not None and self._takes.setdefault(row.epoch, row.take_id) != row.take_id:
             yield f"I4 two holders took epoch {row.epoch}"
         if row.take_id is None and row.epoch > self.epoch and row.epoch in self._takes:
             yield f"I4 epoch {row.epoch} was taken twice"
-
-    def _misnumbered(self, row: RecordRow, record: Record) -> Iterable[str]:
-        begins = self.state.idle and isinstance(record, UserSaid)
-        if row.send_index != self.send_index + begins:
-            yield f"I6 belongs to send {row.send_index} after send {self.send_index}"
-
-    def _out_of_order(self, record: Record) -> Iterable[str]:
-        """I8, on the level of records."""
-        state = self.state
-        open_calls = {call.id for call in state.open_calls}
-        match record:
-            case UserSaid() if open_calls:
-                yield "I8 a word stands between a call and its result"
-            case ModelReplied(calls=calls):
-                if state.idle:
-                    yield "I8 a reply outside of any send"
-                if open_calls:
-                    yield "I8 a reply before the calls of the last one were answered"
-                if len({call.id for call in calls}) < len(calls):
-                    yield "I8 two calls of a reply share an id"
-            case ToolReturned(call_id) | ToolStarted(call_id) | ToolParked(call_id) | Decided(call_id=call_id) if call_id not in open_calls:
-                yield f"I8 the call {call_id} is not open"
-            case SendEnded() if open_calls:
-                yield "I8 the send ends while calls are open"
-            case SendResumed() if not self.send_index:
-                yield "I8 a send is resumed before the first one began"
-            case _:
-                return
 
 
 def closed(transcript: Transcript, state: State) -> list[Message]:
@@ -159,7 +118,7 @@ async def _session(store: SessionStore, session_id: str, at_rest: bool) -> list[
     inbox = await _read(store, "SELECT item_id, kind, heard_seq FROM {p}inbox WHERE session_id = ?", session_id)
     wrong += [f"{session_id}: {text}" for text in [*_row_fits(thin, watch), *_inbox_fits(thin, inbox)]]
     if at_rest:
-        wrong += [f"{session_id}: {text}" for text in _rests(thin, inbox, watch.state, store.clock.now_ms())]
+        wrong += [f"{session_id}: {text}" for text in _rests(thin, inbox, watch.history.state, store.clock.now_ms())]
     return wrong
 
 
@@ -169,16 +128,17 @@ def _row_fits(thin: Mapping[str, Any], watch: SessionWatch) -> Iterable[str]:
         yield f"I6 head is {thin['head']}, the last record {watch.seq}"
     if thin["epoch"] < watch.epoch:
         yield f"I4 the row's epoch {thin['epoch']} is older than its last record's, {watch.epoch}"
-    if (thin["send_index"], thin["send_seq"], thin["fold_seq"]) != (watch.send_index, watch.begins, watch.folded):
+    history = watch.history
+    if (thin["send_index"], thin["send_seq"], thin["fold_seq"]) != (history.send_index, history.send_seq, history.fold_seq):
         yield (
             f"I6 the row points at send {thin['send_index']} from {thin['send_seq']}, fold {thin['fold_seq']}; "
-            f"the records say {watch.send_index} from {watch.begins}, fold {watch.folded}"
+            f"the records say {history.send_index} from {history.send_seq}, fold {history.fold_seq}"
         )
     if (thin["holder"] is None) != (thin["lease_until"] == 0):
         yield f"I4 holder {thin['holder']!r} with a lease until {thin['lease_until']}"
     counted = Tally(*(thin[name] for name in COUNTERS.split(", ")))
-    if counted[:-1] != watch.tally[:-1] or abs(counted.cost - watch.tally.cost) > 1e-9 * max(1.0, counted.cost):
-        yield f"I23 the counters are {counted}, the records amount to {watch.tally}"
+    if counted[:-1] != history.tally[:-1] or abs(counted.cost - history.tally.cost) > 1e-9 * max(1.0, counted.cost):
+        yield f"I23 the counters are {counted}, the records amount to {history.tally}"
 
 
 def _inbox_fits(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]]) -> Iterable[str]:

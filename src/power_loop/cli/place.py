@@ -1,0 +1,60 @@
+"""Which database a command works on, and how its answer is printed: ``--dsn``, ``--prefix``, ``--json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from power_loop.cli.exits import NOT_FOUND, USAGE, CommandFailed
+from power_loop.contracts.store import SchemaPolicy
+from power_loop.loop import DEFAULT_DB_PATH
+from power_loop.store.dsn import parse_dsn
+from power_loop.store.sql_store import SessionStore, open_store
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has which looks into a database."""
+    parser.add_argument("--dsn", help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
+    parser.add_argument("--prefix", default="pl_", help="prefix of its tables (default: pl_)")
+    parser.add_argument("--json", action="store_true", help="answer as JSON")
+
+
+def dsn_of(args: argparse.Namespace) -> str:
+    """The DSN that was given, or is set, or is the default. Raises `CommandFailed` for one that is none."""
+    dsn: str = args.dsn or os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
+    try:
+        parse_dsn(dsn)
+    except ValueError as error:
+        raise CommandFailed(f"--dsn: {error}", USAGE) from error
+    return dsn
+
+
+@asynccontextmanager
+async def opened(args: argparse.Namespace, *, create: bool = False) -> AsyncGenerator[SessionStore]:
+    """The store, closed afterwards. Without ``create`` a file that is not there is an error, and is not made."""
+    dsn = dsn_of(args)
+    parsed = parse_dsn(dsn)
+    if not create and parsed.engine == "sqlite" and not is_there(parsed.path):
+        raise CommandFailed(f"there is no database {parsed.path}", NOT_FOUND)
+    try:
+        store = await open_store(dsn, table_prefix=args.prefix, schema=SchemaPolicy.AUTO_CREATE)
+    except ValueError as error:
+        raise CommandFailed(f"--prefix: {error}", USAGE) from error
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def tell(args: argparse.Namespace, data: Any, text: str) -> None:
+    """``data`` as JSON when that was asked for, else ``text``."""
+    print(json.dumps(data, indent=2, default=str) if args.json else text)

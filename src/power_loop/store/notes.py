@@ -1,0 +1,111 @@
+"""Notes of a session: one small value beside it, changed by compare-and-set, so that its bounds hold for every writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from power_loop.contracts.errors import NotesFullError
+from power_loop.contracts.kept_rows import NoteRow
+from power_loop.store.log import RecordLog
+from power_loop.store.values import MUTATE_SKIP, Values
+
+# Beside whatever a host keeps under names of its own.
+NOTES_KEY = "power_loop:notes"
+MAX_NOTES, MAX_NOTE_CHARS = 50, 1000
+
+T = TypeVar("T")
+Value = dict[str, Any]
+
+
+class Notes(RecordLog, Values):
+    """What the agent wants to remember, in the order in which it was written."""
+
+    async def add_note(
+        self, session_id: str, content: str, *, pinned: bool = False, max_notes: int = MAX_NOTES, max_chars: int = MAX_NOTE_CHARS
+    ) -> NoteRow:
+        """A new note. Raises `NotesFullError`, `ValueError` for an empty or too long one, `SessionNotFoundError`."""
+        await self.look(session_id)
+        text, now = _checked(content, max_chars), self._clock.now_ms()
+
+        def add(value: Value) -> tuple[Value, Value]:
+            if len(value["notes"]) >= max_notes:
+                raise NotesFullError(f"session {session_id!r} has {max_notes} notes already: update or delete one of them")
+            note = {"id": value["next"], "content": text, "pinned": pinned, "created_at": now, "updated_at": now}
+            return {"next": value["next"] + 1, "notes": [*value["notes"], note]}, note
+
+        return _row(session_id, await self._change_notes(session_id, add))
+
+    async def update_note(
+        self, session_id: str, note_id: int, *, content: str | None = None, pinned: bool | None = None, max_chars: int = MAX_NOTE_CHARS
+    ) -> NoteRow | None:
+        """The note as it is now; None when there is no such note. What is not given stays."""
+        await self.look(session_id)
+        text, now = None if content is None else _checked(content, max_chars), self._clock.now_ms()
+
+        def update(value: Value) -> tuple[Value | None, Value | None]:
+            old = next((note for note in value["notes"] if note["id"] == note_id), None)
+            if old is None:
+                return None, None
+            new = {**old, "content": old["content"] if text is None else text, "updated_at": now}
+            new["pinned"] = old["pinned"] if pinned is None else pinned
+            return {**value, "notes": [new if note is old else note for note in value["notes"]]}, new
+
+        changed = await self._change_notes(session_id, update)
+        return None if changed is None else _row(session_id, changed)
+
+    async def delete_note(self, session_id: str, note_id: int) -> bool:
+        """False when there was no such note."""
+        await self.look(session_id)
+
+        def delete(value: Value) -> tuple[Value | None, bool]:
+            left = [note for note in value["notes"] if note["id"] != note_id]
+            return (None, False) if len(left) == len(value["notes"]) else ({**value, "notes": left}, True)
+
+        return await self._change_notes(session_id, delete)
+
+    async def list_notes(self, session_id: str) -> list[NoteRow]:
+        """Oldest first. Raises `SessionNotFoundError`."""
+        await self.look(session_id)
+        value = await self.get_runtime_state(session_id, NOTES_KEY, notes_value(()))
+        return [_row(session_id, note) for note in value["notes"]]
+
+    async def count_notes(self, session_id: str) -> int:
+        return len(await self.list_notes(session_id))
+
+    async def _change_notes(self, session_id: str, change: Callable[[Value], tuple[Value | None, T]]) -> T:
+        """``change`` gives (the new value or None to leave it, what to answer)."""
+        told: list[T] = []
+
+        def mutate(value: Value) -> Any:
+            new, answer = change(value)
+            told[:] = [answer]
+            return MUTATE_SKIP if new is None else new
+
+        await self.mutate_runtime_state(session_id, NOTES_KEY, mutate, default=notes_value(()))
+        return told[0]
+
+
+def notes_value(rows: Sequence[Mapping[str, Any]]) -> Value:
+    """The stored value for ``rows``, which have the fields of `NoteRow`; they are numbered anew."""
+    notes = [
+        {
+            "id": number,
+            "content": str(row.get("content", "")),
+            "pinned": bool(row.get("pinned")),
+            "created_at": row.get("created_at") or 0,
+            "updated_at": row.get("updated_at") or 0,
+        }
+        for number, row in enumerate(rows, 1)
+    ]
+    return {"next": len(notes) + 1, "notes": notes}
+
+
+def _checked(content: str, max_chars: int) -> str:
+    if not content.strip() or len(content) > max_chars:
+        raise ValueError(f"a note has 1 to {max_chars} characters, not {len(content)}")
+    return content
+
+
+def _row(session_id: str, note: Value) -> NoteRow:
+    return NoteRow(session_id, note["id"], note["content"], note["pinned"], note["created_at"], note["updated_at"])
