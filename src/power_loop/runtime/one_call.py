@@ -23,6 +23,7 @@ from power_loop.contracts.results import render_result
 from power_loop.contracts.tool import Tool, ToolRun, canonical
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.cancel import being_cancelled
+from power_loop.runtime.long_results import cut_to_size
 from power_loop.runtime.send import Send
 
 
@@ -165,7 +166,9 @@ async def run_one(send: Send, prepared: Prepared) -> Record:
     if not isinstance(record, ToolReturned):
         return record
     record = replace(record, duration_ms=round((clock.monotonic() - started) * 1000))
-    return await _after(send, prepared, record) if send.ports.hooks.stands("tool.after") else record
+    if send.ports.hooks.stands("tool.after"):
+        record = await _after(send, prepared, record)
+    return await cut_to_size(send, record)
 
 
 async def _outcome(send: Send, prepared: Prepared) -> Record:
