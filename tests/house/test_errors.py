@@ -48,7 +48,11 @@ BUILTIN_BASES = {
 }
 # What tools raise to say something; and what one part of the house tells another and no caller sees.
 SIGNALS = {"ModelRetry", "HumanInputRequired"}
-INTERNAL = {"Conflict", "CommitUnknown", "Cut", "KeyTaken", "CommandFailed"}
+INTERNAL = {
+    *("Conflict", "CommitUnknown", "Cut", "KeyTaken", "CommandFailed"),
+    # What the built-in tools tell each other of a file, a patch or a command; the model reads it as a failed result.
+    *("Broken", "NotText", "EditError", "PatchError", "TooDeep", "TookTooLong", "Refused"),
+}
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "refund", "arguments": "{}"}}, {"id": "c2", "name": "write"}]
 TOO_SLOW = TimeoutError("too slow")
 

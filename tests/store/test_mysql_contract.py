@@ -13,16 +13,14 @@ from power_loop.testing.store_contract import StoreContract
 
 @pytest.fixture(params=["mariadb", "mysql"])
 async def dsn(request, tmp_path):
-    async with engines.fresh(request.param, tmp_path) as dsn:
+    async with engines.cleared(request.param, tmp_path) as dsn:
         yield dsn
 
 
 class TestDatabase(DatabaseContract):
-    prefix = "My_1"
-
     @pytest.fixture
     async def database(self, dsn):
-        opened = await open_database(dsn, table_prefix=self.prefix)
+        opened = await open_database(dsn)
         yield opened.database
         await opened.database.close()
 

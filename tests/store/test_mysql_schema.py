@@ -38,7 +38,7 @@ NEXT = Schema(
 
 @pytest.fixture(params=["mariadb", "mysql"])
 def server(request):
-    return engines.server(request.param)
+    return engines.own(request.param)
 
 
 @pytest.fixture

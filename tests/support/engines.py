@@ -104,6 +104,14 @@ def server(engine: str) -> Server:
     return _running[engine]
 
 
+def own(engine: str) -> Server:
+    """The running server, where it is ours to change and to kill; else the test is skipped."""
+    running = server(engine)
+    if running.pid is None:
+        pytest.skip("somebody else's server is not ours to change")
+    return running
+
+
 def is_there(engine: str) -> bool:
     """There is such a server, for tests that do with those that there are; in CI the test fails without one."""
     try:

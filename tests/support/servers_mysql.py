@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import pymysql
 from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, user_to_run_as, wait_until
 
 from power_loop.store.dsn import Dsn, parse_dsn
@@ -79,8 +81,6 @@ class _Databases:
 
     def at_once(self, statement: str) -> list[tuple[object, ...]]:
         """Run one statement as the test's user; its rows."""
-        import pymysql
-
         with pymysql.connect(**_address(parse_dsn(self.dsn("")))) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall())
@@ -96,8 +96,6 @@ class _Databases:
         await self.run(f"CREATE DATABASE `{database}`")
 
     async def clear(self, database: str, tables: Sequence[str]) -> None:
-        import pymysql
-
         await self._disconnect(database)
         flags = pymysql.constants.CLIENT.MULTI_STATEMENTS
         with pymysql.connect(**_address(parse_dsn(self.dsn(database))), client_flag=flags) as connection, connection.cursor() as cursor:
@@ -109,7 +107,8 @@ class _Databases:
         # A connection that is open holds nothing up; one in the middle of a transaction would.
         ours = f"SELECT id FROM information_schema.processlist WHERE db = '{database}' AND id <> CONNECTION_ID()"
         for (connection,) in await self.run(ours):
-            await self.run(f"KILL {connection}")
+            with suppress(pymysql.err.OperationalError):  # it ended by itself meanwhile
+                await self.run(f"KILL {connection}")
 
     async def drop(self, database: str) -> None:
         await self._disconnect(database)
@@ -129,7 +128,8 @@ class NamedMysql(_Databases):
         secret = "" if who.password is None else f":{who.password}"
         user = "" if who.user is None else f"{who.user}{secret}@"
         port = "" if who.port is None else f":{who.port}"
-        return f"mysql://{user}{who.host}{port}/{database}"
+        query = "&".join(f"{name}={value}" for name, value in who.options.items())
+        return f"mysql://{user}{who.host}{port}/{database}" + (f"?{query}" if query else "")
 
     def is_mariadb(self) -> bool:
         return "MariaDB" in str(self.at_once("SELECT VERSION()")[0][0])
@@ -187,13 +187,11 @@ class Mysql(_Databases):
 
     def _make(self) -> None:
         (self.folder / "first.sql").write_text(_FIRST_STATEMENTS)
-        command = self.build.initialise(self.folder / "data")
+        command = [*self.build.initialise(self.folder / "data"), f"--tmpdir={self.folder}"]
         made = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_user(self._user))
         assert made.returncode == 0, made.stdout + made.stderr
 
     def _is_ready(self) -> bool:
-        import pymysql
-
         try:
             self.at_once("DO 0")
         except pymysql.err.OperationalError:

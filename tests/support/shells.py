@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,14 +39,8 @@ def descriptors() -> int:
 
 def lives(pid: int) -> bool:
     """It runs; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
-    except OSError:
-        os.kill(pid, 0)
-        return True
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return pid > 0 and state[:1] not in ("", "Z", "X")
 
 
 async def until(condition: Callable[[], bool]) -> None:
