@@ -41,6 +41,7 @@ _HOMES = {
     """,
     "contracts.events": "AgentEvent AgentEventType BaseEventPayload EventBusProtocol EventHandler EventSubscriber",
     "contracts.hooks": "BaseHookCtx HookContext HookDirective HookHandler HookManagerProtocol HookPoint HookResult",
+    "contracts.jobs": "Job",
     "contracts.kept_rows": "BackgroundTaskRow CompactionRow NoteRow ProjectMessageRow TimerRow UsageRow",
     "contracts.messages": "MessageRole ToolCall estimate_text_tokens estimate_tokens",
     "contracts.model": "LLMRequest LLMResponse LLMService LLMStreamChunk LLMTokenUsage ModelCapabilities",
@@ -59,12 +60,17 @@ _HOMES = {
     "runtime.retry": "with_retry",
     "store.sql_store": "SessionStore open_store",
     "store.values": "MUTATE_SKIP",
+    "tools.builtin.ask": "request_user_input",
     "tools.define": "tool",
     "tools.env": "RuntimeEnv runtime_env_context",
     "tools.presets": """
         CORE_TOOL_NAMES DEFAULT_TOOL_HANDLERS EXPLORE_TOOL_NAMES FULL_TOOL_NAMES TOOL_PRESETS create_default_tool_registry
         get_tool_definitions validate_tool_args
     """,
+    "tools.shell.backend": "DEFAULT_SHELL_BACKEND LocalShellBackend ShellBackend",
+    "tools.shell.bubblewrap": "BubblewrapShellBackend",
+    "tools.shell.table": "close_all_bash_sessions",
+    "tools.skills": "LOAD_SKILL_DEFINITION SkillLoader get_default_loader register_skill_tools",
     "tools.toolbox": "ToolRegistry build_registry",
     "version": "__version__",
     "worker": "Worker",

@@ -79,6 +79,9 @@ from power_loop.contracts.hooks import (
     HookPoint as HookPoint,
     HookResult as HookResult,
 )
+from power_loop.contracts.jobs import (
+    Job as Job,
+)
 from power_loop.contracts.kept_rows import (
     BackgroundTaskRow as BackgroundTaskRow,
     CompactionRow as CompactionRow,
@@ -165,6 +168,9 @@ from power_loop.store.sql_store import (
 from power_loop.store.values import (
     MUTATE_SKIP as MUTATE_SKIP,
 )
+from power_loop.tools.builtin.ask import (
+    request_user_input as request_user_input,
+)
 from power_loop.tools.define import (
     tool as tool,
 )
@@ -181,6 +187,23 @@ from power_loop.tools.presets import (
     create_default_tool_registry as create_default_tool_registry,
     get_tool_definitions as get_tool_definitions,
     validate_tool_args as validate_tool_args,
+)
+from power_loop.tools.shell.backend import (
+    DEFAULT_SHELL_BACKEND as DEFAULT_SHELL_BACKEND,
+    LocalShellBackend as LocalShellBackend,
+    ShellBackend as ShellBackend,
+)
+from power_loop.tools.shell.bubblewrap import (
+    BubblewrapShellBackend as BubblewrapShellBackend,
+)
+from power_loop.tools.shell.table import (
+    close_all_bash_sessions as close_all_bash_sessions,
+)
+from power_loop.tools.skills import (
+    LOAD_SKILL_DEFINITION as LOAD_SKILL_DEFINITION,
+    SkillLoader as SkillLoader,
+    get_default_loader as get_default_loader,
+    register_skill_tools as register_skill_tools,
 )
 from power_loop.tools.toolbox import (
     ToolRegistry as ToolRegistry,

@@ -19,14 +19,16 @@ from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
-from power_loop.runtime.openings import KeyTaken, Opening, Resume, Say
+from power_loop.runtime.openings import Opening, Resume, Say
+from power_loop.runtime.openings_worker import HearKey, goes_on
 from power_loop.runtime.outcome import outcome_of
 from power_loop.runtime.passing import TextShower
 from power_loop.runtime.ports import Ports, Settings, Terms
-from power_loop.runtime.send import Send
+from power_loop.runtime.send import KeyTaken, Send
 from power_loop.runtime.session import Session
 from power_loop.runtime.tell import publish
 from power_loop.terms import PLAIN, Call, settings_of, system_text_of, terms_of
+from power_loop.tools.shell.closing import release_loop
 from power_loop.watching import Watching
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class Drivers:
                     self.store.max_spawn_depth = self._max_spawn_depth
                 self._driver = self._make_driver(self.store)
                 self._tool_run.store = self.store
+                self._tool_run.holder, self._tool_run.is_dead = self.holder, self._lifeline.is_dead
         assert self.store is not None
         return self.store, self._driver
 
@@ -139,6 +142,7 @@ class Drivers:
             for send in list(self._driver.running.values()):
                 send.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
             await self._drained(self._loop.config.running.cancel_grace_s)
+        await release_loop(self._loop, drain_timeout_s)
         self._watching.close()
         if self._shower is not None:
             await self._shower.close()
@@ -168,7 +172,7 @@ class Drivers:
             self._shower.mind(self._loop.config.running.durable_stream)
 
         def terms(session: Session) -> Terms:
-            return self._terms(session, call, isinstance(opening, Resume))
+            return self._terms(session, call, goes_on(opening, session))
 
         return await driver.drive(session_id, opening, terms, patience, watch_stops)
 
@@ -176,12 +180,25 @@ class Drivers:
         """`drive`, but once only for ``key``."""
         store, _ = await self.open()
         index = await store.send_of_key(session_id, key)
+        if index == 0:  # it waits in the inbox
+            return await self._hear_key(session_id, say, key, call, patience)
         if index is not None:
             return await self._outcome(store, session_id, index, call, patience)
         try:
             return await self.drive(session_id, say, call, patience)
         except KeyTaken:
             return await self.drive_once(session_id, say, key, call, patience)
+
+    async def _hear_key(self, session_id: str, say: Say, key: str, call: Call, patience: Patience) -> StatefulResult:
+        """What was posted under ``key`` is heard now, if its time has come; the outcome of the send that hears it."""
+        store, _ = await self.open()
+        waiting = next((item for item in await store.inbox(session_id, due=False) if item.key == key), None)
+        if waiting is not None:
+            await self._clock.sleep(max(0, (waiting.not_before or 0) - self._clock.now_ms()) / 1000)
+            result = await self.drive(session_id, HearKey(None, say.heal_pending), call, patience)
+            if result.send_index == await store.send_of_key(session_id, key):
+                return result
+        return await self.drive_once(session_id, say, key, call, patience)
 
     async def _outcome(self, store: SessionStore, session_id: str, index: int, call: Call, patience: Patience) -> StatefulResult:
         """The outcome of a send that was begun before; the last one is waited for, and goes on when it was cut off."""
@@ -213,39 +230,51 @@ class Drivers:
 
     # --- words for others ----------------------------------------------------------------------------
 
-    async def post(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued:
+    async def post(
+        self, session_id: str, record: Record, key: str | None, *, mode: str = "queue", not_before: int | None = None
+    ) -> FollowUpQueued:
         """Leave ``record`` in the session's inbox."""
         store, _ = await self.open()
+        keyed = key is not None and isinstance(record, UserSaid)
         key = key or self._ids.token(12)
-        fresh = await store.post(session_id, record, key=key)
-        return await self._queued(store, session_id, key, fresh)
+        fresh = await store.post(session_id, record, key=key, mode=mode, not_before=not_before, keyed=keyed)
+        await self._steer(session_id, mode)
+        return await self._queued(store, session_id, key, fresh, mode)
+
+    async def _steer(self, session_id: str, mode: str) -> None:
+        """A word that steers was posted: the send that runs here need not wait until somebody looks."""
+        store, driver = await self.open()
+        send = driver.running.get(session_id) if mode == "steer" else None
+        if send is not None:
+            send.scope.steer((await store.look(session_id)).wake_no)
 
     async def _leave(self, text: str, session_id: str, key: str) -> None:
         await self.post(session_id, UserSaid(text), key)
 
-    async def post_to_running(self, session_id: str, record: Record, key: str | None) -> FollowUpQueued | None:
+    async def post_to_running(self, session_id: str, record: Record, key: str | None, mode: str = "queue") -> FollowUpQueued | None:
         """Leave ``record`` for the holder that runs the session now; None when nobody does, or ``key`` began a send of its own."""
         store, driver = await self.open()
         if key is not None and await store.item_id(session_id, key):
-            return await self._queued(store, session_id, key, fresh=False)
+            return await self._queued(store, session_id, key, False, mode)
         if key is not None and await store.send_of_key(session_id, key) is not None:
             return None
         send = driver.running.get(session_id)
         head = send.session.head if send is not None else await store.look(session_id)
         if not head.held_at(self._clock.now_ms()):
             return None
-        key = key or self._ids.token(12)
+        keyed, key = key is not None, key or self._ids.token(12)
         try:
-            fresh = await store.post(session_id, record, key=key, running=head)
+            fresh = await store.post(session_id, record, key=key, mode=mode, running=head, keyed=keyed)
         except Conflict:
             return None
-        return await self._queued(store, session_id, key, fresh)
+        await self._steer(session_id, mode)
+        return await self._queued(store, session_id, key, fresh, mode)
 
-    async def _queued(self, store: SessionStore, session_id: str, key: str, fresh: bool) -> FollowUpQueued:
+    async def _queued(self, store: SessionStore, session_id: str, key: str, fresh: bool, mode: str) -> FollowUpQueued:
         depth = len(await store.inbox(session_id))
         queued = FollowUpQueued(session_id, depth, await store.item_id(session_id, key), not fresh)
         if self._loop.event_bus.wants("follow_up_queued"):
-            told = {"item_id": queued.item_id, "mode": "queue", "queue_depth": depth}
+            told = {"item_id": queued.item_id, "mode": mode, "queue_depth": depth}
             publish(self._loop.event_bus, "follow_up_queued", told, session_id=session_id)
         return queued
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from power_loop.contracts.cancel import CancellationLike, CancellationToken
     from power_loop.contracts.diagnosis import Diagnosis
     from power_loop.contracts.events import AgentEvent
+    from power_loop.contracts.jobs import Job
     from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
     from power_loop.contracts.records import UnknownPolicy
     from power_loop.contracts.rows import SessionStatsRow
@@ -148,6 +149,14 @@ class StatefulAgentLoop:
         """
         return await self._verbs.doctor(session_id, repair=repair)
 
+    async def list_jobs(self, session_id: str) -> list[Job]:
+        """What runs, or ran, beside the session: commands in the background. Oldest first."""
+        return await (await self.ensure_store()).list_jobs(session_id)
+
+    async def stop_job(self, session_id: str, job_id: str, *, reason: str = "stopped") -> bool:
+        """Have a job of the session end, in whatever process it runs; False when it is over already."""
+        return await self._verbs.stop_job(session_id, job_id, reason)
+
     async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
         """The counters of a session; None before its first finished send."""
         return await (await self.ensure_store()).get_session_stats(session_id)
@@ -198,22 +207,31 @@ class StatefulAgentLoop:
         tools: Any = None,
         system_prompt: str | None = None,
         key: str | None = None,
+        mode: str = "queue",
     ) -> StatefulResult | FollowUpQueued:
-        """Say something to a running session (heard at its next round), or start a send on one at rest."""
+        """Say something to a running session (heard at its next round), or start a send on one at rest.
+
+        ``mode="steer"`` interrupts the model call in hand, so that the text is seen next.
+        """
         self._verbs.refuse_when_closing("follow_up")
         call = self._verbs.call(tools, system_prompt, None, None, stop_event)
-        return await self._verbs.follow_up(user_input, session_id, call, key)
+        return await self._verbs.follow_up(user_input, session_id, call, key, mode)
 
-    async def enqueue(self, user_input: Said, session_id: str, *, key: str | None = None) -> FollowUpQueued:
-        """Leave something for whoever drives the session next; durable when this returns. The same ``key`` counts once."""
+    async def enqueue(
+        self, user_input: Said, session_id: str, *, key: str | None = None, mode: str = "queue", not_before_ms: int | None = None
+    ) -> FollowUpQueued:
+        """Leave something for whoever drives the session next; durable when this returns. The same ``key`` counts once.
+
+        ``mode="steer"`` interrupts the model call in hand; ``not_before_ms`` (UTC) is when it may be heard first.
+        """
         self._verbs.refuse_when_closing("enqueue")
-        return await self._verbs.enqueue(user_input, session_id, key)
+        return await self._verbs.enqueue(user_input, session_id, key, mode, not_before_ms)
 
     async def inbox(self, session_id: str) -> list[InboxItem]:
         """What waits to be heard, oldest first."""
         store = await self.ensure_store()
         await store.look(session_id)
-        return await store.inbox(session_id)
+        return await store.inbox(session_id, due=False)
 
     async def resume(
         self,

@@ -33,6 +33,7 @@ from power_loop.runtime.session import Session
 from power_loop.streaming import Streams
 from power_loop.sync import BlockingTwin
 from power_loop.terms import PLAIN, Call, call_of, chosen_tools
+from power_loop.tools.shell.closing import release_session, stop_job
 from power_loop.tools.toolbox import ToolRegistry
 from power_loop.words import Said, content_said
 
@@ -89,6 +90,7 @@ class Verbs(Drivers):
             gone = await store.close_session_tree(session_id, cascade=cascade)
         for one in gone:
             driver.cache.forget(one)
+            await release_session(store, one)
         return len(gone)
 
     async def messages(self, session_id: str, *, include_compacted: bool) -> list[dict[str, Any]]:
@@ -117,6 +119,10 @@ class Verbs(Drivers):
             is_dead=self.lifeline.is_dead,
         )  # fmt: skip
 
+    async def stop_job(self, session_id: str, job_id: str, reason: str) -> bool:
+        store, _ = await self.open()
+        return await stop_job(store, session_id, job_id, reason)
+
     # --- sends ----------------------------------------------------------------------------------
 
     async def send(
@@ -131,20 +137,22 @@ class Verbs(Drivers):
             return await self.drive_once(session_id, say, key, call, patience)
         return await self.drive(session_id, say, call, patience)
 
-    async def follow_up(self, said: Said, session_id: str, call: Call, key: str | None) -> StatefulResult | FollowUpQueued:
+    async def follow_up(self, said: Said, session_id: str, call: Call, key: str | None, mode: str) -> StatefulResult | FollowUpQueued:
         checked_key("key", key)
+        refuse_other_modes(mode)
         content, name = await content_said(said)
-        posted = await self.post_to_running(session_id, UserSaid(content, name), key)
+        posted = await self.post_to_running(session_id, UserSaid(content, name), key, mode)
         if posted is not None:
             return posted
         # As it was understood above: an attachment is read once.
         understood = {"content": content, "name": name}
         return await self.send(understood, session_id, call, self.patience(), heal_pending=False, key=key, metadata=None)
 
-    async def enqueue(self, said: Said, session_id: str, key: str | None) -> FollowUpQueued:
+    async def enqueue(self, said: Said, session_id: str, key: str | None, mode: str, not_before: int | None) -> FollowUpQueued:
         checked_key("key", key)
+        refuse_other_modes(mode)
         content, name = await content_said(said)
-        return await self.post(session_id, UserSaid(content, name), key)
+        return await self.post(session_id, UserSaid(content, name), key, mode=mode, not_before=not_before)
 
     async def resume(self, session_id: str, call: Call, *, extra_rounds: int = 0, unknown: UnknownPolicy = "report") -> StatefulResult:
         if unknown not in ("report", "rerun", "ask") or not (type(extra_rounds) is int and extra_rounds >= 0):
@@ -197,6 +205,11 @@ class Verbs(Drivers):
         async with aclosing(self._watching.events(store, session_id, self.holder, after=after, follow=follow)) as events:
             async for event in events:
                 yield event
+
+
+def refuse_other_modes(mode: str) -> None:
+    if mode not in ("queue", "steer"):
+        raise ValueError(f"mode is {mode!r}; it must be 'queue' or 'steer'")
 
 
 def usable_model(llm: Any) -> Any:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from power_loop.context.fold import as_text, cut, summary_in, too_long
-from power_loop.context.strategy import FoldStrategy, LLMSummaryFold, NeverFold
 from power_loop.context.pairing import pairing_problem
 from power_loop.context.prompt import DEFAULT_AGENT_SYSTEM_PROMPT, system_text
+from power_loop.context.strategy import FoldStrategy, LLMSummaryFold, NeverFold
 from power_loop.context.window import SUMMARY_NAME, Window
 from power_loop.contracts.messages import estimate_tokens
 from power_loop.contracts.records import ContextFolded, Record, SendEnded, UserSaid

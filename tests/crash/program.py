@@ -84,7 +84,7 @@ class Program:
         database = SqliteDatabase(self.folder / "app.db", faults=self.boundary)
         store = SessionStore(database, SqliteDatabase.dialect, PREFIX)
         loop = StatefulAgentLoop(llm=self, store=store, tool_registry=self.tools())
-        self.tell("holders", {"holder": loop._drivers.holder, "pid": os.getpid()})
+        self.tell("holders", {"holder": loop._verbs.holder, "pid": os.getpid()})
         await getattr(self, self.job["verb"])(loop)
         await loop.aclose()
         await store.close()

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 from types import FunctionType
 
+import pytest
+
 import power_loop
 import reference
 import run_page
+
+TYPED = ("typed_api.py", "typed_tools.py")
 
 
 def words_of(texts: list[str]) -> set[str]:
@@ -35,14 +39,15 @@ def test_every_public_name_has_a_docstring_and_stands_in_the_reference() -> None
 
 # acceptance: 188 (typed; pyright reads the file in `make check`)
 def test_every_public_name_is_used_in_typed_code(repo: Path) -> None:
-    tree = ast.parse((repo / "tests" / "house" / "typed_api.py").read_text(encoding="utf-8"))
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    trees = [ast.parse((repo / "tests" / "house" / program).read_text(encoding="utf-8")) for program in TYPED]
+    used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert sorted(set(power_loop.__all__) - used - {"__version__"}) == []
 
 
-def test_the_typed_program_runs(repo: Path, tmp_path: Path) -> None:
-    program = str(repo / "tests" / "house" / "typed_api.py")
-    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("program", TYPED)
+def test_the_typed_programs_run(repo: Path, tmp_path: Path, program: str) -> None:
+    path = str(repo / "tests" / "house" / program)
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -69,7 +69,7 @@ def test_a_fence_that_looks_first_and_writes_then_is_noticed(monkeypatch):
             raise Conflict
         await fenced(self, batch)
 
-    guards = "AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < ?"
+    guards = "AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < {t}"
     assert guards in log.FENCE
     monkeypatch.setattr(log, "FENCE", log.FENCE.replace(guards, "AND ? + ? + ? + ? IS NOT NULL"))
     monkeypatch.setattr(log.RecordLog, "append", looks_first)

@@ -83,6 +83,10 @@ class ToolRun:
     """Publishes a passing event; None where nobody listens."""
     post: Callable[[str, str, str], Awaitable[Any]] | None = None
     """``(text, session id, key)``: leaves a text in a session's inbox."""
+    holder: str = ""
+    """Under which name the session is driven: what is started beside it is written down under that name."""
+    is_dead: Callable[[str], bool] | None = None
+    """``(holder)``: that holder provably died."""
     posted: int = 0
     """How many texts this attempt has left; part of their keys, so that a repeated attempt leaves none twice."""
 

@@ -145,7 +145,8 @@ def _replied(state: State, record: ModelReplied) -> State:
     empties = 0 if calls or record.text.strip() else state.empties + 1
     return State(
         False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, calls, (), NONE, NONE, (), state.stop, True,
-        empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error, state.counted,
+        empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error,
+        state.counted,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
     attempts = Attempts(send, request, purpose)
     policy = send.terms.settings.retry
     try:
-        with send.scope:
+        with send.scope.steerable(send.session.head.wake_no) if purpose == "round" else send.scope:
             if policy is None:
                 return await attempts.once()
             told = attempts.retried
@@ -34,7 +34,8 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
         attempts.cut_off("cancelled")
         raise
     except Exception as error:  # the host's model may raise anything
-        attempts.cut_off("TimeoutError" if isinstance(error, LLMTimeout) else "cancelled")
+        why = "steered" if isinstance(error, Cut) and send.scope.stop is None else "cancelled"
+        attempts.cut_off("TimeoutError" if isinstance(error, LLMTimeout) else why)
         if isinstance(error, (Cut, LLMError, CancellationRequested)):
             raise
         raise as_llm_error(error) from error
@@ -74,7 +75,7 @@ class Attempts:
 
     def retried(self, number: int, error: BaseException, wait_s: float) -> None:
         """The policy tries again after ``wait_s``; a stop that the model's own code swallowed ends it here."""
-        if self._send.scope.stop is not None:
+        if self._send.scope.is_cut:
             raise Cut
         policy = self._send.terms.settings.retry
         self._tell_retry(number, policy.max_attempts if policy is not None else number, error, wait_s)

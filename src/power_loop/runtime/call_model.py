@@ -18,6 +18,7 @@ from power_loop.runtime.cancel import Cut
 from power_loop.runtime.reply import Charge, charge_for, degrade, reply_record
 from power_loop.runtime.rounds import open_round
 from power_loop.runtime.send import Send
+from power_loop.runtime.steer import hear_steering
 
 
 async def call_model(send: Send, effect: CallModel) -> None:
@@ -43,6 +44,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     try:
         response = given or await reply_to(send, request, purpose)
     except Cut:
+        await hear_steering(send)
         return
     except LLMError as error:
         if send.terms.settings.retry is None:

@@ -2,7 +2,8 @@
 
 A stop may be asked for at any time and from any thread. The deed that is waiting outside (a model call, tools)
 is cut off by cancelling the task that drives the send, and that cancellation is told apart from one that
-comes from the caller: ours ends the send tidily, theirs passes through.
+comes from the caller: ours ends the send tidily, theirs passes through. A word that steers cuts off a model call
+as well, and the send goes on.
 """
 
 from __future__ import annotations
@@ -17,18 +18,25 @@ from power_loop.contracts.records import StopRequested
 
 T = TypeVar("T")
 
+# So often may words interrupt the model in one run; later ones are heard at the next round.
+MAX_STEERS = 3
+
 
 class Cut(Exception):
-    """The deed was cut off; the reason is the scope's ``stop``."""
+    """The deed was cut off; the reason is the scope's ``stop``, or a word that steers when there is none."""
 
 
 class Scope:
     """What may be stopped: one send, at most one deed of it at a time."""
 
-    __slots__ = ("_cancelling", "_cut", "_loop", "_task", "_token", "stop")
+    __slots__ = ("_cancelling", "_cut", "_heard", "_loop", "_steer", "_steers", "_task", "_token", "stop")
 
     def __init__(self) -> None:
         self.stop: StopRequested | None = None
+        self._heard: int | None = None
+        """``wake_no`` up to which the model call under way has heard; None while no deed is one."""
+        self._steer = self._steers = 0
+        """``wake_no`` of the last word that steers; how many calls were cut off."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
@@ -44,6 +52,11 @@ class Scope:
                 self._token.cancel(self.stop.reason)
         return self._token
 
+    @property
+    def is_cut(self) -> bool:
+        """The deed under way is being cut off."""
+        return self.stop is not None or self._cut
+
     def request(self, stop: StopRequested) -> None:
         """Ask for the stop; the first one stands. Safe from any thread."""
         if self.stop is None:
@@ -55,9 +68,22 @@ class Scope:
             except RuntimeError:  # the loop is closed: nothing is under way any more
                 return
 
+    def steer(self, wake_no: int) -> None:
+        """Cut off the model call that has not heard the post ``wake_no``, if one is or will be under way. Safe from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._steer_to, wake_no)
+        except RuntimeError:  # the loop is closed: nothing is under way any more
+            return
+
+    def steerable(self, heard: int) -> Scope:
+        """For a model call: with ``wake_no`` up to which it has heard. A word after that cuts it off."""
+        self._heard = heard
+        return self
+
     def __enter__(self) -> Scope:
         """Begin a deed. Raises `Cut` when the stop was asked for before."""
-        if self.stop is not None:
+        if self.stop is not None or self._steers_away():
+            self._heard = None
             raise Cut
         task = asyncio.current_task()
         assert task is not None, "a send runs inside a task"
@@ -65,11 +91,21 @@ class Scope:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        task, self._task = self._task, None
-        ours = self._cut and task is not None and task.uncancel() <= self._cancelling
+        task, self._task, self._heard = self._task, None, None
+        cut, self._cut = self._cut, False
+        ours = cut and task is not None and task.uncancel() <= self._cancelling
         # Some clients wrap the cancellation in an error of theirs; it was the cut all the same.
         if ours and kind is not None and issubclass(kind, (asyncio.CancelledError, Exception)):
             raise Cut from None
+
+    def _steer_to(self, wake_no: int) -> None:
+        self._steer = max(self._steer, wake_no)
+        if self._task is not None and not self._cut and self._steers_away():
+            self._steers += 1
+            self._cut_off()
+
+    def _steers_away(self) -> bool:
+        return self._heard is not None and self._steer > self._heard and self._steers < MAX_STEERS
 
     def _cut_off(self) -> None:
         if self._task is not None and not self._cut:

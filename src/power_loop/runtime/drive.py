@@ -20,14 +20,14 @@ from power_loop.contracts.records import SendEnded, SendRested
 from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.heartbeat import Heartbeat
-from power_loop.runtime.lifeline import Lifeline
+from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
 from power_loop.runtime.line import SessionLines
-from power_loop.runtime.openings import KeyTaken, Opening
+from power_loop.runtime.openings import Opening
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
 from power_loop.runtime.rounds import leave_round
-from power_loop.runtime.send import Send
+from power_loop.runtime.send import KeyTaken, Send
 from power_loop.runtime.session import Session
 
 log = logging.getLogger("power_loop")
@@ -145,7 +145,7 @@ class Driver:
         fresh = session is None
         if session is None:
             session = await Session.load(self._ports.log, session_id)
-        place = Place(self._ports, session_id, patience)
+        place = Place(self._ports, session_id, patience, self._lifeline)
         try:
             while True:
                 if self._may_take(session, place.ticket):
@@ -192,6 +192,9 @@ class Driver:
         epoch = session.head.epoch
         try:
             await self._begin(send, opening, ticket)
+        except KeyTaken:
+            await to_its_end(send.flush(release=True))
+            raise
         except BaseException as error:
             if session.head.epoch != epoch:
                 await self._break_off(send, error)
@@ -237,7 +240,7 @@ class Driver:
     async def _run(self, send: Send, watch: Callable[[Send], Callable[[], None]]) -> None:
         session_id = send.session_id
         self.running[session_id] = send
-        self._heartbeat.hold(send.session)
+        self._heartbeat.hold(send.session, send.scope)
         unwatch = watch(send)
         try:
             await run(send)
@@ -281,8 +284,8 @@ class Driver:
 class Place:
     """Our place in the line for a session that another process drives."""
 
-    def __init__(self, ports: Ports, session_id: str, patience: Patience) -> None:
-        self._ports, self._session_id, self._patience = ports, session_id, patience
+    def __init__(self, ports: Ports, session_id: str, patience: Patience, lifeline: Lifeline) -> None:
+        self._ports, self._session_id, self._patience, self._lifeline = ports, session_id, patience, lifeline
         self.ticket: int | None = None
         self._since: float | None = None
         self._signed = 0.0
@@ -299,10 +302,14 @@ class Place:
         if self.ticket is None:
             await self.stand()
             return
-        if now - self._signed > SIGN_OF_LIFE_S:
-            await self._ports.log.still_waiting(self.ticket)
-            self._signed = now
         first = session.head.first_ticket in (None, self.ticket)
+        if now - self._signed > SIGN_OF_LIFE_S:
+            self._signed = now
+            if not await self._ports.log.still_waiting(self.ticket):  # we were stopped for so long that it was swept up
+                self.ticket = None
+                return
+            if session.head.first_ticket is not None and not first:
+                await pass_over_the_dead(self._ports.log, self._lifeline, session.head.first_ticket)
         self._poll_s = FIRST_POLL_S if first else min(2 * self._poll_s, LINE_POLL_S)
         await clock.sleep(self._poll_s * self._ports.ids.uniform(0.5, 1.0))
 

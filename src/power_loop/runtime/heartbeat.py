@@ -1,7 +1,7 @@
-"""Keeping leases alive during long model and tool calls.
+"""Keeping leases alive during long model and tool calls, and looking whether somebody outside wants something of them.
 
 On a thread of its own with a small event loop of its own, so that code which blocks the host's event loop does
-not cost a lease.
+not cost a lease. What is done about a word from outside is `steer`'s business.
 """
 
 from __future__ import annotations
@@ -11,30 +11,42 @@ import logging
 import threading
 
 from power_loop.contracts.clock import Clock
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.store import CommitUnknown, SessionLog
+from power_loop.runtime.cancel import Scope
 from power_loop.runtime.session import Session
+from power_loop.runtime.steer import Watched, look_after
 
 log = logging.getLogger("power_loop")
 
 # Leases are looked at three times in their life and renewed from the second look on, so one renewal may fail.
 BEATS_PER_LEASE = 3
+# What comes through the store (a cancel, a word that steers, a take-over) is seen within this, and a send that is
+# over sooner is never looked at.
+LOOK_EVERY_S = 1.0
 
 
 class Heartbeat:
-    """Renews the leases of the sends in hand."""
+    """Renews the leases of the sends in hand, and watches over those that take long."""
 
     def __init__(self, store: SessionLog, clock: Clock, ttl_ms: int) -> None:
         self._store, self._clock, self.ttl_ms = store, clock, ttl_ms
-        self._held: dict[str, Session] = {}
+        self.look_every_s = LOOK_EVERY_S
+        self._held: dict[str, Watched] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def hold(self, session: Session) -> None:
-        """From now on, until `drop`."""
+    @property
+    def period_s(self) -> float:
+        """How often there is something to look at."""
+        return min(self.ttl_ms / 1000 / BEATS_PER_LEASE, self.look_every_s)
+
+    def hold(self, session: Session, scope: Scope | None = None) -> None:
+        """From now on, until `drop`. ``scope``: what is stopped or steered from outside."""
+        watched = Watched(session, scope, self._clock.monotonic())
         with self._lock:
-            self._held[session.head.session_id] = session
+            self._held[session.head.session_id] = watched
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="power-loop-heartbeat", daemon=True)
                 self._thread.start()
@@ -44,11 +56,16 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Renew what would end within two thirds of a lease."""
-        now = self._clock.now_ms()
-        soon = now + self.ttl_ms * (BEATS_PER_LEASE - 1) // BEATS_PER_LEASE
-        due = [(s.head.session_id, s.head.epoch) for s in list(self._held.values()) if 0 < s.head.lease_until < soon]
-        if due:
-            await self._store.renew(due, now + self.ttl_ms)
+        if due := self._due():
+            until = self._clock.now_ms() + self.ttl_ms
+            await self._store.renew([(each.session.head.session_id, each.epoch) for each in due], until)
+            for each in due:
+                each.renewed_until = until
+
+    async def look(self) -> None:
+        """Look after the sends that have been under way for a while: was something said to them, has somebody else taken over?"""
+        if long := self._long():
+            await look_after(self._store, long)
 
     def stop(self) -> None:
         """End the thread; no lease is renewed from then on."""
@@ -58,11 +75,25 @@ class Heartbeat:
             thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self.ttl_ms / 1000 / BEATS_PER_LEASE) and self._goes_on():
+        while not self._stop.wait(self.period_s) and self._goes_on():
+            if not self._due() and not self._long():
+                continue
             try:
-                asyncio.run(self.beat())
-            except (StoreUnavailable, CommitUnknown):
+                asyncio.run(self._beat_and_look())
+            except (PowerLoopError, CommitUnknown):
                 log.warning("leases could not be renewed; the next beat tries again", exc_info=True)
+
+    async def _beat_and_look(self) -> None:
+        await self.beat()
+        await self.look()
+
+    def _due(self) -> list[Watched]:
+        soon = self._clock.now_ms() + self.ttl_ms * (BEATS_PER_LEASE - 1) // BEATS_PER_LEASE
+        return [each for each in list(self._held.values()) if 0 < each.lease_until < soon]
+
+    def _long(self) -> list[Watched]:
+        since = self._clock.monotonic() - self.look_every_s
+        return [each for each in list(self._held.values()) if each.scope is not None and each.since <= since]
 
     def _goes_on(self) -> bool:
         """A loop at rest keeps no thread, so one that is thrown away unclosed leaves none; the next `hold` begins another."""

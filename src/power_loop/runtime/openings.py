@@ -21,10 +21,6 @@ log = logging.getLogger("power_loop")
 OVER = ("", "completed", "invalid_output")
 
 
-class KeyTaken(Exception):
-    """Another caller began a send under the same key meanwhile."""
-
-
 class Opening(Protocol):
     """What a verb notes on a send whose lease is about to be taken."""
 

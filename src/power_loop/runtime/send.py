@@ -45,6 +45,10 @@ from power_loop.runtime.told import Written
 MAX_CONFLICTS = 100
 
 
+class KeyTaken(Exception):
+    """Somebody else used the key of this send meanwhile: for a send, or for a word that waits."""
+
+
 class Noted(NamedTuple):
     """A record that is not written yet, with the state before it."""
 
@@ -201,6 +205,9 @@ class Send:
         seen = self.session.head
         if (head.epoch, head.head) != (seen.epoch, seen.head):
             raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
+        if self.key is not None and await self.ports.log.send_of_key(self.session_id, self.key) is not None:
+            self._withdraw()
+            raise KeyTaken
         waiting = await self.ports.log.inbox(self.session_id) if head.waiting else []
         taken = set(self.heard)
         self.session.head, self.session.waiting = head, [item for item in waiting if item.item_id not in taken]
@@ -208,6 +215,11 @@ class Send:
         if self.session.waiting and not self.ports.hooks.stands("message.append"):
             await self.hear()
         return rests
+
+    def _withdraw(self) -> None:
+        """Nothing of what was noted stands, and nothing was heard."""
+        self.noted, self.heard, self.ahead, self.key = [], [], self.session.state, None
+        self.send_index, self.send_seq = self.session.head.send_index, self.session.head.send_seq
 
     def _take_back_the_end(self) -> bool:
         """An end that was noted does not stand while something may be heard that wants an answer."""
@@ -262,6 +274,9 @@ class Send:
         ``begins``: the session is at rest and what waits may begin a send.
         """
         if self.ahead.idle and not begins:
+            # What came too late for the send that just ended is dropped; words may begin the next one.
+            self.heard += [item.item_id for item in self.session.waiting if hears(self.ahead, item.record) is False]
+            self.session.waiting = [item for item in self.session.waiting if hears(self.ahead, item.record) is not False]
             return
         words: list[InboxItem] = []
         left: list[InboxItem] = []

@@ -22,16 +22,30 @@ class Notes(RecordLog, Values):
     """What the agent wants to remember, in the order in which it was written."""
 
     async def add_note(
-        self, session_id: str, content: str, *, pinned: bool = False, max_notes: int = MAX_NOTES, max_chars: int = MAX_NOTE_CHARS
+        self,
+        session_id: str,
+        content: str,
+        *,
+        pinned: bool = False,
+        max_notes: int = MAX_NOTES,
+        max_chars: int = MAX_NOTE_CHARS,
+        key: str | None = None,
     ) -> NoteRow:
-        """A new note. Raises `NotesFullError`, `ValueError` for an empty or too long one, `SessionNotFoundError`."""
+        """A new note; where one was added with this ``key`` before, it is given back as it is.
+
+        Raises `NotesFullError`, `ValueError` for an empty or too long one, `SessionNotFoundError`.
+        """
         await self.look(session_id)
         text, now = _checked(content, max_chars), self._clock.now_ms()
 
-        def add(value: Value) -> tuple[Value, Value]:
+        def add(value: Value) -> tuple[Value | None, Value]:
+            if (before := next((note for note in value["notes"] if key is not None and note.get("key") == key), None)) is not None:
+                return None, before
             if len(value["notes"]) >= max_notes:
                 raise NotesFullError(f"session {session_id!r} has {max_notes} notes already: update or delete one of them")
             note = {"id": value["next"], "content": text, "pinned": pinned, "created_at": now, "updated_at": now}
+            if key is not None:
+                note["key"] = key
             return {"next": value["next"] + 1, "notes": [*value["notes"], note]}, note
 
         return _row(session_id, await self._change_notes(session_id, add))
@@ -69,6 +83,10 @@ class Notes(RecordLog, Values):
         await self.look(session_id)
         value = await self.get_runtime_state(session_id, NOTES_KEY, notes_value(()))
         return [_row(session_id, note) for note in value["notes"]]
+
+    async def next_note_id(self, session_id: str) -> int:
+        """The number of the next note; every number below was given once, and is given to no other note."""
+        return (await self.get_runtime_state(session_id, NOTES_KEY, notes_value(())))["next"]
 
     async def count_notes(self, session_id: str) -> int:
         return len(await self.list_notes(session_id))

@@ -21,7 +21,9 @@ FIELDS = """session_id, timer_id, due_at, note, status, interval_ms, fire_count,
  {clock}"""
 ARM = """INSERT INTO {p}timers (session_id, status, due_at, anchor_at, note, interval_ms, tz, claim, created_at, updated_at)
  VALUES (?, 'armed', {t}, {t}, ?, ?, 'UTC', ?, ?, ?)"""
-OF_CLAIM = f"SELECT {FIELDS} FROM {{p}}timers WHERE claim = ?"
+OF_CLAIM = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND claim = ?"
+# Touches nothing unless this very timer is there already. The row of the session, locked just before, keeps others out.
+NOT_YET = "UPDATE {p}timers SET claim = claim WHERE session_id = ? AND claim = ?"
 ONE = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND timer_id = ?"
 OF_SESSION = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND status IN (:statuses) ORDER BY due_at, timer_id"
 DUE = f"SELECT {FIELDS} FROM {{p}}timers WHERE status = 'armed' AND due_at <= {{t}} ORDER BY due_at, timer_id"
@@ -39,23 +41,37 @@ STATUSES = ("armed", "done", "cancelled")
 class Timers(Part):
     """The rows of timers, and their way into the inbox."""
 
-    async def create_timer(self, session_id: str, *, due_at: int, note: str, interval_s: float | None = None) -> TimerRow:
+    async def create_timer(
+        self, session_id: str, *, due_at: int, note: str, interval_s: float | None = None, key: str | None = None
+    ) -> TimerRow:
         """An armed timer, due at a time (ms); ``interval_s``: due again and again, counted from then.
 
+        ``key``: where the session has a timer of this key already, in whatever status, it is given back as it is.
         Raises `ValueError` for a blank note or an interval below a second, `SessionNotFoundError`.
         """
         if not note.strip():
             raise ValueError("a timer needs a note: what the session shall hear when it fires")
         if interval_s is not None and interval_s < 1:
             raise ValueError(f"interval_s is {interval_s}; it must be at least 1")
-        now, token, at = self._clock.now_ms(), self._ids.token(12), self._at(due_at)
+        now, token, at = self._clock.now_ms(), self._ids.token(12) if key is None else claim_of(key), self._at(due_at)
         interval_ms = None if interval_s is None else int(interval_s * 1000)
         arm = Statement(self._sql(ARM), (session_id, at, at, note, interval_ms, token, now, now))
+        once = Statement(self._sql(NOT_YET), (session_id, token), 0)
         try:
-            await self._write_once([Statement(self._sql(STAY), (now, session_id), 1), arm])
+            await self._write_once([Statement(self._sql(STAY), (now, session_id), 1), once, arm])
         except Conflict:
-            raise SessionNotFoundError(session_id) from None
-        return self._timer((await self._database.read(self._sql(OF_CLAIM), (token,)))[0])
+            pass  # the session is gone, or the timer is there: looking tells which
+        if (timer := await self._timer_of(session_id, token)) is None:
+            raise SessionNotFoundError(session_id)
+        return timer
+
+    async def keyed_timer(self, session_id: str, key: str) -> TimerRow | None:
+        """The timer that was created with ``key``, in whatever status; None when there is none."""
+        return await self._timer_of(session_id, claim_of(key))
+
+    async def _timer_of(self, session_id: str, claim: str) -> TimerRow | None:
+        rows = await self._database.read(self._sql(OF_CLAIM), (session_id, claim))
+        return self._timer(rows[0]) if rows else None
 
     async def get_timer(self, session_id: str, timer_id: int) -> TimerRow | None:
         rows = await self._database.read(self._sql(ONE), (session_id, timer_id))
@@ -135,3 +151,8 @@ class Timers(Part):
         return TimerRow(
             session_id, timer_id, self._here(due, clock), note or "", status, interval_s, count, fired_at, created, updated, cron, tz
         )
+
+
+def claim_of(key: str) -> str:
+    """How a caller's key stands beside the tokens that are drawn."""
+    return f"key:{key}"

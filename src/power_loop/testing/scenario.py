@@ -18,6 +18,7 @@ from power_loop.testing.faults import AN_HOUR_S
 from power_loop.testing.talk import HOOK_POINTS, Talk
 from power_loop.testing.verdict import leases_of_the_living, verdict
 from power_loop.testing.world import NoFaults, Process, World
+from power_loop.worker import Worker
 
 # What a caller must expect of a send in such a world, and nothing else.
 EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavailable, LLMError, TimeoutError)
@@ -100,13 +101,27 @@ async def follow_up(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> Non
 
 async def enqueue(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
     tag, text = talk.word()
-    key = talk.world.chance.choice((None, tag))
+    key, mode = talk.world.chance.choice((None, tag)), talk.world.chance.choice(("queue", "queue", "steer"))
+    talk.world.disturbances += mode == "steer"
     for _ in range(3 if key else 1):  # a client that does not trust its first answer repeats itself
         try:
-            await loop.enqueue(text, session_id, key=key)
+            await loop.enqueue(text, session_id, key=key, mode=mode)
         except StoreUnavailable:
             continue
         talk.acknowledged[tag] = session_id
+
+
+async def send_what_was_enqueued(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    """Enqueue, then wait for the outcome under the same key."""
+    tag, text = talk.word()
+    await loop.enqueue(text, session_id, key=tag)
+    talk.acknowledged[tag] = session_id
+    talk.completed[tag] = await loop.send(text, session_id, key=tag, heal_pending=True)
+
+
+async def work(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    """A worker looks once after whatever is due."""
+    await Worker(loop, concurrency=2).run_once()
 
 
 async def cancel(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
@@ -136,7 +151,8 @@ async def abort(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
 
 Deed = Callable[[Talk, StatefulAgentLoop, str], Awaitable[None]]
 DEEDS: tuple[Deed, ...] = (
-    send, send, send, send_when_free, send_impatiently, follow_up, follow_up, enqueue, cancel, resume, resume, answer, abort,
+    send, send, send, send_when_free, send_impatiently, send_what_was_enqueued, follow_up, follow_up, enqueue, enqueue, work, work,
+    cancel, resume, resume, answer, abort,
 )  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from typing import Any, Protocol, TypeVar
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import CommitUnknown, RecordRow, SessionLog
-from power_loop.drivers import Drivers
 from power_loop.loop import StatefulAgentLoop
-from power_loop.runtime.heartbeat import BEATS_PER_LEASE, Heartbeat
+from power_loop.runtime.cancel import Scope
+from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.machine import Machine
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
+from power_loop.runtime.steer import Watched
 from power_loop.runtime.threads import HandlerThreads
 from power_loop.store.log import COLUMNS, to_row
 from power_loop.store.memory import MemoryDatabase
@@ -29,9 +30,13 @@ from power_loop.store.sql_store import SessionStore
 from power_loop.testing.clock import START_MS, SeededIds
 from power_loop.testing.invariants import SessionWatch
 from power_loop.testing.virtual_loop import LIFE, Life, VirtualLoop
+from power_loop.verbs import Verbs
 
 T = TypeVar("T")
 PREFIX = "pl_"
+
+# Sends here are short, so they are looked after early.
+LOOK_EVERY_S = 0.05
 
 # What is remembered of the way to a violation.
 TRACE_STEPS = 300
@@ -223,14 +228,14 @@ class SimulatedAgentLoop(StatefulAgentLoop):
     def __init__(self, process: Process, **parameters: Any) -> None:
         super().__init__(store=process.store, **parameters)
         self.process = process
-        self._drivers = Drivers(
+        self._verbs = Verbs(
             self, store=process.store, dsn="", table_prefix=None, schema=None, max_spawn_depth=None,
             cache_size=parameters.get("session_cache_size", 256), holder_id=process.name, machine=SimulatedMachine(process),
         )  # fmt: skip
 
     async def in_hand(self, session_id: str) -> Send | None:
         """The send of this session that this loop drives right now."""
-        return (await self._drivers.open())[1].running.get(session_id)
+        return (await self._verbs.open())[1].running.get(session_id)
 
 
 class SimulatedMachine(Machine):
@@ -279,11 +284,12 @@ class BeatingTask(Heartbeat):
 
     def __init__(self, process: Process, log: SessionLog, ttl_ms: int) -> None:
         super().__init__(log, process.clock, ttl_ms)
+        self.look_every_s = LOOK_EVERY_S
         self._process = process
         self._task: asyncio.Task[None] | None = None
 
-    def hold(self, session: Session) -> None:
-        self._held[session.head.session_id] = session
+    def hold(self, session: Session, scope: Scope | None = None) -> None:
+        self._held[session.head.session_id] = Watched(session, scope, self._clock.monotonic())
         if self._task is None:
             self._task = self._process.start(self._beat_on())
 
@@ -293,9 +299,10 @@ class BeatingTask(Heartbeat):
 
     async def _beat_on(self) -> None:
         while self._held:
-            await asyncio.sleep(self.ttl_ms / 1000 / BEATS_PER_LEASE)
+            await asyncio.sleep(self.period_s)
             try:
                 await self.beat()
+                await self.look()
             except (StoreUnavailable, CommitUnknown):
                 continue
         self._task = None

@@ -1,0 +1,34 @@
+"""What runs beside a session: the row of one job, and what may be said of it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+JobStatus = Literal["running", "completed", "failed", "timeout", "error", "stopped"]
+"""``error``: it could not be run, or the process that ran it was lost."""
+
+
+class Job(NamedTuple):
+    """Something that runs, or ran, beside a session. Times in ms."""
+
+    session_id: str
+    job_id: str
+    kind: str
+    """``command`` for a background command."""
+    command: str
+    status: JobStatus
+    return_code: int | None
+    output: str
+    """The end of what it printed; empty while it runs."""
+    holder: str | None
+    """Who runs it, or ran it: a name whose life or death can be proved on its own machine."""
+    timeout_s: float | None
+    stop: str | None
+    """Why it shall stop, once somebody asked for that."""
+    created_at: int
+    updated_at: int
+
+    @property
+    def state(self) -> str:
+        """``running``, ``completed``, ``failed(3)``, ``timeout``, ``error`` or ``stopped``."""
+        return f"failed({self.return_code})" if self.status == "failed" else self.status
