@@ -12,6 +12,14 @@ from power_loop.store.sql_store import SessionStore, open_store
 from power_loop.testing.store_contract import StoreContract
 
 
+# acceptance: 83
+def test_every_engine_runs_the_suite_that_is_shipped_unchanged() -> None:
+    suites = [kind for name, kind in globals().items() if name.startswith("Test")]
+    claims = [name for name in dir(StoreContract) if name.startswith("test_")]
+    assert len(suites) >= 4
+    assert all(getattr(kind, name) in (getattr(StoreContract, name), None) for kind in suites for name in claims)
+
+
 class TestSqlite(StoreContract):
     @pytest.fixture
     async def store(self, tmp_path):

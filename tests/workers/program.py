@@ -13,7 +13,7 @@ import os
 import random
 import sys
 
-from power_loop import AgentLoopConfig, RunPolicy, StatefulAgentLoop
+from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop
 from power_loop.contracts.errors import SessionBusyError, SessionLeaseLost, SessionPendingError
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
 from power_loop.worker import Worker
@@ -76,6 +76,27 @@ class Program:
             except (SessionBusyError, SessionPendingError) as error:
                 self.tell("refused", f"{text}: {error}")
         self.tell("done")
+
+    async def append(self, loop: StatefulAgentLoop) -> None:
+        """Bring history and send, by turns, on one session where others do the same."""
+        store = await loop.ensure_store()
+        for n in range(self.job["count"]):
+            text = f"{self.job['name']}.{n}"
+            if n % 2:
+                await loop.send(text, "s")
+            else:
+                await self.bring(store, text)
+            self.tell("there", text)
+
+    async def bring(self, store: SessionStore, text: str) -> None:
+        """Until nobody drives the session."""
+        while True:
+            try:
+                await store.append_message("s", role="user", content=text)
+            except SessionBusyError:
+                await asyncio.sleep(MODEL_S)
+            else:
+                return
 
     async def send_keyed(self, loop: StatefulAgentLoop) -> None:
         """One send, under a key that others use at the same time."""

@@ -69,6 +69,20 @@ async def test_four_workers_answer_every_queued_word_once_and_in_order_while_the
     assert await check_invariants(store, acknowledged=[(sessions[n % 50], f"k{n}") for n in range(200)], at_rest=True) == []
 
 
+# acceptance: 82
+async def test_processes_that_append_and_send_at_once_leave_no_gap_and_no_double(crowd: Any, store: SessionStore) -> None:
+    await store.create_session(session_id="s", agent="agent")
+    names = ["p0", "p1", "p2"]
+    for name in names:
+        crowd.start(name, "append", count=8)
+    assert [crowd.wait(name) for name in names] == [0, 0, 0]
+    rows = (await records(store))["s"]
+    assert [seq for seq, *_ in rows] == list(range(1, len(rows) + 1))
+    said = [content for *_, kind, content in rows if kind == "user_said"]
+    assert sorted(said) == sorted(f"{name}.{n}" for name in names for n in range(8))
+    assert await check_invariants(store, at_rest=True) == []
+
+
 # acceptance: 141, 142 (real processes)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_eight_processes_that_steal_a_session_from_each_other_lose_nothing_that_was_acknowledged(
