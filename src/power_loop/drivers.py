@@ -196,7 +196,8 @@ class Drivers:
         if waiting is not None:
             await self._clock.sleep(max(0, (waiting.not_before or 0) - self._clock.now_ms()) / 1000)
             result = await self.drive(session_id, HearKey(None, say.heal_pending), call, patience)
-            if result.send_index == await store.send_of_key(session_id, key):
+            # Where nothing was driven, another driver heard it first, and may not be done.
+            if result.rounds and result.send_index == await store.send_of_key(session_id, key):
                 return result
         return await self.drive_once(session_id, say, key, call, patience)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from operating import Place, folding
 
 from power_loop import SessionNotFoundError
+from power_loop.contracts.watch import PassingText
+from power_loop.store.watch import TEXT_KEY
 from power_loop.testing import call, hang
 
 
@@ -87,3 +90,14 @@ async def test_a_session_without_a_send_is_forked_as_it_is(memory_place: Place) 
     twin = await place.store.fork_session(session)
     assert (await place.store.get_session(twin)).system_prompt == "Be kind."
     assert (await place.store.look(twin)).head == 0
+
+
+async def test_what_a_model_is_writing_right_now_stays_behind(place):
+    loop = place.loop("one", "two")
+    session = await loop.new_session()
+    await loop.send("a", session)
+    await place.store.show_text(session, PassingText("somebody", "call", 2, 0, 3))
+    fork = await place.store.fork_session(session)
+    assert await place.store.get_runtime_state(session, TEXT_KEY) is not None
+    assert await place.store.get_runtime_state(fork, TEXT_KEY) is None
+    assert TEXT_KEY not in json.dumps(await place.store.export_session(session))

@@ -15,6 +15,7 @@ from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import RecordRow, Row, Statement
 from power_loop.kernel.history import History
 from power_loop.store.log import APPEND
+from power_loop.store.watch import TEXT_KEY
 
 # PostgreSQL types a column of a UNION by its first branch, so that one has no NULL.
 PARTS = """SELECT 'session' AS part, s.session_id, i.system_prompt, i.model, i.config, i.metadata, i.kind, i.lifecycle,
@@ -114,6 +115,8 @@ def images_of(rows: Iterable[Row], ids: Sequence[str]) -> dict[str, SessionImage
     timers: dict[str, list[TimerImage]] = {}
     for part, owner, *cells in rows:
         text, model, config, _, kind, lifecycle, _, _, _, agent, status, number, created, _, first, last = cells
+        if part == "value" and kind == TEXT_KEY:
+            continue  # what a model is writing right now belongs to that run
         if part == "value":
             values.setdefault(owner, {})[kind] = text
         elif part == "timer":
