@@ -1,0 +1,82 @@
+"""A server of processes: one warm start, then a fork for each process that is to be hurt.
+
+The program on the other side reads JSON lines, each a list of jobs that run side by side, and answers each line with
+how they ended: 0, an exit code, or minus the signal. `serve` is that other side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+Job = dict[str, Any]
+
+
+class ForkServer:
+    """Runs jobs of ``program``, each in a process of its own. Close it, or use it with ``with``."""
+
+    def __init__(self, program: Path, folder: Path, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "TMPDIR": str(folder), **environment},
+        )  # fmt: skip
+
+    def run(self, *jobs: Job) -> list[int]:
+        """Run the jobs side by side: the exit code of each, or minus the signal that ended it."""
+        self.start(*jobs)
+        return self.ended()
+
+    def start(self, *jobs: Job) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(jobs) + "\n")
+        self._process.stdin.flush()
+
+    def ended(self) -> list[int]:
+        """Wait for what was started."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the server of processes died"
+        return json.loads(line)
+
+    def has_ended(self) -> bool:
+        """All that was started has ended."""
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+def serve(work: Callable[[Job], None]) -> None:
+    """Fork for each job; the child does ``work(job)`` and ends."""
+    for line in sys.stdin:
+        pids = [_fork(work, job) for job in json.loads(line)]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+
+
+def _fork(work: Callable[[Job], None], job: Job) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work(job)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
