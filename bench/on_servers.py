@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from bare import recording
+from claims import claims
 from report import Report
 from sends import Instant
 from servers import NoServer
@@ -52,6 +53,8 @@ async def measure(report: Report, engines: Sequence[str] = tuple(START)) -> None
         try:
             await plain(report, engine, server)
             await side_by_side(report, engine, server)
+            await server.create("claims")
+            await claims(report, engine, server.dsn("claims"))
         finally:
             server.stop()
 

@@ -14,7 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import claims
 import growth
+import on_servers
+import processes
 import sends
 import start
 from report import Report
@@ -29,6 +32,9 @@ async def measure(folder: Path, *, long: int) -> Report:
     await growth.send_ten_and_send_many(report, folder, long)
     await growth.cold_resume(report, folder, long)
     await growth.bytes_per_send(report, folder)
+    await processes.eight_processes(report, folder)
+    await claims.claims(report, "SQLite", str(folder / "claims.db"))
+    await on_servers.measure(report)
     start.import_time(report)
     start.idle_memory(report, folder)
     return report

@@ -149,7 +149,7 @@ class Drivers:
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._threads.close()
-        self._lifeline.release()
+        self._lifeline.release(owes=self._driver is not None and self._driver.owes)
         if self._owns and self.store is not None:
             await self.store.close()
 

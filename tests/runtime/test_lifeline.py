@@ -141,3 +141,10 @@ def test_a_holders_name_is_no_path(room: Path) -> None:
     line.hold()
     assert files(room) == [".._host_1_é.alive"]
     line.release()
+
+
+def test_who_leaves_a_lease_behind_leaves_the_proof_that_nobody_holds_it(tmp_path):
+    line = Lifeline("owes", tmp_path)
+    line.hold()
+    line.release(owes=True)
+    assert Lifeline("other", tmp_path).is_dead("owes")

@@ -95,6 +95,8 @@ class Driver:
         self._ports, self.lines, self._heartbeat, self._lifeline = ports, lines, heartbeat, lifeline
         self.cache = SessionCache(cache_size)
         self.running: dict[str, Send] = {}
+        self.owes = False
+        """A lease was not given back, because the database was away."""
 
     async def drive(
         self,
@@ -273,6 +275,7 @@ class Driver:
         try:
             await to_its_end(send.let_go(last))
         except (PowerLoopError, Conflict) as lost:
+            self.owes = True
             log.warning("session %s: the end of a broken send was not recorded: %s", send.session_id, lost)
         send.teller.ended("error" if isinstance(error, Exception) else "cancelled")
 

@@ -55,11 +55,12 @@ class Lifeline:
             os.close(self._file)
             self._file = None
 
-    def release(self) -> None:
-        """End the sign of life; the leases were given back before."""
+    def release(self, *, owes: bool = False) -> None:
+        """End the sign of life. ``owes``: a lease was not given back; the file stays as proof that nobody holds it."""
         if self._file is not None and self._pid == os.getpid():
             with suppress(FileNotFoundError):
-                os.unlink(self._path(self.holder))
+                if not owes:
+                    os.unlink(self._path(self.holder))
             os.close(self._file)
             self._file, self._pid = None, 0
 

@@ -275,7 +275,7 @@ class KnownDeaths(Lifeline):
     def is_dead(self, holder: str) -> bool:
         return self._world.one_machine and any(process.name == holder and process.life.dead for process in self._world.processes)
 
-    def release(self) -> None:
+    def release(self, *, owes: bool = False) -> None:
         return
 
 

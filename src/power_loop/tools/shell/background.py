@@ -96,7 +96,7 @@ class RunningJob:
             ran = await self._shell.run(
                 self.command, timeout_s=self.timeout_s, cancel=self._stop, grace_s=self._grace_s, output=self._output
             )
-            self.status, self.return_code = status_of(ran)
+            self.status, self.return_code = status_of(ran, stopped=self._stop.is_cancelled())
             said = self.output
         except RuntimeEnvError as error:
             self.status, said = "error", str(error)
@@ -162,8 +162,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=JOBS.forget)
 
 
-def status_of(ran: Ran) -> tuple[JobStatus, int | None]:
-    """How a job stands whose command ended like this."""
+def status_of(ran: Ran, *, stopped: bool = False) -> tuple[JobStatus, int | None]:
+    """How a job stands whose command ended like this; one that was ``stopped`` may have been killed before it heard of it."""
+    if stopped and ran.ended in ("done", "exited") and ran.exit_code != 0:
+        return "stopped", None
     match ran.ended:
         case "timeout":
             return "timeout", None
