@@ -23,7 +23,7 @@ from power_loop.contracts.records import (
     UserSaid,
 )
 from power_loop.contracts.store import FAR, NO_TALLY, Append, Head, RecordRow, Tally
-from power_loop.kernel.state import IDLE, State, apply
+from power_loop.kernel.state import IDLE, State, apply, round_of
 from power_loop.kernel.tally import counts, joined
 
 
@@ -108,9 +108,3 @@ def alone(standing: Standing, records: Sequence[Record], *, now: int, take_id: i
         send_seq=history.send_seq, fold_seq=history.fold_seq, fold_through=history.fold_through,
     )  # fmt: skip
     return Append(head, after, rows, history.tally, take_id=take_id, bound=bound, now=now)
-
-
-def round_of(before: State, record: Record) -> int:
-    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
-    inside = isinstance(record, (ToolReturned, ToolStarted)) or bool(before.open_calls)
-    return max(0, before.rounds - 1) if inside else before.rounds

@@ -187,6 +187,13 @@ def _resumed(state: State, record: SendResumed) -> State:
     )  # fmt: skip
 
 
+def round_of(before: State, record: Record) -> int:
+    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
+    if before.open_calls or isinstance(record, (ToolReturned, ToolStarted)):
+        return max(0, before.rounds - 1)
+    return before.rounds
+
+
 def finishes(status: str) -> bool:
     """A send with this status counts as finished in the session's statistics."""
     return status not in ("failed", "cancelled", "interrupted")

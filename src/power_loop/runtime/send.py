@@ -25,14 +25,13 @@ from power_loop.contracts.records import (
     StopRequested,
     ToolParked,
     ToolReturned,
-    ToolStarted,
     UserSaid,
 )
 from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, Tally
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.decide import decide
 from power_loop.kernel.hears import hears
-from power_loop.kernel.state import State, apply
+from power_loop.kernel.state import State, apply, round_of
 from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
@@ -128,7 +127,7 @@ class Send:
             self.teller.send_index = self.send_index
         elif isinstance(record, ContextFolded):
             self.fold_seq, self.fold_through = seq, record.through
-        row = RecordRow(seq, self.send_index, round_index(before, record), to_cells(record))
+        row = RecordRow(seq, self.send_index, round_of(before, record), to_cells(record))
         self.noted.append(Noted(record, row, before, counts(before, record)))
         if not self.ports.bus.silent:
             self.teller.wrote(Written(record, row, call))
@@ -330,13 +329,6 @@ def wakes(last: Noted, word: Record) -> bool:
             return hears(last.before, word) is True
         case _:
             return False
-
-
-def round_index(before: State, record: Record) -> int:
-    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
-    if before.open_calls or isinstance(record, (ToolReturned, ToolStarted)):
-        return max(0, before.rounds - 1)
-    return before.rounds
 
 
 def as_follow_up(words: Sequence[UserSaid]) -> UserSaid:

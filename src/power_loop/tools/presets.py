@@ -156,17 +156,10 @@ def _unused(**arguments: Any) -> None:
 
 
 def _registry(names: list[str], given: Given) -> ToolRegistry:
-    names = [name for name in names if _is_there(name)]
     registry, handlers = ToolRegistry(), Handlers(given)
     for name in names:
         registry.register(definition_of(name), handlers[name])
     return registry
-
-
-def _is_there(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(f"power_loop.tools.builtin.{TOOL_MODULES[name]}") is not None
 
 
 def _module_of(name: str) -> Any:
