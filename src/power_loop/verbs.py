@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from power_loop.context.transcript import Transcript
@@ -19,8 +20,7 @@ from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import StopRequested, ToolReturned, UnknownPolicy, UserSaid
-from power_loop.contracts.text import checked_key
-from power_loop.contracts.tool import Effects
+from power_loop.contracts.text import check_key
 from power_loop.contracts.usage import UsageLimits
 from power_loop.drivers import Drivers
 from power_loop.runtime.bus import AgentEventBus
@@ -29,6 +29,7 @@ from power_loop.runtime.drive import Patience
 from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.openings import Abort, Resume, Say
 from power_loop.runtime.outcome import pending
+from power_loop.runtime.ports import effects_of
 from power_loop.runtime.session import Session
 from power_loop.streaming import Streams
 from power_loop.sync import BlockingTwin
@@ -109,14 +110,10 @@ class Verbs(Drivers):
         store, _ = await self.open()
         settings, registry, config = self._current_settings(), self._loop.tool_registry, self._loop.config
 
-        def effects_of(name: str) -> Effects:
-            tool = registry.get(name) if registry is not None else None
-            return (tool.definition.effects if tool is not None else None) or settings.default_effects
-
         budget = config.budget(capabilities_of(self._loop.llm).context_window)
         return await doctor(
-            store, session_id, repair=repair, limits=settings.limits, context_tokens=budget, effects_of=effects_of,
-            is_dead=self.lifeline.is_dead,
+            store, session_id, repair=repair, limits=settings.limits, context_tokens=budget,
+            effects_of=partial(effects_of, registry, settings), is_dead=self.lifeline.is_dead,
         )  # fmt: skip
 
     async def stop_job(self, session_id: str, job_id: str, reason: str) -> bool:
@@ -129,7 +126,7 @@ class Verbs(Drivers):
         self, said: Said, session_id: str, call: Call, patience: Patience, *, heal_pending: bool, key: str | None,
         metadata: Mapping[str, Any] | None,
     ) -> StatefulResult:  # fmt: skip
-        checked_key("key", key)
+        check_key("key", key)
         content, name = await content_said(said)
         word = UserSaid(content, name, call.stored(), key, dict(metadata) if metadata is not None else None)
         say = Say(word, heal_pending, key)
@@ -138,7 +135,7 @@ class Verbs(Drivers):
         return await self.drive(session_id, say, call, patience)
 
     async def follow_up(self, said: Said, session_id: str, call: Call, key: str | None, mode: str) -> StatefulResult | FollowUpQueued:
-        checked_key("key", key)
+        check_key("key", key)
         refuse_other_modes(mode)
         content, name = await content_said(said)
         posted = await self.post_to_running(session_id, UserSaid(content, name), key, mode)
@@ -149,7 +146,7 @@ class Verbs(Drivers):
         return await self.send(understood, session_id, call, self.patience(), heal_pending=False, key=key, metadata=None)
 
     async def enqueue(self, said: Said, session_id: str, key: str | None, mode: str, not_before: int | None) -> FollowUpQueued:
-        checked_key("key", key)
+        check_key("key", key)
         refuse_other_modes(mode)
         content, name = await content_said(said)
         return await self.post(session_id, UserSaid(content, name), key, mode=mode, not_before=not_before)

@@ -15,15 +15,13 @@ def encodes(text: str) -> bool:
     return True
 
 
-def checked_text(what: str, text: str | None) -> str | None:
-    """``text`` itself. ValueError when a database could not keep it character by character."""
+def check_text(what: str, text: str | None) -> None:
+    """ValueError when a database could not keep ``text`` character by character."""
     if text is not None and ("\0" in text or not (text.isascii() or encodes(text))):
         raise ValueError(f"{what} holds a NUL character or a lone surrogate, which is no text that a database keeps; take it out")
-    return text
 
 
-def checked_key(what: str, key: str | None) -> str | None:
-    """``key`` itself. ValueError when some engine could not tell it from others."""
+def check_key(what: str, key: str | None) -> None:
+    """ValueError when some engine could not tell ``key`` from others."""
     if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and (key.isascii() or encodes(key)) and "\0" not in key):
         raise ValueError(f"{what} {key!r:.60} cannot be kept: give 1 to {MAX_KEY_CHARS} characters without NUL and lone surrogates")
-    return key

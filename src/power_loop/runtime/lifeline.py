@@ -7,9 +7,10 @@ file cannot be seen from here, proves nothing: then its lease has to run out.
 from __future__ import annotations
 
 import os
-import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from power_loop.contracts.forks import mind_forks
 
 if TYPE_CHECKING:
     from power_loop.contracts.store import SessionLog
@@ -31,7 +32,7 @@ class Lifeline:
         self._directory = os.fspath(directory or os.path.join(os.environ.get("TMPDIR") or "/tmp", f"power-loop-{_user()}"))
         self._file: int | None = None
         self._pid = 0
-        _mind_forks(self)
+        mind_forks(self, in_child=Lifeline.let_go)
 
     def hold(self) -> None:
         """Begin the sign of life, once per process. Without a place for it, others wait for our lease to end."""
@@ -102,19 +103,6 @@ def _is_loose(path: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _mind_forks(lifeline: Lifeline) -> None:
-    """Python never forgets a registration, so it only holds a weak reference."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    this = weakref.ref(lifeline)
-
-    def in_child() -> None:
-        if (alive := this()) is not None:
-            alive.let_go()
-
-    os.register_at_fork(after_in_child=in_child)
 
 
 def _user() -> str:

@@ -107,6 +107,12 @@ class Terms:
     """What every call's `ToolRun` starts from: store, loop, config, environment."""
 
 
+def effects_of(tools: Toolbox | None, settings: Settings, name: str) -> Effects:
+    """The effect class of the tool ``name``, also where nobody offers it."""
+    tool = tools.get(name) if tools is not None else None
+    return (tool.definition.effects if tool is not None else None) or settings.default_effects
+
+
 def priced(settings: Settings, model: str | None, usage: CallUsage) -> CallUsage:
     """``usage`` with its cost, where the price table has the model."""
     if settings.prices is None or usage.cost is not None:

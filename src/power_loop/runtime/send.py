@@ -35,7 +35,7 @@ from power_loop.kernel.state import State, apply, round_of
 from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
-from power_loop.runtime.ports import Ports, Terms
+from power_loop.runtime.ports import Ports, Terms, effects_of
 from power_loop.runtime.session import Session
 from power_loop.runtime.tell import Teller
 from power_loop.runtime.told import Written
@@ -200,20 +200,22 @@ class Send:
 
     async def _look_again(self) -> bool:
         """A guard failed: another holder (stop), or something waits to be heard. True when we may still rest."""
-        head = await self.ports.log.look(self.session_id)
-        seen = self.session.head
-        if (head.epoch, head.head) != (seen.epoch, seen.head):
-            raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
+        await self.scan()
         if self.key is not None and await self.ports.log.send_of_key(self.session_id, self.key) is not None:
             self._withdraw()
             raise KeyTaken
-        waiting = await self.ports.log.inbox(self.session_id) if head.waiting else []
-        taken = set(self.heard)
-        self.session.head, self.session.waiting = head, [item for item in waiting if item.item_id not in taken]
         rests = not self._take_back_the_end()
         if self.session.waiting and not self.ports.hooks.stands("message.append"):
             await self.hear()
         return rests
+
+    async def scan(self) -> None:
+        """See what waits in the inbox by now. Raises `SessionLeaseLost` where somebody else has written meanwhile."""
+        head, seen, taken = await self.ports.log.look(self.session_id), self.session.head, set(self.heard)
+        if (head.epoch, head.head) != (seen.epoch, seen.head):
+            raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
+        waiting = await self.ports.log.inbox(self.session_id) if head.waiting else []
+        self.session.head, self.session.waiting = head, [item for item in waiting if item.item_id not in taken]
 
     def _withdraw(self) -> None:
         """Nothing of what was noted stands, and nothing was heard."""
@@ -316,8 +318,7 @@ class Send:
     # --- what the terms say ---------------------------------------------------------------------------
 
     def effects_of(self, name: str) -> Effects:
-        tool = self.terms.tools.get(name) if self.terms.tools is not None else None
-        return (tool.definition.effects if tool is not None else None) or self.terms.settings.default_effects
+        return effects_of(self.terms.tools, self.terms.settings, name)
 
 
 def wakes(last: Noted, word: Record) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from power_loop.contracts.errors import SessionLeaseLost
 from power_loop.contracts.records import StopRequested
 from power_loop.contracts.store import SessionLog
 from power_loop.runtime.cancel import Scope
@@ -62,10 +61,5 @@ async def pass_on(log: SessionLog, session_id: str, scope: Scope, wake_no: int) 
 
 async def hear_steering(send: Send) -> None:
     """The model call was cut off. For a word that steers: scan the inbox, so that the next request has it."""
-    if send.scope.stop is not None:
-        return
-    head, seen, taken = await send.ports.log.look(send.session_id), send.session.head, set(send.heard)
-    if (head.epoch, head.head) != (seen.epoch, seen.head):
-        raise SessionLeaseLost(send.session_id, epoch=seen.epoch)
-    waiting = await send.ports.log.inbox(send.session_id) if head.waiting else []
-    send.session.head, send.session.waiting = head, [item for item in waiting if item.item_id not in taken]
+    if send.scope.stop is None:
+        await send.scan()

@@ -18,7 +18,7 @@ from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_json import Json, archive_of, check_header, children_of, image_of
 from power_loop.store.image import BLOBS, BlobImage, SessionImage, batch_of, children_in, images_of, parts_statement
 from power_loop.store.log import COLUMNS, RecordLog, to_row
-from power_loop.store.sessions import CREATED_BY, SESSION_ID
+from power_loop.store.sessions import CREATED_BY, check_session_id
 
 UP_TO = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq <= ? ORDER BY seq"
 
@@ -96,8 +96,8 @@ class Archive(RecordLog):
 
     def _renamed(self, images: Sequence[SessionImage], top_id: str | None) -> list[SessionImage]:
         """``images`` under new ids, the first of them a root."""
-        if top_id is not None and not SESSION_ID.fullmatch(top_id):
-            raise ValueError(f"session id {top_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
+        if top_id is not None:
+            check_session_id(top_id)
         names = {image.session_id: f"sess_{self._ids.token(12)}" for image in images}
         names[images[0].session_id] = top_id or names[images[0].session_id]
         return [_renamed(image, names, root=at == 0) for at, image in enumerate(images)]

@@ -12,6 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+# What is certain after an error, in the words of every engine.
+NOT_WRITTEN = "nothing of the batch was written"
+NOT_READ = "nothing was read"
+
 
 class Settled(asyncio.Future[T]):
     """A future that no waiter can cancel.

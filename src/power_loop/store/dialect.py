@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from power_loop.contracts.store import Statement
-from power_loop.store.schema import Column, ColumnType, Index, Table, View
+from power_loop.store.schema import Column, ColumnType, Table, View
 
 
 class Dialect(Protocol):
@@ -87,14 +88,13 @@ class SqliteDialect:
 
     def create_table(self, table: Table, prefix: str) -> list[str]:
         parts = [_column(column) for column in table.columns]
-        if not _counts_up(table):
-            parts.append(f"PRIMARY KEY ({', '.join(table.key)})")
-        parts += [f"UNIQUE ({', '.join(columns)})" for columns in table.unique]
+        # A column that counts up is the key already, and the only way to have it.
+        parts += uniques_of(table) if _counts_up(table) else [key_of(table), *uniques_of(table)]
         # Without a rowid the row is its own index entry: one tree to change instead of two. For long rows it is the wrong way round.
         tail = " WITHOUT ROWID" if table.thin else ""
         body = ",\n  ".join(parts)
         created = f"CREATE TABLE IF NOT EXISTS {prefix}{table.name} (\n  {body}\n){tail}"
-        return [created, *(_index(index, table.name, prefix) for index in table.indexes)]
+        return [created, *indexes_of(table, prefix)]
 
     def create_view(self, view: View, prefix: str) -> str:
         return f"CREATE VIEW IF NOT EXISTS {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
@@ -114,11 +114,31 @@ def _counts_up(table: Table) -> bool:
 def _column(column: Column) -> str:
     if column.type == "auto":
         return f"{column.name} INTEGER PRIMARY KEY AUTOINCREMENT"  # without the last word the highest number is given out again
+    return column_of(column, _SQLITE_TYPES)
+
+
+# --- what more than one engine spells so ----------------------------------------------------------------
+
+
+def column_of(column: Column, types: Mapping[ColumnType, str]) -> str:
+    """The column as it stands in CREATE TABLE, where the engine calls its types so."""
     null = "" if column.null else " NOT NULL"
     default = "" if column.default is None else f" DEFAULT {column.default}"
-    return f"{column.name} {_SQLITE_TYPES[column.type]}{null}{default}"
+    return f"{column.name} {types[column.type]}{null}{default}"
 
 
-def _index(index: Index, table: str, prefix: str) -> str:
-    where = f" WHERE {index.where}" if index.where else ""
-    return f"CREATE INDEX IF NOT EXISTS {prefix}{index.name} ON {prefix}{table} ({', '.join(index.columns)}){where}"
+def key_of(table: Table) -> str:
+    return f"PRIMARY KEY ({', '.join(table.key)})"
+
+
+def uniques_of(table: Table) -> list[str]:
+    return [f"UNIQUE ({', '.join(columns)})" for columns in table.unique]
+
+
+def indexes_of(table: Table, prefix: str) -> list[str]:
+    """The indexes as statements of their own; running them twice changes nothing."""
+    return [
+        f"CREATE INDEX IF NOT EXISTS {prefix}{index.name} ON {prefix}{table.name} ({', '.join(index.columns)})"
+        + (f" WHERE {index.where}" if index.where else "")
+        for index in table.indexes
+    ]

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, Row
-from power_loop.store.database import Settled
+from power_loop.store.database import NOT_READ, Settled
 from power_loop.store.dialect import SqliteDialect
 from power_loop.store.migrate import script
 from power_loop.store.sqlite_care import SqliteCare
 from power_loop.store.sqlite_commit import commit_group
-from power_loop.store.sqlite_errors import NOT_READ, unavailable
+from power_loop.store.sqlite_errors import unavailable
 
 T = TypeVar("T")
 

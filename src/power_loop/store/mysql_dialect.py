@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from power_loop.contracts.store import Statement
+from power_loop.store.dialect import column_of, key_of, uniques_of
 from power_loop.store.mysql_text import spelt
 from power_loop.store.schema import Column, ColumnType, Index, Table, View
 
@@ -44,9 +45,7 @@ class MysqlDialect:
 
     def create_table(self, table: Table, prefix: str) -> list[str]:
         """One statement: there is no ``CREATE INDEX IF NOT EXISTS`` that both know."""
-        parts = [_column(column) for column in table.columns]
-        parts.append(f"PRIMARY KEY ({', '.join(table.key)})")
-        parts += [f"UNIQUE ({', '.join(columns)})" for columns in table.unique]
+        parts = [*(_column(column) for column in table.columns), key_of(table), *uniques_of(table)]
         parts += [_index(index, table) for index in table.indexes]
         body = ",\n  ".join(parts)
         return [spelt(f"CREATE TABLE IF NOT EXISTS {prefix}{table.name} (\n  {body}\n)") + _TAIL]
@@ -67,9 +66,7 @@ class MysqlDialect:
 def _column(column: Column) -> str:
     if column.type == "auto":
         return f"{column.name} BIGINT NOT NULL AUTO_INCREMENT"  # InnoDB keeps its counter through restarts
-    null = "" if column.null else " NOT NULL"
-    default = "" if column.default is None else f" DEFAULT {column.default}"
-    return f"{column.name} {_TYPES[column.type]}{null}{default}"
+    return column_of(column, _TYPES)
 
 
 def _index(index: Index, table: Table) -> str:

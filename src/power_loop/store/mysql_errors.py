@@ -39,9 +39,6 @@ _WAYS_OUT = {
     1969: "the statement ran into the server's time limit (max_statement_time)",
 }  # fmt: skip
 
-NOT_WRITTEN = "nothing of the batch was written"
-NOT_READ = "nothing was read"
-
 
 def code_of(error: BaseException) -> int:
     """The error's number; 0 when it has none, because the driver or the system raised it."""

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Row, Statement
-from power_loop.store.mysql_errors import AGAIN, DUPLICATE_KEY, LOCK_WAIT, NOT_READ, NOT_WRITTEN, reason, unavailable
+from power_loop.store.database import NOT_READ, NOT_WRITTEN
+from power_loop.store.mysql_errors import AGAIN, DUPLICATE_KEY, LOCK_WAIT, reason, unavailable
 from power_loop.store.mysql_schema import change_schema, changes_schema, lock_schema, parted
 from power_loop.store.mysql_text import rendered
 from power_loop.store.mysql_wire import Address, Broken, Wire

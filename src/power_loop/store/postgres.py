@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Row, Statement
 from power_loop.contracts.watch import Heard
+from power_loop.store.database import NOT_READ, NOT_WRITTEN
 from power_loop.store.dsn import Dsn
 from power_loop.store.postgres_connect import Address
 from power_loop.store.postgres_dialect import PostgresDialect
@@ -22,9 +23,7 @@ from power_loop.store.postgres_errors import (
     DUPLICATE_KEY,
     NO_SUCH_CHARACTER,
     NOT_AN_INTEGER,
-    NOT_READ,
     NOT_SUCH_A_VALUE,
-    NOT_WRITTEN,
     reason,
     unavailable,
 )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from power_loop.contracts.store import Statement
-from power_loop.store.schema import Column, ColumnType, Index, Table, View
+from power_loop.store.dialect import column_of, indexes_of, key_of, uniques_of
+from power_loop.store.schema import Column, ColumnType, Table, View
 
 # Keys are compared byte by byte, whatever the database's language is: ids differ by case, and sort the same on every engine.
 _TYPES: dict[ColumnType, str] = {
@@ -43,31 +44,18 @@ class PostgresDialect:
         return [*patience, lock, *statements]
 
     def create_table(self, table: Table, prefix: str) -> list[str]:
-        parts = [_column(column) for column in table.columns]
-        parts.append(f"PRIMARY KEY ({', '.join(table.key)})")
-        parts += [f"UNIQUE ({', '.join(columns)})" for columns in table.unique]
+        parts = [*(column_of(column, _TYPES) for column in table.columns), key_of(table), *uniques_of(table)]
         body = ",\n  ".join(parts)
         created = f"CREATE TABLE IF NOT EXISTS {prefix}{table.name} (\n  {body}\n){_REWRITTEN.get(table.name, '')}"
-        return [created, *(_index(index, table.name, prefix) for index in table.indexes)]
+        return [created, *indexes_of(table, prefix)]
 
     def create_view(self, view: View, prefix: str) -> str:
         return f"CREATE OR REPLACE VIEW {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
 
     def add_column(self, table: str, column: Column, prefix: str) -> str:
-        return f"ALTER TABLE {prefix}{table} ADD COLUMN IF NOT EXISTS {_column(column)}"
+        return f"ALTER TABLE {prefix}{table} ADD COLUMN IF NOT EXISTS {column_of(column, _TYPES)}"
 
     def first_rows(self, table: str, key: str, where: str, order: str, limit: int) -> str:
         # A list that is made once: as a sub-select the planner may run it again for every row, and lock more than the limit.
         chosen = f"SELECT {key} FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit} FOR UPDATE SKIP LOCKED"
         return f"{key} = ANY (ARRAY({chosen}))"
-
-
-def _column(column: Column) -> str:
-    null = "" if column.null else " NOT NULL"
-    default = "" if column.default is None else f" DEFAULT {column.default}"
-    return f"{column.name} {_TYPES[column.type]}{null}{default}"
-
-
-def _index(index: Index, table: str, prefix: str) -> str:
-    where = f" WHERE {index.where}" if index.where else ""
-    return f"CREATE INDEX IF NOT EXISTS {prefix}{index.name} ON {prefix}{table} ({', '.join(index.columns)}){where}"

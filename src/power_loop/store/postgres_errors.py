@@ -36,9 +36,6 @@ NOT_AN_INTEGER = "22P02"
 # The transaction was chosen to give way; it was undone as a whole, and may be tried again as a whole.
 AGAIN = frozenset(("40001", "40P01"))
 
-NOT_WRITTEN = "nothing of the batch was written"
-NOT_READ = "nothing was read"
-
 
 def unavailable(place: str, error: BaseException, state: str) -> StoreUnavailable:
     """``state`` says what is certain: `NOT_WRITTEN` or `NOT_READ`."""

@@ -7,16 +7,15 @@ closed event loop of a caller stops nothing. What a connection says to its serve
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.store import Batch, Row
 from power_loop.store.database import Answer, Settled, settle, tell
 
@@ -64,7 +63,14 @@ class ServerDatabase:
         self._closed = False
         self._starting = threading.Lock()
         self._written_by: WeakKeyDictionary[asyncio.Task[Any], list[Settled[None]]] = WeakKeyDictionary()
-        _mind_forks(self)
+        # A child shares its parent's sockets and epoll object: to free what stands on them would unhook the parent's.
+        inherited: list[Office | None] = []
+        mind_forks(
+            self,
+            before=ServerDatabase.before_fork,
+            in_parent=ServerDatabase.after_fork_in_parent,
+            in_child=lambda database: inherited.append(database.after_fork_in_child()),
+        )
 
     # --- the port ---------------------------------------------------------------------------------
 
@@ -297,26 +303,3 @@ async def _done_by(line: Line, job: Read | Write) -> Answer:
         tell([Answer(job.future, None, StoreUnavailable("the database's thread was stopped; look whether it was written"))])
         raise
     return Answer(job.future, value, None)
-
-
-def _mind_forks(database: ServerDatabase) -> None:
-    """Have the database told of every fork while it lives; Python never forgets a registration, so it only holds a weak reference."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    this = weakref.ref(database)
-    # A child shares its parent's sockets and epoll object: to free what stands on them would unhook the parent's.
-    inherited: list[Office | None] = []
-
-    def before() -> None:
-        if (alive := this()) is not None:
-            alive.before_fork()
-
-    def in_parent() -> None:
-        if (alive := this()) is not None:
-            alive.after_fork_in_parent()
-
-    def in_child() -> None:
-        if (alive := this()) is not None:
-            inherited.append(alive.after_fork_in_child())
-
-    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

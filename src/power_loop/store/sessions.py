@@ -11,10 +11,10 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Row, Statement
-from power_loop.contracts.text import checked_text
+from power_loop.contracts.text import check_text
 from power_loop.store.part import Part
 
-SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
+_SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
 
 CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, last_batch, created_at, updated_at) VALUES (?, {t}, ?, ?, ?, ?)"
 CREATED_BY = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
@@ -46,6 +46,12 @@ OF_A_SESSION = (
 )  # fmt: skip
 
 
+def check_session_id(session_id: str) -> None:
+    """ValueError for an id that no session may have."""
+    if not _SESSION_ID.fullmatch(session_id):
+        raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
+
+
 class Sessions(Part):
     """The sessions themselves; what they hold is `log`'s business."""
 
@@ -67,9 +73,8 @@ class Sessions(Part):
     ) -> str:
         """A new session; its id. Raises `ValueError` for a bad or taken id, an unknown parent, or one that is too deep."""
         session_id = session_id if session_id is not None else f"sess_{self._ids.token(12)}"
-        if not SESSION_ID.fullmatch(session_id):
-            raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
-        checked_text("system_prompt", system_prompt)
+        check_session_id(session_id)
+        check_text("system_prompt", system_prompt)
         depth = await self._depth_below(parent_session_id)
         now = self._clock.now_ms()
         info = (

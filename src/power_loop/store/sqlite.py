@@ -9,11 +9,11 @@ import asyncio
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.store import Batch, Row
 from power_loop.store.database import Settled
 from power_loop.store.dialect import SqliteDialect
@@ -43,7 +43,12 @@ class SqliteDatabase(SqliteCare):
         self._closed = False
         self._starting = threading.Lock()
         self._left_behind: list[SqliteWorker] = []
-        _mind_forks(self)
+        mind_forks(
+            self,
+            before=SqliteDatabase.before_fork,
+            in_parent=SqliteDatabase.after_fork_in_parent,
+            in_child=SqliteDatabase.after_fork_in_child,
+        )
 
     @property
     def path(self) -> str:
@@ -133,23 +138,3 @@ class SqliteDatabase(SqliteCare):
             self._left_behind.append(self._worker)
         self._worker = None
         self._starting = threading.Lock()
-
-
-def _mind_forks(database: SqliteDatabase) -> None:
-    """Have the database told of every fork while it lives; Python never forgets a registration, so it only holds a weak reference."""
-    if not hasattr(os, "register_at_fork"):
-        return
-    this = weakref.ref(database)
-
-    def telling(tell: Callable[[SqliteDatabase], None]) -> Callable[[], None]:
-        def told() -> None:
-            if (alive := this()) is not None:
-                tell(alive)
-
-        return told
-
-    os.register_at_fork(
-        before=telling(SqliteDatabase.before_fork),
-        after_in_parent=telling(SqliteDatabase.after_fork_in_parent),
-        after_in_child=telling(SqliteDatabase.after_fork_in_child),
-    )

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict
-from power_loop.store.sqlite_errors import NOT_WRITTEN, is_duplicate, unavailable
+from power_loop.store.database import NOT_WRITTEN
+from power_loop.store.sqlite_errors import is_duplicate, unavailable
 
 Faults = Callable[[str], None]
 """A test's way in: called with ``before_begin``, ``before_commit`` or ``after_commit``; it may raise, or kill."""

@@ -19,8 +19,6 @@ _WAYS_OUT = {
     sqlite3.SQLITE_PERM: "access is denied; check the permissions of the file and its folder",
     sqlite3.SQLITE_TOOBIG: "a value is longer than SQLite takes",
 }
-NOT_WRITTEN = "nothing of the batch was written"
-NOT_READ = "nothing was read"
 
 
 def primary_code(error: BaseException) -> int:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Row
-from power_loop.store.sqlite_errors import NOT_READ, NOT_WRITTEN, primary_code, unavailable
+from power_loop.store.database import NOT_READ, NOT_WRITTEN
+from power_loop.store.sqlite_errors import primary_code, unavailable
 
 Synchronous = Literal["full", "normal"]
 

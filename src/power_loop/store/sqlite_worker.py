@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, CommitUnknown
-from power_loop.store.database import Answer, Settled, tell
+from power_loop.store.database import NOT_READ, NOT_WRITTEN, Answer, Settled, tell
 from power_loop.store.gate import WriterGate
 from power_loop.store.sqlite_commit import Faults, Outcome, commit_group
-from power_loop.store.sqlite_errors import NOT_READ, NOT_WRITTEN, unavailable
+from power_loop.store.sqlite_errors import unavailable
 from power_loop.store.sqlite_file import SqliteFile
 
 # More would make the first of a group wait for the last; measured, throughput hardly grows beyond it.
