@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import shutil
 import subprocess
@@ -49,6 +50,16 @@ def _stays_on_this_machine() -> Iterator[None]:
     _reached_out.clear()
     yield
     assert not _reached_out, f"this test tried to reach {_reached_out}"
+
+
+@pytest.fixture
+def quiet_log() -> Iterator[None]:
+    """For tests in which thousands of sessions go wrong on purpose."""
+    log = logging.getLogger("power_loop")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,8 +10,9 @@ from typing import Any
 import engines
 import pytest
 
-from power_loop import SessionStore, StatefulAgentLoop, open_store
-from power_loop.testing import ScriptedLLM
+from power_loop import SessionStore, StatefulAgentLoop, ToolRegistry, open_store
+from power_loop.context.pairing import check_pairs
+from power_loop.testing import ScriptedLLM, calls
 
 # Of MySQL and MariaDB one is enough here; the engine's own tests know both.
 ENGINES = [engine for engine in engines.ALL if engine != "mysql"]
@@ -35,6 +36,15 @@ class Home:
         loop = StatefulAgentLoop(llm=model, **self.where, **settings)
         self.loops.append(loop)
         return loop
+
+    async def told(self, tool: Any, *asked: Any, **settings: Any) -> list[Any]:
+        """What the model reads after it asked ``tool`` for ``asked``; the send must end well."""
+        registry = tool if isinstance(tool, ToolRegistry) else ToolRegistry([tool])
+        loop = self.loop(calls(*asked), "done", tool_registry=registry, **settings)
+        result = await loop.run("go")
+        assert (result.status, result.final_text) == ("completed", "done")
+        check_pairs(loop.llm.requests[1].messages)
+        return [m["content"] for m in loop.llm.requests[1].messages if m["role"] == "tool"]
 
     async def store(self) -> SessionStore:
         """The store as a bystander sees it: through a loop that drives nothing."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from power_loop import ToolDefinition, ToolRegistry, ToolRun, tool
-from power_loop.context.pairing import check_pairs
 from power_loop.testing import FunctionLLM, call, calls, raw_call, say
 
 SCHEMA = {
@@ -24,16 +23,6 @@ SCHEMA = {
     "required": ["name"],
     "additionalProperties": False,
 }
-
-
-async def told(home: Any, tool: Any, *asked: Any, **settings: Any) -> list[Any]:
-    """What the model reads after it asked ``tool`` for ``asked``; the send must end well."""
-    registry = tool if isinstance(tool, ToolRegistry) else ToolRegistry([tool])
-    loop = home.loop(calls(*asked), "done", tool_registry=registry, **settings)
-    result = await loop.run("go")
-    assert (result.status, result.final_text) == ("completed", "done")
-    check_pairs(loop.llm.requests[1].messages)
-    return [m["content"] for m in loop.llm.requests[1].messages if m["role"] == "tool"]
 
 
 # acceptance: 40
@@ -58,7 +47,7 @@ async def test_what_breaks_the_schema_is_told_with_its_path_and_not_called(home:
     called: list[Any] = []
     registry = ToolRegistry()
     registry.register(ToolDefinition("save", "Save.", SCHEMA), called.append)
-    (text,) = await told(home, registry, raw_call("save", arguments))
+    (text,) = await home.told(registry, raw_call("save", arguments))
     assert path in text
     assert "not called" in text
     assert called == []
@@ -67,7 +56,7 @@ async def test_what_breaks_the_schema_is_told_with_its_path_and_not_called(home:
 async def test_every_violation_is_told_at_once(home: Any) -> None:
     registry = ToolRegistry()
     registry.register(ToolDefinition("save", "Save.", SCHEMA), lambda args: "")
-    (text,) = await told(home, registry, raw_call("save", '{"name": "", "age": -1, "tags": ["c"], "x": 1}'))
+    (text,) = await home.told(registry, raw_call("save", '{"name": "", "age": -1, "tags": ["c"], "x": 1}'))
     for path in ("/name", "/age", "/tags/0", "/x"):
         assert path in text
 
@@ -77,7 +66,7 @@ async def test_a_float_without_a_fraction_is_an_integer_and_nothing_is_coerced_o
     registry = ToolRegistry()
     with_default = {**SCHEMA, "properties": {**SCHEMA["properties"], "kind": {"type": "string", "default": "plain"}}}
     registry.register(ToolDefinition("save", "Save.", with_default), lambda args: got.append(args))
-    await told(home, registry, raw_call("save", '{"name": "x", "age": 3.0}'))
+    await home.told(registry, raw_call("save", '{"name": "x", "age": 3.0}'))
     assert got == [{"name": "x", "age": 3.0}]
 
 
@@ -87,7 +76,7 @@ async def test_an_unknown_tool_name_becomes_a_result_that_names_the_tools_on_off
         """Be known."""
         return "ok"
 
-    texts = await told(home, known, call("unknown"), call("known"), call(""), call("with blank"))
+    texts = await home.told(known, call("unknown"), call("known"), call(""), call("with blank"))
     assert "'unknown'" in texts[0]
     assert "known" in texts[0].partition("offer")[2]
     assert texts[1] == "ok"
@@ -193,7 +182,7 @@ async def test_a_type_error_from_inside_is_the_tools_own_failure_and_no_reason_t
         return save(text)
 
     save_later.__name__ = "save"
-    (text,) = await told(home, save_later if is_async else save, call("save", text="x"))
+    (text,) = await home.told(save_later if is_async else save, call("save", text="x"))
     assert text == "Error: TypeError: save() missing 1 required positional argument: 'text'"
     assert called == ["x"]
 
@@ -209,7 +198,7 @@ async def test_a_handler_with_one_parameter_may_take_all_arguments_as_a_dict(hom
 
     registry = ToolRegistry()
     registry.register(ToolDefinition("save", "Save.", SCHEMA), handler)
-    await told(home, registry, raw_call("save", '{"name": "x"}'))
+    await home.told(registry, raw_call("save", '{"name": "x"}'))
     assert got == [{"name": "x", "changed": True}]
 
 
@@ -225,7 +214,7 @@ async def test_a_sync_handler_that_gives_an_awaitable_is_awaited(home: Any) -> N
 
     registry = ToolRegistry()
     registry.register(ToolDefinition("save"), lambda: work())
-    assert await told(home, registry, call("save")) == ["on MainThread"]
+    assert await home.told(registry, call("save")) == ["on MainThread"]
 
 
 async def test_a_hook_that_edits_arguments_in_place_rewrites_the_call_on_record(home: Any) -> None:

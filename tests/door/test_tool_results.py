@@ -8,20 +8,8 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, ToolHandlerResult, ToolPolicy, ToolRegistry, tool
-from power_loop.context.pairing import check_pairs
+from power_loop import AgentLoopConfig, ToolHandlerResult, ToolPolicy, tool
 from power_loop.testing import call, calls
-
-
-async def told(home: Any, tool: Any, *asked: Any, **settings: Any) -> list[Any]:
-    """What the model reads after it asked ``tool`` for ``asked``; the send must end well."""
-    registry = tool if isinstance(tool, ToolRegistry) else ToolRegistry([tool])
-    loop = home.loop(calls(*asked), "done", tool_registry=registry, **settings)
-    result = await loop.run("go")
-    assert (result.status, result.final_text) == ("completed", "done")
-    check_pairs(loop.llm.requests[1].messages)
-    return [m["content"] for m in loop.llm.requests[1].messages if m["role"] == "tool"]
-
 
 # --- what a handler gives ------------------------------------------------------------------------------------
 
@@ -45,7 +33,7 @@ async def test_values_are_told_as_documented(home: Any, value: Any, text: str) -
         """Give."""
         return value
 
-    assert await told(home, give, call("give")) == [text]
+    assert await home.told(give, call("give")) == [text]
 
 
 SELF: list[Any] = []
@@ -218,5 +206,5 @@ async def test_a_timeout_of_the_tools_own_making_is_an_ordinary_failure(home: An
             await asyncio.Event().wait()
         return ""
 
-    (text,) = await told(home, slow, call("slow"))
+    (text,) = await home.told(slow, call("slow"))
     assert text.startswith("Error: TimeoutError")

@@ -9,6 +9,7 @@ import time
 import engines
 import pytest
 import servers_mysql
+from small_state import change, put, told, values
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Conflict, Statement
@@ -47,25 +48,6 @@ async def rival(dsn):
     wire = await connect(Settings.of(parse_dsn(dsn), 10))
     yield wire
     await wire.hang_up()
-
-
-def put(key, value="x", version=0):
-    columns = "owner, state_key, value, version, created_at, updated_at"
-    return Statement(f"INSERT INTO pl_state ({columns}) VALUES (?, ?, ?, ?, 0, 0)", ("o", key, value, version), 1)
-
-
-def change(key, value):
-    return Statement("UPDATE pl_state SET value = ? WHERE owner = 'o' AND state_key = ?", (value, key), 1)
-
-
-async def values(database):
-    return dict(await database.read("SELECT state_key, value FROM pl_state"))
-
-
-async def told(kind, work):
-    with pytest.raises(kind) as raised:
-        await work
-    return str(raised.value)
 
 
 async def open_transactions(dsn, rival):

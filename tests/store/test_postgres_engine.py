@@ -8,6 +8,7 @@ import sys
 import asyncpg
 import engines
 import pytest
+from small_state import change, put, told, values
 
 from power_loop import StatefulAgentLoop
 from power_loop.contracts.errors import StoreUnavailable
@@ -46,25 +47,6 @@ async def rival(dsn):
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
-
-
-def put(key, value="x", version=0):
-    columns = "owner, state_key, value, version, created_at, updated_at"
-    return Statement(f"INSERT INTO pl_state ({columns}) VALUES (?, ?, ?, ?, 0, 0)", ("o", key, value, version), 1)
-
-
-def change(key, value):
-    return Statement("UPDATE pl_state SET value = ? WHERE owner = 'o' AND state_key = ?", (value, key), 1)
-
-
-async def values(database):
-    return dict(await database.read("SELECT state_key, value FROM pl_state"))
-
-
-async def told(kind, work):
-    with pytest.raises(kind) as raised:
-        await work
-    return str(raised.value)
 
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from power_loop.store.dsn import Dsn
+
 # Of a server that does not come up: far beyond the second that it takes, on a machine that is busy besides.
 START_S = 60.0
 LOOK_AGAIN_S = 0.01
@@ -54,6 +56,15 @@ class Server(Protocol):
     def stop(self) -> None:
         """End the server, if it is ours, and remove what it left."""
         ...
+
+
+def renamed(dsn: Dsn, scheme: str, database: str) -> str:
+    """The text of ``dsn`` with another database."""
+    secret = "" if dsn.password is None else f":{dsn.password}"
+    user = "" if dsn.user is None else f"{dsn.user}{secret}@"
+    port = "" if dsn.port is None else f":{dsn.port}"
+    query = "&".join(f"{name}={value}" for name, value in dsn.options.items())
+    return f"{scheme}://{user}{dsn.host}{port}/{database}" + (f"?{query}" if query else "")
 
 
 class Leashed:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pymysql
-from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, user_to_run_as, wait_until
+from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, renamed, user_to_run_as, wait_until
 
 from power_loop.store.dsn import Dsn, parse_dsn
 
@@ -124,12 +124,7 @@ class NamedMysql(_Databases):
         self._dsn = parse_dsn(dsn)
 
     def dsn(self, database: str) -> str:
-        who = self._dsn
-        secret = "" if who.password is None else f":{who.password}"
-        user = "" if who.user is None else f"{who.user}{secret}@"
-        port = "" if who.port is None else f":{who.port}"
-        query = "&".join(f"{name}={value}" for name, value in who.options.items())
-        return f"mysql://{user}{who.host}{port}/{database}" + (f"?{query}" if query else "")
+        return renamed(self._dsn, "mysql", database)
 
     def is_mariadb(self) -> bool:
         return "MariaDB" in str(self.at_once("SELECT VERSION()")[0][0])

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, user_to_run_as, wait_until
+from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, renamed, user_to_run_as, wait_until
 
 from power_loop.store.dsn import parse_dsn
 
@@ -72,12 +72,7 @@ class NamedPostgres(_Databases):
         self._dsn = parse_dsn(dsn)
 
     def dsn(self, database: str) -> str:
-        who = self._dsn
-        secret = "" if who.password is None else f":{who.password}"
-        user = "" if who.user is None else f"{who.user}{secret}@"
-        query = "&".join(f"{name}={value}" for name, value in who.options.items())
-        port = "" if who.port is None else f":{who.port}"
-        return f"postgresql://{user}{who.host}{port}/{database}" + (f"?{query}" if query else "")
+        return renamed(self._dsn, "postgresql", database)
 
     def stop(self) -> None:
         """It goes on."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,13 +22,7 @@ from power_loop.worker import Worker
 LOOKS, LOOK_EVERY_S = 6, 5.0
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    log = logging.getLogger("power_loop")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
+pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
 def working(strike: Strike | None) -> Scenario:
