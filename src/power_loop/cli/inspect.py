@@ -1,0 +1,54 @@
+"""``power-loop inspect``: the inspector in the browser, on this machine only."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import webbrowser
+from typing import Any
+
+from power_loop.cli.exits import NOT_FOUND, OK, USAGE, CommandFailed
+from power_loop.cli.place import dsn_of, is_there
+from power_loop.store.dsn import parse_dsn
+
+ABOUT = (
+    "Shows the sessions of a database in the browser: what was said and done, what it cost, why it waits, and what happens now. "
+    "It answers on 127.0.0.1 only, to whoever opens the link that it prints, which works once. It changes nothing, unless "
+    "--allow-actions lets questions be answered and approvals be decided. Ctrl-C ends it."
+)
+
+
+def add(commands: Any) -> None:
+    """Offer the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser("inspect", help="look at the sessions in the browser", description=ABOUT)
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="the port (default: a free one)")
+    parser.add_argument("--open", action="store_true", help="open the browser")
+    parser.add_argument("--allow-actions", action="store_true", help="let questions be answered and approvals be decided")
+    parser.add_argument("--dsn", help="the database (default: POWER_LOOP_DSN)")
+    parser.add_argument("--prefix", default="pl_", help="prefix of its tables (default: pl_)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C; the exit code."""
+    parsed = parse_dsn(dsn_of(args))
+    if parsed.engine == "sqlite" and not is_there(parsed.path):
+        raise CommandFailed(f"there is no database {parsed.path}", NOT_FOUND)
+    try:
+        from power_loop.inspector.server import serve
+    except ImportError as error:
+        raise ImportError("the inspector needs Starlette and uvicorn: pip install 'power-loop[inspect]'") from error
+    try:
+        door = socket.create_server(("127.0.0.1", args.port))
+    except (OSError, OverflowError) as error:
+        raise CommandFailed(f"--port {args.port}: {error}", USAGE) from error
+
+    def told(link: str) -> None:
+        print(f"inspector: {link}", flush=True)
+        if args.open:
+            webbrowser.open(link)
+
+    with door:
+        asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, allow_actions=args.allow_actions, told=told))
+    return OK

@@ -1,0 +1,67 @@
+"""The request behind a reply, derived from the records that stood before it, and how it differs from the one before.
+
+What is stored nowhere (memory, edits by hooks, todos) is not in it; the digest of the whole request, which the reply keeps,
+says whether two replies had the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from power_loop.context.window import Window
+from power_loop.contracts.codec import from_cells
+from power_loop.contracts.messages import Message
+from power_loop.contracts.records import ModelReplied
+from power_loop.contracts.store import RecordRow
+from power_loop.inspector.reads import Reads
+from power_loop.inspector.timeline import Json, cut, usage
+
+
+async def request_of(reads: Reads, session_id: str, seq: int) -> Json | None:
+    """The messages that the reply at ``seq`` answered; None where no reply stands there."""
+    reply = await reads.record(session_id, seq)
+    record = from_cells(reply.cells) if reply is not None else None
+    if reply is None or not isinstance(record, ModelReplied):
+        return None
+    fold = await reads.fold_before(session_id, seq)
+    rows, unread = await reads.latest_rows(session_id, _covered_by(fold), seq)
+    previous = next((row for row in reversed(rows) if row.cells.kind == "model_replied" and (fold is None or row.seq > fold.seq)), None)
+    before, messages = shown(rows, previous.seq if previous is not None else 0)
+    return {
+        "seq": seq, "send": reply.send_index, "round": reply.round_index, "digest": record.request_digest,
+        "previous_seq": previous.seq if previous is not None else None, "fold_seq": fold.seq if fold is not None else None,
+        "usage": usage(record.usage), "left_out": unread, "messages": [_message(message) for message in messages],
+        "common": unread + common_prefix(before, messages), "previous_messages": unread + len(before) if before else 0,
+    }  # fmt: skip
+
+
+def shown(rows: Sequence[RecordRow], earlier: int) -> tuple[list[Message], list[Message]]:
+    """What a model sees of a session whose rows, from its last fold on, are these: before the row ``earlier``, and after them all."""
+    window, before = Window(), list[Message]()
+    for row in rows:
+        if row.seq == earlier:
+            before = list(window.messages)
+        window.add(row)
+    return before, window.messages
+
+
+def common_prefix(one: Sequence[Message], other: Sequence[Message]) -> int:
+    """With how many equal messages both begin."""
+    for n, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return n
+    return min(len(one), len(other))
+
+
+def _covered_by(fold: RecordRow | None) -> int:
+    record = from_cells(fold.cells) if fold is not None else None
+    return getattr(record, "through", 0)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message["role"], "content": cut(message.get("content") or "")}
+    for name in ("name", "tool_call_id", "tool_calls", "is_error"):
+        if message.get(name) is not None:
+            told[name] = message[name]
+    return told

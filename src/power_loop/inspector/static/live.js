@@ -1,0 +1,25 @@
+// What happens in a session while one looks at it: records change the timeline, deltas show the text in hand.
+
+import { plain } from "./dom.js";
+
+const LIVE_CHARS = 20_000;
+const CALM_MS = 150;
+
+export function follow(id, head, { live, changed }) {
+  const source = new EventSource(`/api/events?${new URLSearchParams({ id, after: head })}`);
+  let timer = null;
+  let text = "";
+  const soon = () => { timer ??= setTimeout(() => { timer = null; changed().catch(() => {}); }, CALM_MS); };
+  const show = (more) => {
+    text = (text + more).slice(-LIVE_CHARS);
+    live.textContent = plain(text);
+    live.hidden = !text;
+  };
+  source.addEventListener("message", (message) => {
+    const event = JSON.parse(message.data);
+    if (event.type === "stream_delta") return show(event.payload.text);
+    if (event.type === "stream_started" || event.type === "message_appended" || event.type === "session_ended") { text = ""; show(""); }
+    if (event.record_seq) soon();
+  });
+  return { close: () => { clearTimeout(timer); source.close(); } };
+}

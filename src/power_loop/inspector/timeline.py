@@ -1,0 +1,155 @@
+"""Rows of a session into what a person reads: sends, their rounds, each round's model call and tools.
+
+Pure: the same rows give the same timeline. Texts are cut to what a screen can hold; a cut text says how long it is, and
+the whole record is one click away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from power_loop.contracts.codec import from_cells
+from power_loop.contracts.errors import RecordFromTheFuture
+from power_loop.contracts.messages import Content
+from power_loop.contracts.records import (
+    Answered,
+    CallCharged,
+    ContextFolded,
+    Decided,
+    FoldSkipped,
+    ModelReplied,
+    Record,
+    SendEnded,
+    SendRested,
+    ToolParked,
+    ToolReturned,
+    ToolStarted,
+    UserSaid,
+)
+from power_loop.contracts.store import RecordRow
+from power_loop.contracts.usage import CallUsage
+
+# What is shown of one text before it is asked for whole.
+SHOWN_CHARS = 4_000
+
+Json = dict[str, Any]
+
+
+def timeline(rows: Sequence[RecordRow], before: RecordRow | None = None) -> list[Json]:
+    """The sends of ``rows``, oldest first; ``before``: the row before the first, whose time the first one's duration counts from."""
+    sends: list[Json] = []
+    at = before.created_at if before is not None else None
+    for row in rows:
+        if not sends or sends[-1]["send"] != row.send_index:
+            sends.append({"send": row.send_index, "from_seq": row.seq, "at": row.created_at, "status": "running", "items": []})
+            at = row.created_at
+        _add(sends[-1], row, row.created_at - (at if at is not None else row.created_at))
+        at = row.created_at
+    for send in sends:
+        _sum_up(send)
+    return sends
+
+
+def _add(send: Json, row: RecordRow, took_ms: int) -> None:
+    send["through_seq"], send["ended_at"] = row.seq, row.created_at
+    head = {"seq": row.seq, "kind": row.cells.kind, "round": row.round_index, "at": row.created_at, "epoch": row.epoch}
+    try:
+        record = from_cells(row.cells)
+    except RecordFromTheFuture as error:
+        send["items"].append({**head, "note": str(error)})
+        return
+    match record:
+        case ModelReplied():
+            send["items"].append(head | _reply(record, took_ms))
+        case ToolReturned() | ToolStarted() | ToolParked() | Decided() | Answered():
+            _to_its_call(send, head, record)
+        case SendEnded() | SendRested():
+            end = {"status": record.status, "reason": getattr(record, "reason", ""), "error": record.error}
+            send.update(end)
+            send["items"].append(head | end)
+        case _:
+            if isinstance(record, UserSaid) and row.seq == send["from_seq"]:
+                send.update(key=record.key, overrides=record.overrides)
+            send["status"] = "running"
+            send["items"].append(head | _plain(record, took_ms))
+
+
+def _reply(record: ModelReplied, took_ms: int) -> Json:
+    calls = [{"id": call.id, "name": call.name, "arguments": cut(call.arguments), "outcome": "open"} for call in record.calls]
+    return {
+        "purpose": record.purpose, "text": cut(record.text), "think": cut(record.think), "calls": calls, "model": record.model,
+        "finish_reason": record.finish_reason, "digest": record.request_digest, "took_ms": took_ms, "usage": usage(record.usage),
+    }  # fmt: skip
+
+
+def _to_its_call(send: Json, head: Json, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered) -> None:
+    """A record about a call stands with the call, in the round that asked for it; where that is on another page, alone."""
+    calls: list[Json] = [call for item in send["items"] for call in item.get("calls", ()) if call["id"] == record.call_id]
+    if not calls:
+        calls.append({"id": record.call_id, "outcome": "open"})
+        send["items"].append({**head, "calls": calls})
+    call = calls[-1]
+    match record:
+        case ToolStarted(_, name, arguments):
+            call["began_at"] = head["at"]
+            if name is not None:
+                call["rewritten"] = {"name": name, "arguments": cut(arguments or "{}")}
+        case ToolParked(_, interaction):
+            call.update(outcome="parked", asked=dict(interaction), asked_at=head["at"])
+        case Decided():
+            decided = {"approved": record.approved, "by": record.by, "note": record.note, "at": record.decided_at or head["at"]}
+            call.update(outcome="open", decided=decided)
+        case Answered():
+            call["outcome"] = "open"
+        case ToolReturned():
+            call.update(
+                outcome=record.outcome, output=cut(record.output), result_seq=head["seq"], took_ms=record.duration_ms, ran=record.ran,
+                returned_at=head["at"], data=record.data,
+            )  # fmt: skip
+
+
+def _plain(record: Record, took_ms: int) -> Json:
+    match record:
+        case UserSaid():
+            return {"text": cut(record.content), "name": record.name, "metadata": record.metadata}
+        case CallCharged():
+            charged = {"purpose": record.purpose, "error": record.error, "model": record.model}
+            return charged | {"usage": usage(record.usage), "took_ms": took_ms}
+        case ContextFolded():
+            tokens = {"before_tokens": record.before_tokens, "after_tokens": record.after_tokens}
+            return {"text": cut(record.summary), "through": record.through, "through_send": record.through_send, **tokens}
+        case FoldSkipped():
+            return {"reason": record.reason}
+        case _:
+            return {"fields": {name: getattr(record, name) for name in record.__slots__}}
+
+
+def _sum_up(send: Json) -> None:
+    """The numbers of a send: its tokens, cost, calls and failures."""
+    charged = [item["usage"] for item in send["items"] if "usage" in item]
+    calls = [call for item in send["items"] for call in item.get("calls", ())]
+    costs = [each["cost"] for each in charged if each["cost"] is not None]
+    send["prompt_tokens"] = sum(each["prompt"] for each in charged)
+    send["completion_tokens"] = sum(each["completion"] for each in charged)
+    send["cache_read_tokens"] = sum(each["cache_read"] for each in charged)
+    send["cost"] = sum(costs) if costs else None
+    send["tool_calls"] = len(calls)
+    send["failed_calls"] = sum(call["outcome"] in ("failed", "unknown", "denied") for call in calls)
+    send["took_ms"] = send["ended_at"] - send["at"]
+
+
+def usage(numbers: CallUsage) -> Json:
+    return numbers._asdict()
+
+
+def cut(content: Content) -> Json:
+    """A text as far as it is shown at once; ``chars`` is its whole length. Blocks are shown as what they hold."""
+    text = content if isinstance(content, str) else "\n".join(_block(block) for block in content)
+    return {"shown": text[:SHOWN_CHARS], "chars": len(text)}
+
+
+def _block(block: Mapping[str, Any]) -> str:
+    if block.get("type") == "text":
+        return str(block.get("text", ""))
+    return f"[{block.get('type', 'block')}]"

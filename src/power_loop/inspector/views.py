@@ -1,0 +1,131 @@
+"""The inspector's answers, as plain data: one method per page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.store import RecordRow
+from power_loop.inspector import charts
+from power_loop.inspector.reads import Listed, Reads
+from power_loop.inspector.requests import request_of
+from power_loop.inspector.timeline import Json, timeline
+from power_loop.loop import StatefulAgentLoop
+from power_loop.store.sql_store import SessionStore
+
+CALLS_SHOWN = 2_000
+DAYS_SHOWN = 90
+# A tree that is larger says so.
+TREE_LIMIT = 500
+
+
+class Views:
+    """Pages over one store. ``loop`` drives nothing: it is asked what `StatefulAgentLoop` knows of a session."""
+
+    def __init__(self, loop: StatefulAgentLoop, store: SessionStore) -> None:
+        self._loop, self._store = loop, store
+        self._reads = Reads(store.database, store.dialect, store.table_prefix, store.clock, store.ids)
+
+    async def sessions(self, limit: int = 50, **filters: Any) -> Json:
+        """A page of the list: the latest activity first. ``next`` is the cursor of the page behind it."""
+        found = await self._reads.sessions(limit=limit + 1, **filters)
+        page = found[:limit]
+        heads = {each.session_id: each.head for each in page if each.head}
+        last, words = await self._reads.last_records(heads), await self._reads.first_words(list(heads))
+        lines = [_line(each, last.get(each.session_id), words.get(each.session_id, "")) for each in page]
+        more = [page[-1].updated_at, page[-1].session_id] if len(found) > limit else None
+        return {"sessions": lines, "next": more}
+
+    async def session(self, session_id: str) -> Json:
+        """What stands beside the timeline: its row, who is waited for, what hangs on it."""
+        found = await self._reads.session(session_id)
+        last = (await self._reads.last_records({session_id: found.head})).get(session_id)
+        return {
+            **_line(found, last, ""),
+            "prompt": (await self._store.get_session(session_id)).system_prompt,
+            "waiting": waiting(await self._reads.page_before(session_id, found.head + 1)),
+            "inbox": [_inbox(item) for item in await self._store.inbox(session_id, due=False)],
+            "timers": [timer._asdict() for timer in await self._store.list_timers(session_id)],
+            "notes": [note._asdict() for note in await self._store.list_notes(session_id)],
+            "jobs": [job._asdict() for job in await self._store.list_jobs(session_id)],
+            "tree": await self._tree(session_id),
+        }
+
+    async def doctor(self, session_id: str) -> Json:
+        """How it stands, and what is the matter. Reads all that the next request would: a page of its own."""
+        diagnosis = await self._loop.doctor(session_id)
+        return {"state": diagnosis.state, "findings": [finding._asdict() for finding in diagnosis.findings]}
+
+    async def timeline(self, session_id: str, *, before: int | None = None, send: int | None = None) -> Json:
+        """A page of sends: the latest, those before a seq, or those up to a send. ``next``: where the page before it ends."""
+        head = (await self._reads.session(session_id)).head
+        end = head if send is None else await self._reads.end_of_send(session_id, send, head)
+        rows = await self._reads.page_before(session_id, before if before is not None else end + 1)
+        if not rows:
+            return {"head": head, "sends": [], "next": None, "last": True}
+        return {
+            "head": head,
+            "sends": timeline(rows),
+            "next": rows[0].seq if rows[0].seq > 1 else None,
+            "last": rows[-1].seq == head,
+        }
+
+    async def record(self, session_id: str, seq: int) -> Json | None:
+        """One record as it is stored, whole."""
+        row = await self._reads.record(session_id, seq)
+        return None if row is None else {**row._asdict(), "cells": row.cells._asdict()}
+
+    async def request(self, session_id: str, seq: int) -> Json | None:
+        """The request that the reply at ``seq`` answered."""
+        return await request_of(self._reads, session_id, seq)
+
+    async def session_charts(self, session_id: str) -> Json:
+        return charts.of_calls(await self._reads.calls(session_id, CALLS_SHOWN))
+
+    async def charts(self) -> Json:
+        return charts.of_days(await self._reads.days(DAYS_SHOWN))
+
+    async def _tree(self, session_id: str) -> list[Json]:
+        """The session's family, parents before children: the topmost parent and all under it."""
+        top = await self._store.get_session(session_id)
+        while top.parent_session_id is not None:
+            try:
+                top = await self._store.get_session(top.parent_session_id)
+            except SessionNotFoundError:
+                break
+        found, at = [top], 0
+        while at < len(found) < TREE_LIMIT:
+            found += await self._store.list_children(found[at].session_id)
+            at += 1
+        kept = found[:TREE_LIMIT]
+        return [
+            {"session_id": row.session_id, "parent": row.parent_session_id, "kind": row.kind, "lifecycle": row.lifecycle} for row in kept
+        ]
+
+
+def waiting(rows: Sequence[RecordRow]) -> list[Json]:
+    """The questions and approvals of the last send that somebody is asked for."""
+    last = timeline(rows)[-1:]
+    calls = [call for send in last for item in send["items"] for call in item.get("calls", ())]
+    return [call["asked"] for call in calls if call["outcome"] == "parked"]
+
+
+def _line(found: Listed, last: tuple[str, Json] | None, words: str) -> Json:
+    return {**found._asdict(), "outcome": _outcome(found, last), "title": words}
+
+
+def _outcome(found: Listed, last: tuple[str, Json] | None) -> str:
+    """``running``, how the last send ended or rests, ``interrupted`` where it did neither, ``new`` before the first."""
+    if found.held:
+        return "running"
+    if last is None or not found.send_index:
+        return "new"
+    kind, body = last
+    return body.get("status", "") if kind in ("send_ended", "send_rested") else "idle" if kind == "context_folded" else "interrupted"
+
+
+def _inbox(item: Any) -> Json:
+    told = item._asdict()
+    told["record"] = {"kind": type(item.record).__name__, "text": str(getattr(item.record, "content", ""))[:400]}
+    return told
