@@ -1,0 +1,47 @@
+"""``power-loop mcp-serve``: a loop as an MCP server for the program that starts this command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Any
+
+from power_loop.cli.exits import OK, USAGE, CommandFailed
+from power_loop.cli.place import add_options
+from power_loop.cli.worker import loop_of
+from power_loop.contrib.mcp_server import serve_stdio
+
+ABOUT = (
+    "Speaks MCP over stdin and stdout until stdin is closed. The program that started it can hold conversations with the agent (send, "
+    "answer, list_sessions, read_session) and sees only those it began. Over HTTP: power_loop.contrib.mcp_server.asgi_app."
+)
+
+
+def add(commands: Any) -> None:
+    """Offer the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "mcp-serve", help="serve the agent over MCP, on stdin and stdout", description=ABOUT
+    )
+    parser.add_argument("--app", metavar="MODULE:FACTORY", help="a function that returns the loop, with its model, tools and database")
+    parser.add_argument("--model", metavar="PROVIDER:MODEL", help="without --app: such as openai:gpt-4o-mini")
+    parser.add_argument("--expose", default="send,sessions", metavar="LIST", help="what of: send, sessions (default: %(default)s)")
+    parser.add_argument("--tools", action="store_true", help="the loop's own tools too, but for those that need an approval")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stdin is closed; the exit code."""
+    if args.app is not None and (args.dsn is not None or args.model is not None):
+        raise CommandFailed("--app makes its own loop: give it the database and the model there, not here", USAGE)
+    return asyncio.run(_serve(args))
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    expose = [name.strip() for name in args.expose.split(",") if name.strip()]
+    async with await loop_of(args) as loop:
+        try:
+            await serve_stdio(loop, expose=expose, tools=args.tools)
+        except ValueError as error:
+            raise CommandFailed(str(error), USAGE) from error
+    return OK

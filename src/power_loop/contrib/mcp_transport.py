@@ -1,0 +1,133 @@
+"""How bytes get to an MCP server and back: a child process, streamable HTTP, or the older SSE. Loaded with the first connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, cast
+
+import httpx2
+from mcp import StdioServerParameters, stdio_client, types
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+log = logging.getLogger("power_loop.mcp")
+
+Streams = tuple[Any, Any]
+"""Where messages are read from, and where they are written."""
+
+# To connect and to send; a response may take as long as its call may.
+CONNECT_S = 30.0
+READ_S = 300.0
+_KEPT_BYTES = 2_000
+
+
+class LastWords(asyncio.Protocol):
+    """What a server wrote to its standard error, the end of it: nobody sees the rest, and no pipe fills up."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-_KEPT_BYTES:]
+
+    def __str__(self) -> str:
+        return self._kept.decode(errors="replace").strip()
+
+
+@asynccontextmanager
+async def stdio(command: str, args: Sequence[str], env: Mapping[str, str], cwd: str | None, words: LastWords) -> AsyncGenerator[Streams]:
+    """A server as a child in a process group of its own, ended with everything it started."""
+    read, write = os.pipe()
+    reading, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: words, os.fdopen(read, "rb", 0))
+    try:
+        with os.fdopen(write, "w") as said:
+            parameters = StdioServerParameters(command=command, args=list(args), env=dict(env), cwd=cwd, encoding_error_handler="replace")
+            async with stdio_client(parameters, errlog=said) as streams:
+                yield streams
+    finally:
+        reading.close()
+
+
+@asynccontextmanager
+async def http(url: str, headers: Mapping[str, str], auth: Any, timeout_s: float | None, *, sse: bool) -> AsyncGenerator[Streams]:
+    """Streamable HTTP, or the older protocol of two channels."""
+    read_s = None if timeout_s is None else max(READ_S, timeout_s)
+    if sse:
+        async with sse_client(url, dict(headers), CONNECT_S, read_s or READ_S, auth=auth) as streams:
+            yield streams
+        return
+    limits = httpx2.Timeout(CONNECT_S, read=read_s)
+    async with (
+        httpx2.AsyncClient(headers=dict(headers), auth=auth, timeout=limits) as client,
+        streamable_http_client(url, http_client=client) as streams,
+    ):
+        yield streams
+
+
+class Watched:
+    """A transport whose reading end tells when it is at its end."""
+
+    def __init__(self, transport: AbstractAsyncContextManager[Streams], on_end: Callable[[], None]) -> None:
+        self._transport, self._on_end = transport, on_end
+
+    async def __aenter__(self) -> Streams:
+        read, write = await self._transport.__aenter__()
+        return WatchedStream(read, self._on_end), write
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return await self._transport.__aexit__(kind, error, trace)
+
+
+class WatchedStream:
+    """A stream of messages; everything but its end, and tools that the SDK would not take, is as it was."""
+
+    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
+        self._stream, self._on_end = stream, on_end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> WatchedStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return without_malformed_tools(await self._stream.__anext__())
+        except StopAsyncIteration:
+            self._on_end()
+            raise
+
+    async def __aenter__(self) -> WatchedStream:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return await self._stream.__aexit__(kind, error, trace)
+
+
+def without_malformed_tools(item: Any) -> Any:
+    """A message as it came, but for tools that make the SDK refuse the whole list: these are left out, with a warning."""
+    message: Any = getattr(item, "message", None)
+    if not isinstance(message, types.JSONRPCResponse) or not isinstance(tools := message.result.get("tools"), list):
+        return item
+    sound = [tool for tool in cast("list[Any]", tools) if _is_sound(tool)]
+    if len(sound) < len(cast("list[Any]", tools)):
+        message.result = {**message.result, "tools": sound}
+    return item
+
+
+def _is_sound(tool: Any) -> bool:
+    try:
+        types.Tool.model_validate(tool, by_name=False)
+        if tool["inputSchema"].get("type") != "object":
+            raise ValueError("its inputSchema is none of an object")
+    except ValueError as error:
+        name = cast("dict[str, Any]", tool).get("name") if isinstance(tool, dict) else None
+        log.warning("left out the MCP tool %r: %s", name, error)
+        return False
+    return True
