@@ -1,0 +1,248 @@
+"""Events into a file that outlives the process: one line of JSON each, rotated, read back by `replay`.
+
+A thread of its own writes, so a slow disk delays no run. Durable events come first: when the writer cannot keep up,
+what only passes (deltas, progress) gives way, and is counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from power_loop.contracts.events import AgentEvent, EventBusProtocol
+from power_loop.contrib.redact import Redactor
+from power_loop.contrib.sink import Sink, only
+
+__all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
+
+# The queue of a bus is as long. Beyond it deltas and progress are dropped; all else is, at ten times this.
+QUEUE_LIMIT = 1000
+MAY_GIVE_WAY = frozenset({"stream_delta", "stream_think_delta", "tool_progress"})
+# How long closing waits for a disk that does not answer, in seconds.
+CLOSE_WAIT_S = 10.0
+# And how long a program that ends without closing.
+EXIT_WAIT_S = 1.0
+
+
+class JsonlSink(Sink):
+    """What `attach_jsonl_sink` gives. ``close()`` detaches it and writes what is queued; ``dropped`` counts what was not taken."""
+
+    def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
+        self.dropped = 0
+        self._file, self._redactor, self._fsync = file, redactor, fsync
+        self._queue: deque[AgentEvent] = deque()
+        self._changed = threading.Condition()
+        self._idle, self._stops = True, False
+        self._pid = os.getpid()
+        # A daemon: a program that ends without closing is not held up by its log.
+        self._writer = threading.Thread(target=self._write_on, name="power-loop-jsonl", daemon=True)
+        self._writer.start()
+        atexit.register(self.flush, EXIT_WAIT_S)
+        super().__init__(bus, self._take, only(events))
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def flush(self, timeout: float | None = CLOSE_WAIT_S) -> bool:
+        """Wait until what was heard so far is in the file; False when ``timeout`` (seconds) ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and self._idle, timeout)
+
+    def close(self) -> None:
+        super().close()
+        atexit.unregister(self.flush)
+        with self._changed:
+            self._stops = True
+            self._changed.notify_all()
+        if os.getpid() == self._pid:
+            self._writer.join(CLOSE_WAIT_S)
+
+    def _take(self, event: AgentEvent) -> None:
+        if os.getpid() != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
+            return
+        with self._changed:
+            limit = QUEUE_LIMIT if event.type in MAY_GIVE_WAY else 10 * QUEUE_LIMIT
+            if len(self._queue) >= limit:
+                self.dropped += 1
+                return
+            self._queue.append(event)
+            if self._idle:
+                self._changed.notify_all()
+
+    def _write_on(self) -> None:
+        while batch := self._next():
+            try:
+                for event in batch:
+                    self._write(event)
+                self._file.flush(sync=self._fsync)
+            except Exception as error:  # the flush's: a disk that is full, or gone
+                self.failed(error)
+        self._file.close()
+
+    def _next(self) -> list[AgentEvent]:
+        """What is queued, once something is; nothing when the sink is closed and all is written."""
+        with self._changed:
+            self._idle = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._stops)
+            self._idle = False
+            batch = list(self._queue)
+            self._queue.clear()
+            if not batch:
+                self._idle = True
+            return batch
+
+    def _write(self, event: AgentEvent) -> None:
+        try:
+            told = {**event.to_dict(), "payload": self._redactor(event.payload)}
+            self._file.write(_encode(told) + "\n")
+        except Exception as error:  # of a payload of the host's own, or a full disk
+            self.failed(error)
+
+
+class RotatingFile:
+    """A file that moves to ``path.1``, and that to ``path.2``, when the next line would make it longer than ``max_bytes``."""
+
+    def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
+        self.path, self._max_bytes, self._backups = path, max_bytes, backup_count
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def write(self, line: str) -> None:
+        data = line.encode()
+        if self._backups and self._size and self._size + len(data) > self._max_bytes:
+            self._rotate()
+        file = self._file or self._open()
+        try:
+            self._size += file.write(data)
+        except OSError:
+            self._drop()
+            raise
+
+    def flush(self, *, sync: bool) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.flush()
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError:
+            self._drop()
+            raise
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._drop()
+
+    def _open(self) -> IO[bytes]:
+        """The file to append to. Behind a torn last line a new one begins, so that it spoils nothing else."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.open("ab")
+        self._size = file.tell()
+        if self._size and not _ends_a_line(self.path):
+            self._size += file.write(b"\n")
+        self._file = file
+        return file
+
+    def _drop(self) -> None:
+        """Forget the file; the next line opens it again. What it could not write is lost."""
+        file, self._file, self._size = self._file, None, 0
+        if file is not None:
+            try:
+                file.close()
+            except OSError:
+                return
+
+    def _rotate(self) -> None:
+        self.close()
+        for n in range(self._backups, 0, -1):
+            older, newer = _numbered(self.path, n), _numbered(self.path, n - 1)
+            if newer.exists():
+                newer.replace(older)
+
+
+def attach_jsonl_sink(
+    bus: EventBusProtocol,
+    path: str | os.PathLike[str],
+    *,
+    events: Iterable[str] | None = None,
+    max_bytes: int = 10 * 1024 * 1024,
+    backup_count: int = 5,
+    max_field_len: int = 2000,
+    redact_keys: Iterable[str] | None = None,
+    redact_values: bool = True,
+    fsync: bool = False,
+) -> JsonlSink:
+    """Append each event of ``bus`` (of the types in ``events``, if given) to the file at ``path``.
+
+    At ``max_bytes`` the file becomes ``path.1``, and so on up to ``backup_count``, the oldest being lost; with 0 it grows
+    for ever. ``fsync`` has every batch of lines survive a power failure. Raises `OSError` where the file cannot be opened.
+    """
+    if max_bytes < 1 or backup_count < 0:
+        raise ValueError(f"max_bytes is {max_bytes} and backup_count {backup_count}; give bytes above 0 and a count from 0")
+    redactor = Redactor(redact_keys=redact_keys, redact_values=redact_values, max_field_len=max_field_len)
+    file = RotatingFile(Path(path), max_bytes, backup_count)
+    file.write("")  # a path that cannot be written is said here, not counted later
+    return JsonlSink(bus, file, redactor, events, fsync=fsync)
+
+
+def replay(path: str | os.PathLike[str]) -> Iterator[AgentEvent]:
+    """The events in the file and those that were rotated away from it, oldest first, with their own seq, ts and mono.
+
+    A line that is no event, such as a torn last one, is passed over. Raises `FileNotFoundError` where there is no such file.
+    """
+    first = Path(path)
+    rotated = sorted((n for n in map(_number_of(first), first.parent.glob(f"{_glob_safe(first.name)}.*")) if n), reverse=True)
+    if not rotated and not first.exists():
+        raise FileNotFoundError(f"there is no file {str(first)!r} to replay")
+    for file in (*(_numbered(first, n) for n in rotated), first):
+        if file.exists():
+            yield from _events_in(file)
+
+
+def _events_in(file: Path) -> Iterator[AgentEvent]:
+    with file.open("rb") as lines:
+        for line in lines:
+            event = _event(line)
+            if event is not None:
+                yield event
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
+def _event(line: bytes) -> AgentEvent | None:
+    try:
+        told: Any = json.loads(line)
+        return AgentEvent.from_dict(told)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _numbered(path: Path, n: int) -> Path:
+    return path if n == 0 else path.with_name(f"{path.name}.{n}")
+
+
+def _number_of(first: Path) -> Any:
+    def number(path: Path) -> int:
+        ending = path.name[len(first.name) + 1 :]
+        return int(ending) if ending.isdecimal() else 0
+
+    return number
+
+
+def _glob_safe(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -1,0 +1,149 @@
+"""What of an event may leave the process: secrets hidden, long fields cut, and the rest as JSON takes it.
+
+Which texts are secrets is `contracts.redact`'s business, so that errors, debug logs and recordings hide the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, cast
+
+from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, is_secret_name, redact, redact_text
+
+__all__ = ["HIDDEN", "SECRET_NAMES", "Redactor", "is_secret_name", "redact", "redact_text"]
+
+LIST_LIMIT = 50
+# What stands deeper than this is told as its kind; json recurses too.
+DEPTH_LIMIT = 60
+# A secret that begins before the cut is recognised by what follows; more than this of a long text is not read.
+BEYOND_THE_CUT = 4096
+# Payloads have the same names again and again.
+KEYS_REMEMBERED = 2000
+# Longer numbers would not be read back: Python refuses to turn more than 4300 digits into an integer.
+DIGITS_LIMIT = 4000
+
+
+class Redactor:
+    """Makes values ready to leave: ``***`` for secrets, long strings and lists cut with a count, all else plain JSON.
+
+    ``redact_keys`` are the names under which secrets stand, as words: None for `SECRET_NAMES`, ``()`` for none.
+    ``redact_values=False`` leaves texts that look like secrets. ``max_field_len`` is in characters; None cuts nothing.
+    A call never raises, whatever it is given, and changes nothing that it is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        redact_keys: Iterable[str] | None = None,
+        redact_values: bool = True,
+        max_field_len: int | None = None,
+        max_items: int | None = LIST_LIMIT,
+    ) -> None:
+        for name, limit in (("max_field_len", max_field_len), ("max_items", max_items)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is {limit}; give a number above 0, or None to cut nothing")
+        self._names: Collection[str] = SECRET_NAMES if redact_keys is None else tuple(redact_keys)
+        self._values = redact_values
+        self._keys: dict[str, tuple[str, bool]] = {}
+        """Names that were seen: as they are told, and whether what stands under them is hidden."""
+        self._max_chars, self._max_items = max_field_len, max_items
+
+    def __call__(self, value: Any) -> Any:
+        return self._clean(value, 0)
+
+    def text(self, text: str) -> str:
+        """``text`` without secrets, cut."""
+        limit = self._max_chars
+        if limit is None or len(text) <= limit:
+            return redact_text(text, self._names) if self._values else text
+        seen = text[: limit + BEYOND_THE_CUT]
+        clean = redact_text(seen, self._names) if self._values else seen
+        length = len(text) if len(seen) < len(text) else len(clean)
+        return clean if length <= limit else f"{clean[:limit]}… (+{length - limit} chars)"
+
+    def json(self, value: Any) -> str:
+        """``value`` made ready, as one line of JSON."""
+        return _encode(self(value))
+
+    def _clean(self, value: Any, depth: int) -> Any:
+        if value is None or value is True or value is False:
+            return value
+        kind = cast("type[object]", type(value))
+        if kind is str:
+            return self.text(value)
+        if kind is int or kind is float:
+            return _number(value)
+        if depth >= DEPTH_LIMIT:
+            return f"<{kind.__name__}>"
+        try:
+            return self._clean_other(value, depth + 1)
+        except Exception:  # the value's own code: its iteration, its text
+            return f"<{kind.__name__}>"
+
+    def _clean_other(self, value: Any, depth: int) -> Any:
+        match value:
+            case str():
+                return self.text(str.__str__(value))
+            case Mapping():
+                return self._mapping(cast("Mapping[Any, Any]", value), self._clean, depth)
+            case list() | tuple() | set() | frozenset():
+                return self._list(cast("Collection[Any]", value), self._clean, depth)
+            case bytes() | bytearray():
+                return f"<{len(value)} bytes>"
+            case int():
+                return _number(int(value))
+            case float():
+                return _number(float(value))
+            case _:
+                return self.text(str(value))
+
+    def _mapping(self, value: Mapping[Any, Any], clean: Callable[[Any, int], Any], depth: int) -> dict[str, Any]:
+        cleaned: dict[str, Any] = {}
+        for key, inner in value.items():
+            name, hides = self._name(key if isinstance(key, str) else str(key))
+            cleaned[name] = (self._hide if hides else clean)(inner, depth)
+        return cleaned
+
+    def _name(self, name: str) -> tuple[str, bool]:
+        known = self._keys.get(name)
+        if known is None:
+            hides = bool(self._names) and is_secret_name(name, self._names)
+            known = redact_text(name, self._names) if self._values else name, hides
+            if len(self._keys) < KEYS_REMEMBERED:
+                self._keys[name] = known
+        return known
+
+    def _list(self, value: Collection[Any], clean: Callable[[Any, int], Any], depth: int) -> list[Any]:
+        limit = self._max_items
+        if limit is None or len(value) <= limit:
+            return [clean(item, depth) for item in value]
+        items = [clean(item, depth) for item, _ in zip(value, range(limit), strict=False)]
+        return [*items, f"… (+{len(value) - limit} items)"]
+
+    def _hide(self, value: Any, depth: int) -> Any:
+        """What stands under a secret name: of it only numbers, and where nothing is, are told."""
+        match value:
+            case None | bool():
+                return value
+            case int() | float():
+                return self._clean(value, depth)
+            case "" | b"":
+                return ""
+            case Mapping() if depth < DEPTH_LIMIT:
+                return self._mapping(cast("Mapping[Any, Any]", value), self._hide, depth + 1)
+            case list() | tuple() | set() | frozenset() if depth < DEPTH_LIMIT:
+                return self._list(cast("Collection[Any]", value), self._hide, depth + 1)
+            case _:
+                return HIDDEN
+
+
+def _number(value: int | float) -> int | float | str:
+    """JSON has no infinity, and nobody reads an integer of thousands of digits back."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value.bit_length() < 3 * DIGITS_LIMIT else f"<integer of {value.bit_length()} bits>"
+
+
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode

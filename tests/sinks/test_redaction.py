@@ -1,0 +1,206 @@
+"""Secrets do not leave, wherever they are planted; numbers and words that only look alike stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from power_loop.contrib.redact import HIDDEN, Redactor, redact, redact_text
+
+# Put together here, so that no scanner of the repository takes them for real ones.
+PLANTS = {
+    "provider key": "sk" + "-proj-" + "A1b2C3d4" * 4,
+    "other provider": "gsk" + "_" + "Zz09" * 6,
+    "code host": "ghp" + "_" + "a1B2" * 9,
+    "cloud": "AKIA" + "Q" * 16,
+    "web token": "eyJ" + "hbGciOiJIUzI1" + "." + "eyJzdWIiOiIx" + "." + "c2lnbmF0dXJl",
+    "bearer": "Bearer " + "t0k" * 8,
+    "basic": "Basic " + "dXNlcjpwYXNzd29yZA==",
+    "url": "postgresql://app:" + "hunter2!" + "@db.example:5432/app",
+    "url with an at sign": "mysql://app:" + "p@ss@word9" + "@db/app",
+    "private key": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEow\n-----END RSA " + "PRIVATE KEY-----",
+    "torn private key": "-----BEGIN " + "PRIVATE KEY-----\nMIIEow",
+}
+NEEDLES = {
+    **PLANTS, "bearer": "t0kt0k", "basic": "dXNlcjpw", "url": "hunter2!", "url with an at sign": "p@ss", "private key": "MIIEow",
+    "torn private key": "MIIEow",
+}  # fmt: skip
+SECRET_KEYS = (
+    *("api_key", "apiKey", "X-Api-Key", "OPENAI_API_KEY", "authorization", "Proxy-Authorization", "bearer", "password", "dbPassword"),
+    *("passwd", "client_secret", "token", "accessToken", "refresh_token", "private_key", "AWS_SECRET_ACCESS_KEY", "Set-Cookie", "dsn"),
+)
+INNOCENT_KEYS = ("tokens", "max_tokens", "prompt_tokens", "total_tokens", "tokenizer", "secretary", "keyboard", "monkey", "author", "basic")
+
+
+class Odd:
+    """An object of the host's."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class BrokenMapping(Mapping[str, Any]):
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        raise OSError("gone")
+
+    def __len__(self) -> int:
+        return 3
+
+
+def around(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    names = st.sampled_from(INNOCENT_KEYS)
+    return st.one_of(
+        st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple), st.dictionaries(names, inner, max_size=3),
+        inner.map(lambda value: {"arguments": json.dumps(value, default=str)}), inner.map(lambda value: Odd(f"it says {value} here")),
+        inner.map(lambda value: {f"a key {value}": 1}),
+    )  # fmt: skip
+
+
+def in_json(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    names = st.sampled_from(INNOCENT_KEYS)
+    return st.one_of(
+        st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple), st.dictionaries(names, inner, max_size=3),
+        inner.map(lambda value: {"arguments": json.dumps(value, default=lambda odd: str(odd) if isinstance(odd, Odd) else list(odd))}),
+    )  # fmt: skip
+
+
+# acceptance: 178 (value patterns)
+@given(kind=st.sampled_from(sorted(PLANTS)), data=st.data())
+def test_a_secret_planted_anywhere_vanishes(kind: str, data: st.DataObject) -> None:
+    words = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("L", "N", "P", "S")), max_size=5)
+    planted = f"{data.draw(words)} {PLANTS[kind]} {data.draw(words)}"
+    value = data.draw(st.recursive(st.just(planted), around, max_leaves=4))
+    told = Redactor().json(value)
+    assert NEEDLES[kind] not in told
+
+
+# acceptance: 178 (keys)
+@given(key=st.sampled_from(SECRET_KEYS), secret=st.text(min_size=4).filter(lambda text: not text.isdigit()), data=st.data())
+def test_what_stands_under_a_secret_name_vanishes(key: str, secret: str, data: st.DataObject) -> None:
+    planted = f"§{secret}§"
+    held = data.draw(
+        st.sampled_from([planted, [planted], (planted, 7), {"inner": planted}, {planted}, Odd(planted), planted.encode("utf-8", "replace")])
+    )
+    value = data.draw(st.recursive(st.just({key: held}), in_json, max_leaves=4))
+    told = json.dumps(json.loads(Redactor().json(value)), ensure_ascii=False)
+    assert "§" not in told
+
+
+# acceptance: 178 (token counts)
+@given(st.dictionaries(st.sampled_from([*INNOCENT_KEYS, "token", "cached_token"]), st.integers(0, 10**15) | st.floats(0, 1e9), min_size=1))
+def test_counts_are_never_touched(counts: dict[str, float]) -> None:
+    assert Redactor()(counts) == counts == redact(counts)
+    text = json.dumps(counts)
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("text", [
+    "a basic understanding of things", "bearer of good news", "the token count is 512", "max_tokens=800&page=2", "token=42",
+    '{"max_tokens": "800", "tokenizer": "cl100k"}', "https://example.org:8080/a@b", "ask-me-anything-about-the-weather", "user@example.org",
+    "see https://example.org/x?page=2", "risk-averse-people-everywhere",
+])  # fmt: skip
+def test_harmless_words_stay(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(("text", "clean"), [
+    ("https://h/cb?token=abc-def&page=2", "https://h/cb?token=***&page=2"),
+    ('{"a": "{\\"api_key\\": \\"x\\\\\\"y\\", \\"n\\": 1}"}', '{"a": "{\\"api_key\\": \\"***\\", \\"n\\": 1}"}'),
+    ("{'password': 'x', 'name': 'y'}", "{'password': '***', 'name': 'y'}"),
+    ("host=db password=hunter2 port=5", "host=db password=*** port=5"),
+    ('{"access_token": "cut of', '{"access_token": "***'),
+])  # fmt: skip
+def test_secrets_inside_texts_are_known_by_the_name_before_them(text: str, clean: str) -> None:
+    assert redact_text(text) == clean
+    assert redact_text(clean) == clean
+
+
+# acceptance: 178 (never raises)
+@given(st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(max_size=5), st.complex_numbers(), st.datetimes(),
+        st.just(Broken()), st.just(BrokenMapping()), st.just(10**4200), st.just("\ud800"), st.just(object),
+    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.one_of(st.text(), st.integers(), st.none()), inner, max_size=4),
+    max_leaves=12,
+))  # fmt: skip
+def test_odd_values_are_told_somehow_and_as_json(value: Any) -> None:
+    told = Redactor(max_field_len=20).json(value)
+    json.loads(told)
+    assert "\n" not in told
+
+
+def test_what_holds_itself_is_told_up_to_a_depth() -> None:
+    loop: list[Any] = []
+    loop.append({"again": loop})
+    assert json.loads(Redactor().json(loop))
+    assert redact(loop) == HIDDEN or redact(loop)
+
+
+def test_long_strings_and_lists_are_cut_with_a_count() -> None:
+    short = Redactor(max_field_len=10)
+    assert short("x" * 25) == "x" * 10 + "… (+15 chars)"
+    assert short(list(range(53))) == [*range(50), "… (+3 items)"]
+    assert short("x" * 10) == "x" * 10
+
+
+@pytest.mark.parametrize("limit", range(1, 80, 7))
+def test_a_secret_that_lies_across_the_cut_is_not_half_told(limit: int) -> None:
+    for kind, plant in PLANTS.items():
+        told = Redactor(max_field_len=limit)(f"so it is: {plant}" + " x" * 5000)
+        assert NEEDLES[kind][:6] not in told, kind
+
+
+def test_keys_and_patterns_can_be_turned_off_one_by_one() -> None:
+    value = {"password": "p", "text": PLANTS["provider key"]}
+    assert Redactor(redact_keys=())(value) == {"password": "p", "text": HIDDEN}
+    assert Redactor(redact_values=False)(value) == {"password": HIDDEN, "text": PLANTS["provider key"]}
+    assert Redactor(redact_keys=(), redact_values=False)(value) == value
+
+
+def test_names_of_ones_own_take_the_place_of_the_usual_ones() -> None:
+    assert Redactor(redact_keys=["iban", "card number"])({"customerIBAN": "DE1", "cardNumber": "4", "password": "p"}) == {
+        "customerIBAN": HIDDEN, "cardNumber": HIDDEN, "password": "p",
+    }  # fmt: skip
+
+
+def test_what_is_given_is_not_changed() -> None:
+    value = {"password": ["p", {"a": "b"}], "list": [PLANTS["bearer"]]}
+    before = json.dumps(value)
+    Redactor(max_field_len=1)(value)
+    redact(value)
+    assert json.dumps(value) == before
+
+
+@pytest.mark.parametrize(
+    "piece", ["a.a.", '"a":"', "bearer ", "a=b ", "://:", "\\", '"', "-----BEGIN PRIVATE KEY-----"[:11], "sk-", "x@", "eyJa."]
+)
+def test_a_text_that_nearly_matches_costs_its_length_not_its_square(piece: str) -> None:
+    import time
+
+    def cost(size: int) -> float:
+        text = piece * (size // len(piece))
+        best = float("inf")
+        for _ in range(3):
+            began = time.perf_counter()
+            redact_text(text)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    assert cost(400_000) < 40 * cost(40_000) + 0.05
