@@ -1,0 +1,1 @@
+"""Sub-agents: a child session is a tool call of its parent."""

@@ -1,0 +1,59 @@
+"""Sub-agents that wait: where a question is asked, and how those above learn that somebody has answered it.
+
+A parent's call is parked while its sub-agent waits, with a question of its own that names the sub-agent. What is decided
+about the sub-agent is told to that question, and so on up to the root; each call then runs again and finds its child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from power_loop.contracts.records import Answered
+from power_loop.contracts.rows import SessionKind, SessionRow
+from power_loop.contracts.store import SessionLog
+from power_loop.runtime.outcome import interactions
+from power_loop.runtime.session import Session
+
+CHILD = "child_session_id"
+"""In the state of a parked call: whom it waits for."""
+
+
+class Tree(SessionLog, Protocol):
+    """A store, as far as families of sessions are looked at."""
+
+    async def get_session(self, session_id: str) -> SessionRow: ...
+
+    async def list_children(self, session_id: str) -> list[SessionRow]: ...
+
+
+async def home_of(store: Tree, session_id: str, interaction_id: str) -> str:
+    """The session that asks: this one, or one below it; this one when nobody does."""
+    found = [session_id]
+    for one in found:
+        if any(asked["interaction_id"] == interaction_id for asked in interactions(await Session.load(store, one))):
+            return one
+        found += [row.session_id for row in await store.list_children(one)]
+    return session_id
+
+
+async def wake_above(store: Tree, session_id: str) -> None:
+    """Tell the calls above that wait for this session, or for one that waits for it, to look again."""
+    row = await store.get_session(session_id)
+    while row.kind == SessionKind.SUBAGENT and row.parent_session_id is not None:
+        parent = await Session.load(store, row.parent_session_id)
+        asked = waits_for(parent, row.session_id)
+        if asked is None:
+            return
+        told = Answered(asked["interaction_id"], asked["tool_call_id"], None)
+        await store.post(row.parent_session_id, told, key=f"answer:{asked['interaction_id']}")
+        row = await store.get_session(row.parent_session_id)
+
+
+def waits_for(parent: Session, child_id: str) -> Mapping[str, Any] | None:
+    """The question with which a call of ``parent`` waits for that child."""
+    for asked in interactions(parent):
+        state: Mapping[str, Any] | None = asked.get("state")
+        if state is not None and state.get(CHILD) == child_id:
+            return asked
+    return None

@@ -1,0 +1,56 @@
+"""A run, driven by the verbs that drive sessions: `resume` and `submit_input` go on with it, and so does a worker that finds it due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, WorkflowRunError
+from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.rows import SessionKind
+from power_loop.runtime.openings import Opening, Resume
+from power_loop.runtime.openings_worker import LookAfter
+from power_loop.runtime.outcome import interactions
+from power_loop.runtime.session import Session
+from power_loop.workflow.drive import WorkflowEngine
+from power_loop.workflow.journal import run_id_of
+from power_loop.workflow.opening import Driving
+from power_loop.workflow.results import WorkflowResult
+
+
+async def drive_run(loop: Any, session_id: str, opening: Opening, cancel: CancellationToken | None) -> StatefulResult | None:
+    """Go on with a run as ``opening`` goes on with a session; None when the session is no run.
+
+    Raises as sends do: `SessionBusyError`, `SessionLeaseLost`; and `ValueError` for what a run cannot be told.
+    """
+    store: Any = await loop.ensure_store()
+    if (await store.get_session(session_id)).kind != SessionKind.WORKFLOW:
+        return None
+    if not isinstance(opening, (Resume, LookAfter)):
+        raise ValueError(f"session {session_id!r} is a run of a workflow and takes no words: resume it, answer it, or cancel it")
+    looks = isinstance(opening, LookAfter)
+    if looks and not opening.recovers:
+        return StatefulResult(session_id, "completed")
+    try:
+        result = await WorkflowEngine(loop).drive(run_id_of(session_id), Driving("look" if looks else "resume"), cancel)
+    except WorkflowRunError as error:
+        if isinstance(error.__cause__, (SessionBusyError, SessionLeaseLost, SessionArchivedError)):
+            raise error.__cause__ from None
+        if error.code == "workflow.busy":
+            raise SessionBusyError(session_id, holder=loop.drivers.holder) from None
+        if not looks:
+            raise
+        # Its leaves are to run where this process cannot: it is left for `resume_run`.
+        return StatefulResult(session_id, "pending_tools", pending_tool_calls=[{"id": session_id}])
+    return await _as_result(store, session_id, result, looks)
+
+
+async def _as_result(store: Any, session_id: str, result: WorkflowResult, looks: bool) -> StatefulResult:
+    session = await Session.load(store, session_id)
+    # A worker tries a failed send again; a failed workflow has tried what its document says.
+    status = "completed" if looks and session.state.idle else result.status
+    return StatefulResult(
+        session_id, status, result.final, pending_interactions=interactions(session), usage=result.usage, output=result.output,
+        pending_tool_calls=[call.to_message() for call in session.state.open_calls], send_index=session.head.send_index,
+        send_id=f"{session_id}/{session.head.send_index}", usage_own=result.usage,
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""Taking a run in hand: its line, its lease, its journal; then `engine` goes on with it.
+
+There is one path. A new run, a resumed one, one whose driver died and one whose question was answered all come through here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.errors import SessionBusyError, SessionLeaseLost, SessionNotFoundError, WorkflowRunError
+from power_loop.contracts.records import StopRequested
+from power_loop.runtime.logbook import Logbook
+from power_loop.workflow.budget import SharedBudget
+from power_loop.workflow.engine import Run
+from power_loop.workflow.executors import Executor, InProcessExecutor
+from power_loop.workflow.inside import REFUSED, in_workflow
+from power_loop.workflow.journal import IN_PROCESS, Order, budget_of, driver_id, ends, rows_of, told_by
+from power_loop.workflow.leaf import Where
+from power_loop.workflow.opening import Driving, opened
+from power_loop.workflow.plan import Plan
+from power_loop.workflow.results import WorkflowResult
+from power_loop.workflow.telling import Telling
+
+
+class WorkflowEngine:
+    """Drives the runs of one loop."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    async def drive(self, run_id: str, driving: Driving, cancel: CancellationToken | None = None) -> WorkflowResult:
+        """Drive the run until it is over or waits for somebody; what it has come to.
+
+        Raises `WorkflowRunError`: ``workflow.busy`` when somebody else drives it, ``workflow.changed`` when finished steps would
+        be asked something else today; nothing was run then.
+        """
+        if in_workflow():
+            raise WorkflowRunError(REFUSED, run_id=run_id)
+        store, driver = await self._loop.drivers.open()
+        session_id = driver_id(run_id)
+        if not driver.lines.enter(session_id):
+            raise busy(run_id, "this process")
+        try:
+            return await self._held(store, run_id, driving, cancel)
+        except SessionBusyError as error:
+            raise busy(run_id, error.holder or "somebody else") from error
+        except SessionLeaseLost as error:
+            raise busy(run_id, "another driver, which took it over") from error
+        except SessionNotFoundError as error:
+            if error.session_id != session_id:
+                raise
+            raise unknown(run_id) from error
+        finally:
+            driver.lines.leave(session_id)
+
+    async def _held(self, store: Any, run_id: str, driving: Driving, cancel: CancellationToken | None) -> WorkflowResult:
+        drivers, loop = self._loop.drivers, self._loop
+        ttl_ms = int(loop.config.running.lease_ttl_s * 1000)
+        book = Logbook(store, driver_id(run_id), holder=drivers.holder, clock=store.clock, ids=store.ids, lease_ttl_ms=ttl_ms)
+        records = await book.load()
+        order = driving.order
+        if order is None:
+            given: dict[str, Any] = (await store.get_session(book.session_id)).config or {}
+            order = Order.of({**given, **told_by(records), **(driving.changed or {})})
+        rows = rows_of(records)
+        plan = Plan(order.spec, rows, run_id=run_id, on_change=driving.on_change)
+        now = store.clock.now_ms()
+        if not opened(book, plan, driving, order, now):
+            return plan.result()
+        executor = executor_for(run_id, order, driving.executor)
+        drivers.lifeline.hold()
+        await book.take(drivers.lifeline.is_dead)
+        where = Where(loop, executor, run_id, book.session_id)
+        tell = Telling(loop.event_bus, book.session_id, run_id, order.spec.name)
+        run = Run(where, book, order, plan, self._budget(order, plan, driving), store.clock, tell)
+        run.ends = ends(records)
+        return await self._watched(run, cancel)
+
+    async def _watched(self, run: Run, cancel: CancellationToken | None) -> WorkflowResult:
+        drivers, session_id = self._loop.drivers, run.book.session_id
+        forget = cancel.on_cancel(lambda reason: run.scope.request(StopRequested("cancelled", reason, "token"))) if cancel else None
+        drivers.runs[session_id] = run
+        drivers.heartbeat.hold(run.book.session, run.scope)
+        try:
+            return await run.go()
+        finally:
+            drivers.heartbeat.drop(session_id)
+            del drivers.runs[session_id]
+            if forget is not None:
+                forget()
+
+    def _budget(self, order: Order, plan: Plan, driving: Driving) -> SharedBudget | None:
+        if driving.budget is not None:
+            return driving.budget
+        budget = budget_of(order)
+        if budget is not None:
+            budget.charge(plan.usage.total_tokens)
+        return budget
+
+
+def executor_for(run_id: str, order: Order, given: Executor | None) -> Executor:
+    """Who runs the leaves. Raises `WorkflowRunError` where they were to run elsewhere and nobody says how now."""
+    if given is not None:
+        return given
+    if order.executor != IN_PROCESS:
+        text = f"the leaves of the run {run_id} run with {order.executor}, and not in this process: give executor="
+        raise WorkflowRunError(text, run_id=run_id)
+    return InProcessExecutor()
+
+
+def busy(run_id: str, whom: str) -> WorkflowRunError:
+    text = f"the run {run_id} is driven by {whom} now; get_workflow() shows how far it is"
+    return WorkflowRunError(text, run_id=run_id, code="workflow.busy")
+
+
+def unknown(run_id: str) -> WorkflowRunError:
+    return WorkflowRunError(f"there is no run {run_id!r} here; list_workflows() shows those of a session", run_id=run_id)

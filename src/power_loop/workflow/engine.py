@@ -1,0 +1,311 @@
+"""A run in hand: what the plan says is begun, what comes of it is written, until nothing is left to do.
+
+Durable first: a row is written before anything begins that follows from it. Leaves that end together are one batch.
+Whoever goes on after a crash reads the journal and does the same; a leaf that was begun and not journaled finds its own session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from power_loop.agents.above import CHILD
+from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
+from power_loop.contracts.records import Answered, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
+from power_loop.contracts.store import Conflict
+from power_loop.runtime.cancel import Cut, Scope, to_its_end
+from power_loop.runtime.logbook import Logbook
+from power_loop.workflow.budget import SharedBudget
+from power_loop.workflow.journal import Order, record_of
+from power_loop.workflow.leaf import Ended, Where, question_of, run_leaf
+from power_loop.workflow.leaves import Leaf
+from power_loop.workflow.nodes import HumanNode
+from power_loop.workflow.outcome import of_value
+from power_loop.workflow.plan import Plan
+from power_loop.workflow.results import WorkflowResult
+from power_loop.workflow.rows import Row, RunRow, StepRow
+from power_loop.workflow.telling import Telling, end_text
+
+# While somebody is asked and leaves run, the inbox is looked at this often; what stops a run cuts it off at once.
+LOOK_EVERY_S = 0.5
+# Posted to a run, it says nothing but that somebody should come for it.
+LOOK_AGAIN = StepChanged("", {})
+
+
+class Run:
+    """One run, held by this process."""
+
+    def __init__(
+        self, where: Where, book: Logbook, order: Order, plan: Plan, budget: SharedBudget | None, clock: Any, tell: Telling
+    ) -> None:  # fmt: skip
+        self.where, self.book, self.order, self.plan, self.budget, self.clock, self.tell = where, book, order, plan, budget, clock, tell
+        self.scope = Scope()
+        self.ends = 0
+        """How often it came to an end before."""
+        self._tasks: dict[str, asyncio.Task[Ended]] = {}
+        self._reserved: dict[str, int] = {}
+        self._stop: RunRow | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def interrupt(self) -> None:
+        """Go no further in this process; the run can be gone on with."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- going on ---------------------------------------------------------------------------
+
+    async def go(self) -> WorkflowResult:
+        """Until the run is over, or waits for somebody."""
+        self._task = asyncio.current_task()
+        try:
+            while True:
+                try:
+                    await self._to_rest()
+                except Cut:
+                    await self._stopped_by(self.scope.stop)
+                if await self._leave():
+                    return self.plan.result()
+        except BaseException as error:
+            await to_its_end(self._break_off(error))
+            raise
+
+    async def _to_rest(self) -> None:
+        while True:
+            self._hear()
+            self._expire()
+            if self.scope.stop is not None and self._stop is None:
+                raise Cut
+            await self._hand_down()
+            self._ask()
+            await self.book.flush()
+            if self.plan.is_over or self._stop is not None:
+                await self._let_end()
+                return
+            self._begin_ready()
+            if not self._tasks:
+                if self.plan.ready() and self._stop is None:
+                    self._stop = RunRow("stopped", status="budget_exceeded", reason="the budget of the run is used up")
+                return
+            await self._wait()
+
+    def _apply(self, row: Row, *, closes: Any = ()) -> None:
+        self.plan.apply(row)
+        self.book.note(record_of(row), closes=closes)
+
+    def _begin_ready(self) -> None:
+        for leaf in self.plan.ready():
+            if self._stop is not None or not self._afford(leaf):
+                return
+            self._begin(leaf)
+
+    def _begin(self, leaf: Leaf) -> None:
+        self.plan.apply(StepRow(leaf.key, "started", at=self.clock.now_ms(), attempt=leaf.attempt))
+        self._tasks[leaf.key] = asyncio.create_task(run_leaf(self.where, leaf, self.clock))
+        self.tell.began(leaf)
+
+    def _afford(self, leaf: Leaf) -> bool:
+        """Set aside what the leaf may take, or what is left of it; False when there is nothing left to set aside."""
+        budget = self.budget
+        if budget is None:
+            return True
+        wanted = min((leaf.spec.max_tokens if leaf.spec is not None else None) or 1, budget.available)
+        if wanted < 1 or not budget.reserve(wanted):
+            return False
+        self._reserved[leaf.key] = wanted
+        return True
+
+    async def _wait(self) -> None:
+        for key in self.plan.to_cancel():
+            if (task := self._tasks.get(key)) is not None:
+                task.cancel()
+        with self.scope:
+            await asyncio.wait(self._tasks.values(), timeout=self._patience_s(), return_when=asyncio.FIRST_COMPLETED)
+            if self.plan.questions():
+                await self.book.scan()
+        for key in [key for key, task in self._tasks.items() if task.done()]:
+            self._end(key, self._tasks.pop(key))
+
+    def _patience_s(self) -> float | None:
+        due = list(self.plan.deadlines().values())
+        until_due = max(0, min(due) - self.clock.now_ms()) / 1000 if due else None
+        if not self.plan.questions():
+            return until_due
+        return LOOK_EVERY_S if until_due is None else min(LOOK_EVERY_S, until_due)
+
+    def _end(self, key: str, task: asyncio.Task[Ended]) -> None:
+        """A leaf ended, or was cut off: then it may be begun again."""
+        ended = Ended(StepRow(key, "returned", at=self.clock.now_ms())) if task.cancelled() else task.result()
+        if ended.stops and self._stop is None:
+            self._stop = RunRow("stopped", status=ended.stops, reason="a budget above the run is used up")
+        usage, reserved = ended.row.usage, self._reserved.pop(key, 0)
+        if self.budget is not None:
+            self.budget.charge(usage.get("total_tokens", 0), reserved=reserved)
+        if ended.row.state == "returned":
+            self.plan.apply(ended.row)
+        else:
+            self._apply(ended.row, closes=ended.closes)
+        self.tell.ended(ended.row)
+
+    # --- from outside -----------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """What was posted to the run. A word is none of its business; a stop cuts it off."""
+        for item in list(self.book.waiting):
+            record = item.record
+            if isinstance(record, Answered) and self.book.hears(record):
+                self.book.note(record, heard=item)
+                continue
+            if isinstance(record, StopRequested) and not self.plan.is_over:
+                self.scope.request(record)
+            self.book.drop(item)
+
+    async def _hand_down(self) -> None:
+        """Who waited and was answered goes on; who waits for somebody, and is not known to, is parked again."""
+        state = self.book.state
+        for key, row in self.plan.questions().items():
+            if key in state.parked:
+                continue
+            asked: Mapping[str, Any] = row.interaction or {}
+            found = [answer for call_id, of, answer in state.answers if (call_id, of) == (key, asked.get("interaction_id"))]
+            if not found:
+                self.book.note(record_of(row))
+            elif isinstance(self.plan.leaf(key).node, HumanNode):
+                outcome = of_value(found[-1])
+                self._apply(_answered(row, outcome.text, outcome.payload, self.clock.now_ms()))
+            else:
+                await self._answer_below(asked.get("state") or {}, found[-1])
+                leaf = self.plan.leaf(key)
+                self._begin(leaf._replace(attempt=row.attempt))
+
+    async def _answer_below(self, state: Mapping[str, Any], answer: Any) -> None:
+        if answer is None or CHILD not in state:
+            return  # the leaf was answered itself
+        try:
+            await self.where.loop.drivers.answer(state[CHILD], state["interaction_id"], answer, f"from:{self.where.run_id}")
+        except (ValueError, SessionNotFoundError):
+            return  # it was handed down before, or somebody answered the leaf directly
+
+    def _ask(self) -> None:
+        while questions := [leaf for leaf in self.plan.ready() if isinstance(leaf.node, HumanNode)]:
+            for leaf in questions:
+                self._apply(question_of(self.where.run_id, leaf, self.clock))
+
+    def _expire(self) -> None:
+        now = self.clock.now_ms()
+        for key, due in self.plan.deadlines().items():
+            if due > now:
+                continue
+            if key:
+                self._apply(StepRow(key, "timeout", at=now))
+            elif not self.plan.is_over:
+                self.scope.request(StopRequested("timeout", f"the run took longer than {self.order.spec.timeout_s:g} s"))
+
+    # --- ending -----------------------------------------------------------------------------
+
+    async def _stopped_by(self, stop: StopRequested | None) -> None:
+        assert stop is not None
+        if stop.by == "lease":
+            raise SessionLeaseLost(self.book.session_id, epoch=self.book.session.head.epoch)
+        await self._cut_off()
+        if not self.plan.is_over:
+            self._stop = RunRow("stopped", status=stop.status, reason=stop.reason)
+
+    async def _let_end(self) -> None:
+        """What runs while the run stops for want of budget may finish; what nobody wants any more is cut off."""
+        if self.plan.is_over:
+            await self._cut_off()
+        while self._tasks:
+            await self._wait()
+        self._hear()
+
+    async def _cut_off(self) -> None:
+        """End what runs; what ends well all the same is kept."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await to_its_end(asyncio.wait(self._tasks.values()))
+        for key in list(self._tasks):
+            self._end(key, self._tasks.pop(key))
+
+    async def _leave(self) -> bool:
+        """Write how it stands, and give it back; False when something was said meanwhile that it has to hear."""
+        if self.plan.is_over:
+            self._stop = None
+        elif self._stop is not None:
+            self._apply(replace(self._stop, at=self.clock.now_ms()))
+        else:
+            self.book.note(SendRested("waiting_for_input"))
+            left = await self.book.flush(release=True)
+            if left:
+                await self._wake_at_the_next_deadline()
+                self.tell.stands(self.plan.status)
+            return left
+        if self.order.detached:
+            await self.book.flush()
+            await self._tell_parent()
+        self._close(self.plan.status)
+        while not await self.book.flush(release=True):
+            for item in list(self.book.waiting):
+                self.book.drop(item)
+        self.tell.stands(self.plan.status)
+        return True
+
+    def _close(self, status: str) -> None:
+        """The last records of the run; nobody is waited for any more."""
+        for key in [call.id for call in self.book.state.open_calls]:
+            self.book.note(record_of(StepRow(key, "returned", at=self.clock.now_ms())))
+        reason = self._stop.reason if self._stop is not None else ""
+        if self._stop is None:
+            self.book.note(record_of(RunRow("ended", self.clock.now_ms(), status)))
+        self.book.note(SendEnded(status, reason))
+
+    async def _wake_at_the_next_deadline(self) -> None:
+        if due := list(self.plan.deadlines().values()):
+            store: Any = await self.where.loop.ensure_store()
+            key = f"deadline:{min(due)}"
+            await store.post(self.book.session_id, LOOK_AGAIN, key=key, not_before=min(due))
+
+    async def _tell_parent(self) -> None:
+        store: Any = await self.where.loop.ensure_store()
+        parent = (await store.get_session(self.book.session_id)).parent_session_id
+        if parent is None:
+            return
+        number = self.ends + 1
+        key = f"workflow:{self.where.run_id}" + (f":{number}" if number > 1 else "")
+        result = self.plan.result()
+        told = UserSaid(end_text(result), metadata={"workflow_run_id": self.where.run_id, "workflow_status": result.status})
+        try:
+            await store.post(parent, told, key=key)
+        except (SessionNotFoundError, Conflict):
+            return  # nobody is left to be told
+
+    async def _break_off(self, error: BaseException) -> None:
+        """This process goes no further: cut off what runs, and give the run back as one that can go on."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        if isinstance(error, (SessionLeaseLost, SessionNotFoundError)) or not self.book.is_held:
+            return
+        if not isinstance(error, (Exception, asyncio.CancelledError)):
+            return  # the process is going down; whoever comes next finds the lease of a dead one
+        for key in list(self._tasks):
+            task = self._tasks.pop(key)
+            if not task.cancelled() and task.exception() is None:
+                self._end(key, task)
+        self.book.note(SendRested("interrupted"))
+        try:
+            while not await self.book.flush(release=True):
+                for item in list(self.book.waiting):
+                    self.book.drop(item)
+        except (PowerLoopError, Conflict):
+            return  # whoever comes next waits for the lease to end
+
+
+def _answered(row: StepRow, text: str, payload: Any, at: int) -> StepRow:
+    return StepRow(
+        row.step, "completed", at=at, attempt=row.attempt, input_hash=row.input_hash, spec_hash=row.spec_hash, text=text, payload=payload
+    )  # fmt: skip
+

@@ -1,0 +1,83 @@
+"""Where the leaves of a workflow run: the `Executor` protocol, and the executor that runs them in this process.
+
+A leaf's metadata says which it is: ``workflow_run_id``, ``workflow_node_id``, ``attempt`` and ``idempotency_key``
+(``run:path``). The same leaf begun twice, by whomever, finds the work of the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol, cast, runtime_checkable
+
+from power_loop.agents.spawn import Under, run_under
+from power_loop.contracts.agents import AgentSpec, SubagentResult
+from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.runtime.cancel import to_its_end
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs one leaf somewhere, and says what came of it."""
+
+    async def run_agent(
+        self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: CancellationLike = None
+    ) -> Mapping[str, Any]:
+        """``status`` (as of a send), ``final_text``, ``output``, ``usage``, ``session_id``, ``error`` and ``db_path``.
+
+        What is raised fails this leaf only. A cancelled task, or ``stop_event``, cuts the leaf off; it may be begun again.
+        ``closes`` may name sessions that can go once the result is stored.
+        """
+        ...
+
+
+def key_of(spec: AgentSpec) -> str | None:
+    """What tells this leaf, in this attempt, from all others; None outside of a run."""
+    key, attempt = spec.metadata.get("idempotency_key"), spec.metadata.get("attempt", 1)
+    return None if key is None else f"{key}#{attempt}" if attempt > 1 else str(key)
+
+
+class InProcessExecutor:
+    """Runs leaves as sub-agents of the run's session, with the loop's model, store, tools, hooks and bus."""
+
+    async def run_agent(
+        self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: CancellationLike = None
+    ) -> Mapping[str, Any]:
+        """See `Executor`."""
+        store: Any = await parent_loop.ensure_store()
+        depth = (await store.get_session(driver_sid)).spawn_depth
+        under = Under(parent_loop, driver_sid, None, key_of(spec), depth, parent_loop.tool_registry, deps=parent_loop.deps)
+        result = await _cut_by(stop_event, run_under(under, spec, user_input))
+        if result.status in ("cancelled", "budget_exceeded") and result.session_id is not None:
+            # Begun again, it would only find this end: a later attempt shall start anew.
+            with suppress(SessionNotFoundError):
+                await parent_loop.close_session(result.session_id)
+        return told_of(result) | {"closes": under.closes}
+
+
+async def _cut_by(stop_event: CancellationLike, work: Any) -> SubagentResult:
+    if stop_event is None:
+        return cast("SubagentResult", await work)
+    token, task = CancellationToken.from_any(stop_event), asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(token.wait())
+    try:
+        await asyncio.wait((task, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()  # its session stays as one that was cut off, and can go on
+            await to_its_end(asyncio.wait((task,)))
+        return SubagentResult(None, "cancelled", error={"message": token.reason}) if task.cancelled() else task.result()
+    finally:
+        watching.cancel()
+        if not task.done():
+            task.cancel()
+            await to_its_end(asyncio.wait((task,)))
+
+
+def told_of(result: SubagentResult) -> dict[str, Any]:
+    """A sub-agent's result as an executor tells it."""
+    return {
+        "status": result.status, "final_text": result.final_text, "output": result.output, "usage": dict(result.usage),
+        "session_id": result.session_id, "error": result.error, "db_path": None,
+    }  # fmt: skip

@@ -1,0 +1,155 @@
+"""One leaf from its beginning to its end: asked of an executor, within its time, and what came of it as a row of the journal.
+
+No exception of a leaf leaves this; only a cancel, and the end of the process, do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from power_loop.agents.above import CHILD
+from power_loop.contracts.agents import AgentSpec
+from power_loop.contracts.cancel import CancellationToken
+from power_loop.workflow.executors import Executor
+from power_loop.workflow.inside import INSIDE
+from power_loop.workflow.leaves import Leaf
+from power_loop.workflow.nodes import FAILURES, AgentNode, HumanNode
+from power_loop.workflow.rows import StepRow, digest
+
+# What a leaf is told that has all it needs in its prompt: no model takes an empty word.
+NO_INPUT = "Begin."
+
+
+class Ended(NamedTuple):
+    """How a leaf ended, for this time."""
+
+    row: StepRow
+    closes: Sequence[str] = ()
+    """Sessions that go once the row is stored."""
+    stops: str = ""
+    """Why the whole run shall stop: a budget above the leaf is used up."""
+
+
+class Where(NamedTuple):
+    """Where the leaves of a run belong."""
+
+    loop: Any
+    executor: Executor
+    run_id: str
+    driver_sid: str
+
+
+async def run_leaf(where: Where, leaf: Leaf, clock: Any) -> Ended:
+    """Run the leaf once. Its ``not_before_ms`` is waited for."""
+    INSIDE.set(True)
+    node = leaf.node
+    assert isinstance(node, AgentNode), "questions are asked, not run"
+    if leaf.not_before_ms:
+        await clock.sleep(max(0, leaf.not_before_ms - clock.now_ms()) / 1000)
+    spec, cut = _as_leaf(where.run_id, leaf, node), CancellationToken()
+    limit = asyncio.timeout(node.timeout_s)
+    told: Mapping[str, Any]
+    try:
+        async with limit:
+            told = await where.executor.run_agent(
+                spec, leaf.input if leaf.input.strip() else NO_INPUT, parent_loop=where.loop, driver_sid=where.driver_sid, stop_event=cut
+            )  # fmt: skip
+    except asyncio.CancelledError:
+        cut.cancel("the leaf was cut off")
+        raise
+    except Exception as error:  # of an executor that may be anybody's, of the model, of tools
+        cut.cancel("the leaf failed")
+        late = limit.expired()
+        text = f"it took longer than {node.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
+        return Ended(_row(leaf, clock, "failed", status="timeout" if late else "failed", error=text))
+    try:
+        return await _ended(where, leaf, clock, told)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # what the executor told is not what it should be
+        return Ended(_row(leaf, clock, "failed", status="failed", error=f"the executor's answer cannot be read: {error}"))
+
+
+def _as_leaf(run_id: str, leaf: Leaf, node: AgentNode) -> AgentSpec:
+    assert leaf.spec is not None
+    known = {
+        "workflow_run_id": run_id, "workflow_node_id": leaf.node_id, "attempt": leaf.attempt, "idempotency_key": f"{run_id}:{leaf.key}",
+    }  # fmt: skip
+    return replace(leaf.spec, metadata={**leaf.spec.metadata, **known}, output_schema=node.output_schema or leaf.spec.output_schema)
+
+
+async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) -> Ended:
+    status, closes = str(told["status"]), list(told.get("closes") or ())
+    usage = {name: number for name, number in dict(told.get("usage") or {}).items() if number}
+    known: dict[str, Any] = {"usage": usage, "session_id": told.get("session_id"), "db_path": told.get("db_path")}
+    text, payload = str(told.get("final_text") or ""), told.get("output")
+    assert isinstance(leaf.node, AgentNode)
+    assert leaf.spec is not None
+    wants = leaf.node.schema if leaf.node.output_schema else (leaf.spec.output_schema or {}).get("schema")
+    if status == "completed" and (payload is not None or wants is None):
+        digest(payload)  # raises what JSON cannot say
+        return Ended(_row(leaf, clock, "completed", text=text, payload=payload, **known), closes)
+    if status == "waiting_for_input" and known["session_id"] is not None and known["db_path"] is None:
+        return Ended(_row(leaf, clock, "waiting", interaction=await _question_below(where, leaf, known["session_id"]), **known))
+    if status == "budget_exceeded" and leaf.spec.limits is None:
+        return Ended(_row(leaf, clock, "returned"), stops="budget_exceeded")
+    if status == "completed":
+        status = "invalid_output"
+    failure: Mapping[str, Any] = told.get("error") or {}
+    error = failure.get("message") or _why(status, text)
+    kept = status if status in FAILURES else "failed"
+    return Ended(_row(leaf, clock, "failed", status=kept, text=text, error=str(error), **known), closes)
+
+
+def _why(status: str, text: str) -> str:
+    match status:
+        case "waiting_for_input":
+            return "it waits for somebody, which a leaf in another process cannot"
+        case "invalid_output":
+            return "its answer is not of the form that was asked for"
+        case "rejected":
+            return text
+        case _:
+            return f"the leaf ended {status}"
+
+
+def _row(leaf: Leaf, clock: Any, state: Any, **members: Any) -> StepRow:
+    return StepRow(
+        leaf.key, state, at=clock.now_ms(), attempt=leaf.attempt, input_hash=leaf.input_hash, spec_hash=leaf.spec_hash, **members
+    )  # fmt: skip
+
+
+# --- who waits --------------------------------------------------------------------------
+
+
+def question_of(run_id: str, leaf: Leaf, clock: Any) -> StepRow:
+    """A person is asked: the row that parks the step."""
+    node = leaf.node
+    assert isinstance(node, HumanNode)
+    options = list(node.options) or (["yes", "no"] if node.kind == "confirm" else [])
+    asked = _interaction(f"{run_id}:{leaf.key}", leaf, node.kind, leaf.input, options)
+    asked["state"] = {}  # the answer is handed to the step, whatever it is
+    return _row(leaf, clock, "waiting", interaction=asked)
+
+
+async def _question_below(where: Where, leaf: Leaf, session_id: str) -> dict[str, Any]:
+    """What a leaf waits for, as a question of the run: its answer is handed down to the session that asks."""
+    pending: Mapping[str, Any] = await where.loop.get_pending(session_id) or {}
+    waiting: list[Mapping[str, Any]] = pending.get("pending_interactions") or [{}]
+    below = waiting[0]
+    theirs = str(below.get("interaction_id", ""))
+    approval = below.get("kind") == "approval"
+    prompt = str(below.get("prompt", "A leaf waits."))
+    asked = _interaction(
+        f"{where.run_id}:{leaf.key}:{theirs}", leaf, "text" if approval else str(below.get("kind", "text")),
+        f"{leaf.node_id} waits for an approval: {prompt}" if approval else prompt, list(below.get("options") or ()),
+    )  # fmt: skip
+    return asked | {"state": {CHILD: session_id, "interaction_id": theirs}, "needs_approval": approval}
+
+
+def _interaction(name: str, leaf: Leaf, kind: str, prompt: str, options: list[Any]) -> dict[str, Any]:
+    return {
+        "interaction_id": f"wf_{digest(name)}", "tool_call_id": leaf.key, "tool_name": "workflow", "kind": kind, "prompt": prompt,
+        "options": options, "metadata": {"workflow_node_id": leaf.node_id},
+    }  # fmt: skip

@@ -1,0 +1,93 @@
+"""The journal of a run: one small row for each thing that became of a step, and the keys by which steps are known.
+
+A step's key is its path through whatever repeats it: ``research[2:9f3c1a2b]/r`` is the step ``r`` for the third item of
+``research``, with the item's digest; ``refine[0]/write`` is the first iteration. Neither order nor other steps are in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from typing import Any, Literal, TypeAlias, cast
+
+StepState = Literal["started", "returned", "waiting", "completed", "failed", "timeout"]
+"""``returned``: it was begun, nobody runs it any more, and it may be begun again."""
+RunState = Literal["started", "stopped", "resumed", "ended"]
+OnChange = Literal["error", "keep", "rerun"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """What became of one step. Only ``completed`` and ``failed`` rows carry a result."""
+
+    step: str
+    state: StepState
+    at: int = 0
+    """ms, UTC."""
+    attempt: int = 1
+    input_hash: str = ""
+    spec_hash: str = ""
+    status: str = ""
+    """How a failed leaf ended: failed, degraded, timeout, invalid_output, hit_round_limit."""
+    text: str = ""
+    payload: Any = None
+    usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    session_id: str | None = None
+    db_path: str | None = None
+    error: str | None = None
+    interaction: Mapping[str, Any] | None = None
+    """What a waiting step asks."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return _told(self, _STEP_DEFAULTS)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What became of the run."""
+
+    run: RunState
+    at: int = 0
+    status: str = ""
+    """Why it was stopped, or how it ended: cancelled, budget_exceeded, timeout, completed, failed."""
+    reason: str = ""
+    on_change: OnChange | None = None
+    """What a resume said about finished steps that were changed since."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return _told(self, _RUN_DEFAULTS)
+
+
+Row: TypeAlias = StepRow | RunRow
+
+
+def row_of(members: Mapping[str, Any]) -> Row:
+    """The row that `to_dict` made ``members`` of. Raises `TypeError` for what is no row."""
+    return StepRow(**members) if "step" in members else RunRow(**members)
+
+
+def _told(row: Row, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, default in defaults.items() if (value := getattr(row, name)) != default}
+
+
+_STEP_DEFAULTS: Mapping[str, Any] = {each.name: {} if each.name == "usage" else each.default for each in fields(StepRow)}
+_RUN_DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(RunRow)}
+
+
+def digest(value: Any, chars: int = 16) -> str:
+    """The same for the same JSON, in any process."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_plain)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    return list(cast("Any", value))
+
+
+def item_scope(foreach: str, index: int, item: Any) -> str:
+    """What the keys in one run of a foreach body begin with."""
+    return f"{foreach}[{index}:{digest(item, 8)}]/"

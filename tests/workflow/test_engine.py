@@ -1,0 +1,553 @@
+"""Workflows on a real loop and store: what runs, what is kept, and what a next process does not do again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
+from power_loop.contracts.model import LLMRequest
+from power_loop.errors import HumanInputRequired
+from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, check_invariants, say
+from power_loop.workflow import (
+    Workflow,
+    WorkflowBudget,
+    WorkflowRunError,
+    create_workflow,
+    delete_workflow,
+    get_workflow,
+    list_workflows,
+    prune_workflows,
+    rehydrate,
+    resume_detached,
+    resume_run,
+    run_detached,
+)
+
+# The dead cannot give their leases back; short ones are soon over.
+SHORT = AgentLoopConfig(running=RunPolicy(lease_ttl_s=0.3))
+LOOPS: list[StatefulAgentLoop] = []
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """Loops are closed when the test is over."""
+    yield
+    while LOOPS:
+        await LOOPS.pop().aclose(drain_timeout_s=1)
+
+
+def loop_of(model: Any, store: SessionStore, **more: Any) -> StatefulAgentLoop:
+    LOOPS.append(StatefulAgentLoop(llm=model, store=store, **more))
+    return LOOPS[-1]
+
+
+def agent(ident: str, prompt: str = "You work.", **more: Any) -> dict[str, Any]:
+    return {"type": "agent", "id": ident, "spec": {"name": ident, "system_prompt": prompt, "tools": []}, **more}
+
+
+def answering(answers: Callable[[str, str], str], seen: list[str] | None = None) -> FunctionLLM:
+    """A model that answers (system prompt, last word)."""
+
+    def reply(request: LLMRequest) -> str:
+        text = str(request.messages[-1]["content"])
+        if seen is not None:
+            seen.append(text)
+        return answers(str(request.system_prompt), text)
+
+    return FunctionLLM(reply)
+
+
+TOPICS = {"name": "topics", "schema": {"type": "object", "properties": {"topics": {"type": "array"}}, "required": ["topics"]}}
+RESEARCH: dict[str, Any] = {
+    "name": "research",
+    "input": "birds",
+    "root": {
+        "type": "sequence",
+        "steps": [
+            agent("plan", output_schema=TOPICS),
+            {
+                "type": "foreach", "id": "each", "as": "topic", "items_from": "plan.topics", "max_concurrency": 16,
+                "body": agent("look", "You know {{topic}}.", input="What of {{topic}}?"),
+            },
+            agent("write", input="Sum up.", inputs_from=["each"]),
+        ],
+    },
+}  # fmt: skip
+
+
+def research(count: int) -> Callable[[str, str], str]:
+    def answer(prompt: str, text: str) -> str:
+        if text == "birds":
+            return json.dumps({"topics": [f"t{n}" for n in range(count)]})
+        return f"about {text[8:-1]}" if text.startswith("What of") else f"written: {text}"
+
+    return answer
+
+
+# acceptance: 101, 103
+async def test_a_planner_a_foreach_and_a_writer_run_and_only_leaves_call_the_model() -> None:
+    store, seen = await open_store(), list[str]()
+    loop = loop_of(answering(research(5), seen), store)
+    result = await create_workflow(RESEARCH, parent_loop=loop).run()
+    assert result.status == "completed", result.summary()
+    assert len(seen) == 7
+    assert "about t0\n\nabout t1\n\nabout t2\n\nabout t3\n\nabout t4" in result.final
+    assert result.results["each[2].look"].text == "about t2"
+    assert result.usage["calls"] == 7
+    assert not await check_invariants(store, at_rest=True)
+
+
+# --- deaths ---------------------------------------------------------------------------------
+
+
+def fan(count: int, width: int = 8) -> dict[str, Any]:
+    body = agent("one", input="item {{n}}")
+    fan = {"type": "foreach", "id": "fan", "as": "n", "items": list(range(count)), "body": body, "max_concurrency": width}
+    return {"name": "fan", "input": "go", "root": {"type": "sequence", "steps": [fan, agent("sum", input="sum of {{fan}}")]}}
+
+
+async def manual_store(**more: Any) -> tuple[SessionStore, ManualClock]:
+    clock = ManualClock()
+    opened = await open_store()
+    return SessionStore(opened.database, opened.dialect, clock=clock), clock
+
+
+async def only_run(loop: StatefulAgentLoop, parent: str | None = None) -> str:
+    (run,) = await list_workflows(loop, parent)
+    return run["run_id"]
+
+
+# acceptance: 105, 159
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_run_that_dies_at_any_commit_ends_as_an_undisturbed_one_and_pays_no_leaf_twice(when: Any) -> None:
+    straight = await create_workflow(fan(4, 2), parent_loop=loop_of(answering(lambda _, text: f"<{text}>"), await open_store())).run()
+    for at in range(2, 100):
+        store, clock = await manual_store()
+        paid: list[str] = []
+        dying = DyingStore(store, at, when)
+        model = answering(lambda _, text: f"<{text}>", paid)
+        first = StatefulAgentLoop(llm=model, store=dying)
+        try:
+            result = await create_workflow(fan(4, 2), parent_loop=first).run()
+        except Died:
+            clock.jump(60)
+            loop = loop_of(model, store)
+            result = await resume_run(loop, None, await only_run(loop))
+        assert result.status == "completed"
+        assert (result.final, result.results.keys()) == (straight.final, straight.results.keys()), at
+        assert max(Counter(paid).values()) <= 1 + (when == "before"), (at, paid)
+        assert not await check_invariants(store, at_rest=not dying.dead)
+        if not dying.dead:
+            return
+    raise AssertionError("the run never came to its end")
+
+
+# acceptance: 159
+async def test_of_ninety_items_killed_at_seventy_exactly_twenty_run_again() -> None:
+    store, clock = await manual_store()
+    dying, answered, paid = DyingStore(store, 10**9), list[str](), list[str]()
+
+    async def reply(request: LLMRequest) -> str:
+        text = str(request.messages[-1]["content"])
+        await asyncio.sleep(0.001 * (int(text.split()[1]) % 3))  # they end out of order
+        if len(answered) >= 70:
+            await asyncio.Event().wait()
+        answered.append(text)
+        return f"<{text}>"
+
+    wf = create_workflow(fan(90, 16), parent_loop=StatefulAgentLoop(llm=FunctionLLM(reply), store=dying))
+    handle = await wf.start()
+    while len([row for row in await store.rows(f"wf_{handle.run_id}", after=0) if '"completed"' in (row.cells.body or "")]) < 70:
+        await asyncio.sleep(0.01)
+    dying.dying.dead = True
+    handle.task.cancel()
+    with pytest.raises((Died, asyncio.CancelledError)):
+        await handle.task
+    clock.jump(60)
+    loop = loop_of(answering(lambda _, text: f"<{text}>", paid), store)
+    result = await resume_run(loop, None, handle.run_id)
+    assert result.status == "completed"
+    assert sum(text.startswith("item") for text in paid) == 20
+    assert not set(paid) & set(answered)
+    assert result.final == "<sum of " + "\n\n".join(f"<item {n}>" for n in range(90)) + ">"
+
+
+# --- stopping --------------------------------------------------------------------------------
+
+
+# acceptance: 106
+async def test_a_cancelled_run_keeps_what_is_finished_and_goes_on_to_the_same_end() -> None:
+    store, paid = await open_store(), list[str]()
+    wf: Workflow
+
+    async def reply(request: LLMRequest) -> str:
+        text = str(request.messages[-1]["content"])
+        if text == "item 3" and not wf.cancelled:
+            wf.cancel("enough")
+            await asyncio.Event().wait()
+        paid.append(text)
+        return f"<{text}>"
+
+    loop = loop_of(FunctionLLM(reply), store)
+    wf = create_workflow(fan(6, 2), parent_loop=loop)
+    stopped = await wf.run()
+    assert stopped.status == "cancelled"
+    assert all(each.text for each in stopped.results.values() if each.status == "completed"), "no blank is a result"
+    assert (await list_workflows(loop, None))[0]["status"] == "cancelled"
+    result = await resume_run(loop, None, wf.run_id)
+    assert result.status == "completed"
+    assert max(Counter(paid).values()) == 1
+    assert result.final == "<sum of " + "\n\n".join(f"<item {n}>" for n in range(6)) + ">"
+    assert not await check_invariants(store, at_rest=True)
+
+
+# acceptance: 106
+async def test_a_run_whose_budget_is_used_up_stops_before_the_next_leaf_and_goes_on_with_more() -> None:
+    store, paid = await open_store(), list[str]()
+    loop = loop_of(answering(lambda _, text: f"<{text}>", paid), store)
+    stopped = await create_workflow(fan(6, 1), parent_loop=loop, budget=WorkflowBudget(20)).run()
+    assert stopped.status == "budget_exceeded"
+    assert 0 < len(paid) < 7
+    before = len(paid)
+    assert stopped.usage.total_tokens >= 20
+    again = await resume_run(loop, None, stopped.run_id)
+    assert (again.status, len(paid)) == ("budget_exceeded", before), "the budget of the run holds over its resumes"
+    result = await resume_run(loop, None, stopped.run_id, budget=WorkflowBudget(10_000))
+    assert (result.status, len(paid)) == ("completed", 7)
+    assert max(Counter(paid).values()) == 1
+
+
+# acceptance: 160
+async def test_a_run_that_is_driven_elsewhere_is_busy_and_nothing_of_it_runs() -> None:
+    store, paid, goes_on = await open_store(), list[str](), asyncio.Event()
+
+    async def reply(request: LLMRequest) -> str:
+        paid.append(str(request.messages[-1]["content"]))
+        await goes_on.wait()
+        return "yes"
+
+    wf = create_workflow(fan(2), parent_loop=loop_of(FunctionLLM(reply), store))
+    handle = await wf.start()
+    while len(paid) < 2:
+        await asyncio.sleep(0.01)
+    for loop in (LOOPS[0], loop_of(FunctionLLM(reply), store)):
+        with pytest.raises(WorkflowRunError) as refused:
+            await resume_run(loop, None, handle.run_id)
+        assert refused.value.code == "workflow.busy"
+    assert len(paid) == 2
+    goes_on.set()
+    assert (await handle.task).status == "completed"
+
+
+async def test_an_unknown_run_and_another_parents_run_are_refused() -> None:
+    loop = loop_of(answering(lambda _, text: text), await open_store())
+    parent = await loop.new_session()
+    done = await create_workflow(fan(1), parent_loop=loop, parent_session_id=parent).run()
+    for other, run_id in ((parent, "0123456789abcdef"), (None, done.run_id), (parent, "!")):
+        with pytest.raises(WorkflowRunError, match="there is no run"):
+            await resume_run(loop, other, run_id)
+
+
+async def test_a_changed_step_is_refused_kept_or_run_again_as_the_caller_says() -> None:
+    store, paid = await open_store(), list[str]()
+    loop = loop_of(answering(lambda prompt, text: f"{prompt}{text}", paid), store)
+    spec = {"name": "two", "root": {"type": "sequence", "steps": [agent("a", "A", input="1"), agent("b", "B", input="{{a}}")]}}
+    done = await create_workflow(spec, parent_loop=loop).run()
+    spec["root"]["steps"][0] = agent("a", "C", input="1")  # type: ignore[index]  # a document
+    with pytest.raises(WorkflowRunError) as refused:
+        await resume_run(loop, None, done.run_id, spec=spec)
+    assert refused.value.code == "workflow.changed"
+    assert len(paid) == 2
+    kept = await resume_run(loop, None, done.run_id, spec=spec, on_change="keep")
+    assert (kept.final, len(paid)) == ("BA1", 2)
+    again = await resume_run(loop, None, done.run_id, spec=spec, on_change="rerun")
+    assert (again.final, len(paid)) == ("BC1", 4)
+
+
+# acceptance: 158
+@pytest.mark.parametrize("on_error", ["halt", "continue"])
+async def test_no_exception_of_a_leaf_leaves_the_run(on_error: str) -> None:
+    def answer(prompt: str, text: str) -> str:
+        if text == "item 1":
+            raise RuntimeError("no")
+        return text
+
+    spec = fan(3)
+    spec["root"]["steps"][0] |= {"on_error": on_error}
+    result = await create_workflow(spec, parent_loop=loop_of(answering(answer), await open_store())).run()
+    assert result.status == ("failed" if on_error == "halt" else "completed")
+    assert not result.ok
+    assert "RuntimeError: no" in result.errors[0]["error"] or "no" in result.errors[0]["error"]
+
+
+# acceptance: 157
+async def test_a_leaf_is_tried_again_and_then_its_fallback_has_its_turn() -> None:
+    store, paid = await open_store(), list[str]()
+
+    async def reply(request: LLMRequest) -> str:
+        text = str(request.messages[-1]["content"])
+        paid.append(text)
+        if text == "slow":
+            await asyncio.sleep(5)
+        return text
+
+    leaf = agent("a", input="slow", timeout_s=1, retry={"max_attempts": 2, "on": ["timeout"]}, fallback=agent("b", input="quick"))
+    result = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop_of(FunctionLLM(reply), store)).run()
+    assert (result.status, result.final, paid) == ("completed", "quick", ["slow", "slow", "quick"])
+    assert result.results["a"].status == "timeout"
+    assert result.results["a"].attempts == 2
+    assert not await check_invariants(store, at_rest=False)
+
+
+# --- waiting for people -------------------------------------------------------------------------
+
+ASKING: dict[str, Any] = {
+    "name": "gate", "input": "go",
+    "root": {"type": "sequence", "steps": [
+        {"type": "parallel", "branches": [
+            {"type": "human", "id": "ask", "prompt": "Shall we {{input}}?", "kind": "choice", "options": ["yes", "no"]},
+            agent("work"),
+        ]},
+        agent("end", input="{{ask}}: {{work}}"),
+    ]},
+}  # fmt: skip
+
+
+# acceptance: 162
+async def test_a_human_node_holds_no_process_and_its_answer_from_another_one_finishes_the_run() -> None:
+    store = await open_store()
+    first = StatefulAgentLoop(llm=answering(lambda _, text: f"<{text}>"), store=store)
+    waiting = await create_workflow(ASKING, parent_loop=first).run()
+    assert (waiting.status, waiting.results["work"].text) == ("waiting_for_input", "<go>")
+    assert not await check_invariants(store, at_rest=True)
+    await first.aclose()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    (asked,) = (await get_workflow(loop, None, waiting.run_id))["waiting_for"]
+    assert (asked["prompt"], asked["options"]) == ("Shall we go?", ["yes", "no"])
+    result = await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "yes")
+    assert (result.status, result.final_text) == ("completed", "<yes: <go>>")
+    assert not await check_invariants(store, at_rest=True)
+    with pytest.raises(ValueError, match="waits for no answer"):
+        await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "no")
+
+
+async def test_a_question_of_a_leaf_parks_its_branch_and_the_answer_is_in_the_leafs_next_request() -> None:
+    store, seen = await open_store(), list[Any]()
+
+    @tool(effects="pure")
+    async def ask(what: str) -> str:
+        """Ask somebody."""
+        raise HumanInputRequired(what)
+
+    def reply(request: LLMRequest) -> Any:
+        seen.append(request.messages)
+        last = request.messages[-1]
+        return call("ask", what="Which?") if last["role"] == "user" else say(f"it is {last['content']}")
+
+    leaf = agent("a", input="go")
+    leaf["spec"]["tools"] = ["ask"]
+    loop = loop_of(FunctionLLM(reply), store, tools=[ask])
+    waiting = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop).run()
+    assert waiting.status == "waiting_for_input"
+    (asked,) = (await get_workflow(loop, None, waiting.run_id))["waiting_for"]
+    assert asked["prompt"] == "Which?"
+    result = await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "blue")
+    assert (result.status, result.final_text, len(seen)) == ("completed", "it is blue", 2)
+
+
+async def test_an_answer_to_a_leafs_own_session_goes_on_with_the_run() -> None:
+    store = await open_store()
+
+    @tool(effects="pure")
+    async def ask(what: str) -> str:
+        """Ask somebody."""
+        raise HumanInputRequired(what)
+
+    def reply(request: LLMRequest) -> Any:
+        last = request.messages[-1]
+        return call("ask", what="Which?") if last["role"] == "user" else say(f"it is {last['content']}")
+
+    leaf = agent("a", input="go")
+    leaf["spec"]["tools"] = ["ask"]
+    loop = loop_of(FunctionLLM(reply), store, tools=[ask])
+    waiting = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop).run()
+    (child,) = await store.list_children(f"wf_{waiting.run_id}")
+    (asked,) = ((await loop.get_pending(child.session_id)) or {})["pending_interactions"]
+    result = await loop.submit_input(child.session_id, asked["interaction_id"], "green")
+    assert (result.status, result.final_text) == ("completed", "it is green")
+
+
+async def test_an_approval_of_a_leafs_call_lets_a_worker_finish_the_run() -> None:
+    store, ran = await open_store(), list[str]()
+
+    @tool(effects="once", needs_approval=True)
+    async def pay(whom: str) -> str:
+        """Pay somebody."""
+        ran.append(whom)
+        return "paid"
+
+    def reply(request: LLMRequest) -> Any:
+        last = request.messages[-1]
+        return call("pay", whom="bob") if last["role"] == "user" else say(f"done: {last['content']}")
+
+    leaf = agent("a", input="go")
+    leaf["spec"]["tools"] = ["pay"]
+    loop = loop_of(FunctionLLM(reply), store, tools=[pay])
+    waiting = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop).run()
+    assert (waiting.status, ran) == ("waiting_for_input", [])
+    (approval,) = await loop.list_approvals(f"wf_{waiting.run_id}")
+    await loop.approve(f"wf_{waiting.run_id}", approval.interaction_id, digest=approval.digest)
+    worker = Worker(loop)
+    for _ in range(3):
+        await worker.run_once()
+    found = await get_workflow(loop, None, waiting.run_id)
+    assert (found["status"], found["final"], ran) == ("completed", "done: paid", ["bob"])
+
+
+# --- detached runs ------------------------------------------------------------------------------
+
+
+def parent_and_leaves(texts: list[str]) -> FunctionLLM:
+    return answering(lambda _, text: "noted" if "[workflow" in text else f"<{text}>", texts)
+
+
+def wakes(texts: list[str]) -> int:
+    return sum("[workflow" in text for text in texts)
+
+
+# acceptance: 104
+async def test_a_detached_run_returns_at_once_and_wakes_its_parent_once() -> None:
+    store, texts = await open_store(), list[str]()
+    loop = loop_of(parent_and_leaves(texts), store)
+    parent = await loop.new_session()
+    handle = await run_detached(create_workflow(fan(3), parent_loop=loop, parent_session_id=parent), eager_wake=True)
+    assert not texts
+    assert (await handle.task).status == "completed"
+    assert wakes(texts) == 1
+    assert (await loop.get_messages(parent))[-1]["content"] == "noted"
+    await Worker(loop).run_once()
+    assert wakes(texts) == 1
+    assert not await check_invariants(store, at_rest=True)
+
+
+async def test_a_detached_run_without_a_parent_session_is_refused() -> None:
+    loop = loop_of(parent_and_leaves([]), await open_store())
+    with pytest.raises(ValueError, match="needs a parent session"):
+        await run_detached(create_workflow(fan(1), parent_loop=loop))
+    with pytest.raises(ValueError, match="does not exist"):
+        await run_detached(create_workflow(fan(1), parent_loop=loop, parent_session_id="sess_gone"))
+
+
+# acceptance: 104
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_parent_is_woken_once_whatever_dies_and_a_worker_finishes_the_run(when: Any) -> None:
+    for at in range(4, 100):
+        store, clock = await manual_store()
+        texts: list[str] = []
+        dying = DyingStore(store, at, when)
+        first = StatefulAgentLoop(llm=parent_and_leaves(texts), store=dying)
+        parent = await first.new_session()
+        handle = await run_detached(create_workflow(fan(2), parent_loop=first, parent_session_id=parent), eager_wake=True)
+        with suppress(Died):
+            await handle.task
+        clock.jump(60)
+        loop = loop_of(parent_and_leaves(texts), store)
+        for _ in range(6):
+            clock.jump(60)
+            await Worker(loop).run_once()
+        (run,) = await list_workflows(loop, parent)
+        assert run["status"] == "completed", (at, when)
+        heard = [each["content"] for each in await loop.get_messages(parent)]
+        assert ["[workflow" in text for text in heard] == [True, False], (at, when, heard)
+        assert not await check_invariants(store, at_rest=not dying.dead)
+        if not dying.dead:
+            return
+    raise AssertionError("the run never came to its end")
+
+
+# acceptance: 153
+async def test_a_loop_that_closes_breaks_its_detached_runs_off_and_another_goes_on() -> None:
+    store, begun = await open_store(), asyncio.Event()
+
+    async def hangs(request: LLMRequest) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    first = StatefulAgentLoop(llm=FunctionLLM(hangs), store=store)
+    parent = await first.new_session()
+    handle = await run_detached(create_workflow(fan(2), parent_loop=first, parent_session_id=parent))
+    await begun.wait()
+    await first.aclose()
+    assert handle.task.done()
+    assert not await check_invariants(store)
+    texts: list[str] = []
+    loop = loop_of(parent_and_leaves(texts), store)
+    assert (await list_workflows(loop, parent))[0]["status"] == "interrupted"
+    again = await resume_detached(loop, parent, handle.run_id)
+    assert (await again.task).status == "completed"
+    await Worker(loop).run_once()
+    assert wakes(texts) == 1
+
+
+# --- looking, deleting ----------------------------------------------------------------------------
+
+
+# acceptance: 161
+async def test_bytes_grow_with_the_steps_and_a_deleted_run_leaves_nothing() -> None:
+    store = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    sizes = []
+    for count in (10, 20, 40):
+        spec = fan(count)
+        spec["root"]["steps"].pop()
+        done = await create_workflow(spec, parent_loop=loop, parent_session_id=parent).run()
+        assert done.status == "completed"
+        rows = await store.rows(f"wf_{done.run_id}", after=0)
+        sizes.append(sum(len(row.cells.body or "") + len(row.cells.content or "") for row in rows))
+    assert (sizes[2] - sizes[1]) < 2.2 * (sizes[1] - sizes[0])
+    waiting = await create_workflow(ASKING, parent_loop=loop, parent_session_id=parent).run()
+    (found,) = [run for run in await list_workflows(loop, parent) if run["name"] == "gate"]
+    assert (found["status"], found["run_id"]) == ("waiting_for_input", waiting.run_id)
+    assert await delete_workflow(loop, parent, waiting.run_id) >= 1
+    assert await prune_workflows(loop, older_than_ms=0) == 3
+    assert not await list_workflows(loop, parent)
+    assert not await store.list_children(parent)
+
+
+async def test_closing_the_parent_takes_its_runs_along() -> None:
+    store = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    await create_workflow(ASKING, parent_loop=loop, parent_session_id=parent).run()
+    assert await loop.close_session(parent) >= 2
+    assert not await store.list_sessions()
+
+
+async def test_a_run_is_told_as_it_goes_and_shows_how_far_it_is() -> None:
+    store, told = await open_store(), list[Any]()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    loop.event_bus.subscribe("system_log", told.append)
+    done = await create_workflow(fan(2), parent_loop=loop).run()
+    await loop.event_bus.drain(5)
+    assert [event.source for event in told] == ["workflow"] * 7
+    found = await get_workflow(loop, None, done.run_id, detail=True)
+    assert found["progress"]["root.steps[0].body"] == {"completed": 2}
+    assert found["result"]["final"] == done.final
+    assert found["mermaid"].startswith("flowchart")
+    assert (await rehydrate(store, None, done.run_id)) == done
+
+
+async def test_a_run_takes_no_words() -> None:
+    loop = loop_of(answering(lambda _, text: text), await open_store())
+    done = await create_workflow(fan(1), parent_loop=loop).run()
+    with pytest.raises(ValueError, match="takes no words"):
+        await loop.send("hello", f"wf_{done.run_id}")

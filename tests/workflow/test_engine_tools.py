@@ -1,0 +1,123 @@
+"""A model writes workflows: problems come back as text, runs are found again, and none runs inside of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from power_loop import SessionStore, StatefulAgentLoop, Worker, open_store
+from power_loop.contracts.model import LLMRequest
+from power_loop.testing import FunctionLLM, call, say
+from power_loop.tools.toolbox import ToolRegistry
+from power_loop.workflow import get_workflow, in_workflow, list_workflows, register_workflow_tools
+
+LOOPS: list[StatefulAgentLoop] = []
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """Loops are closed when the test is over."""
+    yield
+    while LOOPS:
+        await LOOPS.pop().aclose(drain_timeout_s=1)
+
+
+def leaf(ident: str, **more: Any) -> dict[str, Any]:
+    return {"type": "agent", "id": ident, "spec": {"name": ident, "system_prompt": "You are a leaf.", **more}}
+
+
+def loop_of(store: SessionStore, leads: list[Any], leaves: Any = None) -> StatefulAgentLoop:
+    """The leader says ``leads``, one after the other; leaves answer as ``leaves`` does."""
+
+    def reply(request: LLMRequest) -> Any:
+        if "You are a leaf." in str(request.system_prompt):
+            return leaves(request) if leaves is not None else "leafy"
+        return leads.pop(0)
+
+    registry = ToolRegistry()
+    register_workflow_tools(registry)
+    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
+    return LOOPS[-1]
+
+
+def results(messages: list[dict[str, Any]]) -> list[str]:
+    return [str(each["content"]) for each in messages if each["role"] == "tool"]
+
+
+# acceptance: 107
+async def test_a_model_repairs_its_workflow_from_the_problems_and_reads_the_result() -> None:
+    store = await open_store()
+    broken = {"name": "w", "root": {"type": "agent", "spec": {"name": "a"}}, "extra": 1}
+    sound = {"name": "w", "root": leaf("a")}
+    loop = loop_of(store, [call("create_workflow", spec=broken), call("create_workflow", spec=sound), say("done")])
+    session = await loop.new_session()
+    assert (await loop.send("go", session)).final_text == "done"
+    first, second = results(await loop.get_messages(session))
+    assert "was not run" in first
+    assert all(place in first for place in ("extra", "root.id", "system_prompt"))
+    assert "ended: completed]\nleafy" in second
+    assert [run["status"] for run in await list_workflows(loop, session)] == ["completed"]
+
+
+# acceptance: 107
+async def test_a_workflow_inside_a_workflow_is_refused_with_a_text() -> None:
+    store, seen = await open_store(), list[str]()
+
+    def leaves(request: LLMRequest) -> Any:
+        last = request.messages[-1]
+        assert in_workflow()
+        if last["role"] == "tool":
+            seen.append(str(last["content"]))
+            return say("alone then")
+        return call("create_workflow", spec={"name": "inner", "root": leaf("b")})
+
+    loop = loop_of(store, [call("create_workflow", spec={"name": "outer", "root": leaf("a")}), say("done")], leaves)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    assert "inside a workflow is refused" in seen[0]
+    assert "alone then" in results(await loop.get_messages(session))[0]
+    assert not in_workflow()
+
+
+async def test_a_detached_workflow_is_announced_and_its_end_heard() -> None:
+    store = await open_store()
+    steps = [call("create_workflow", spec={"name": "w", "root": leaf("a")}, detached=True), say("started"), say("heard")]
+    loop = loop_of(store, steps)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    while (await list_workflows(loop, session))[0]["status"] != "completed":
+        await asyncio.sleep(0.01)
+    await Worker(loop).run_once()
+    (run,) = await list_workflows(loop, session)
+    assert run["run_id"] in results(await loop.get_messages(session))[0]
+    assert not steps
+
+
+async def test_a_workflow_that_waits_for_a_person_tells_its_parent_when_it_ends() -> None:
+    store = await open_store()
+    gate = {"name": "gate", "root": {"type": "human", "id": "ask", "prompt": "Shall we?"}}
+    steps = [call("create_workflow", spec=gate), call("workflow_status"), say("waiting"), say("heard")]
+    loop = loop_of(store, steps)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    first, second = results(await loop.get_messages(session))
+    assert "waits for a person" in first
+    assert "gate: waiting_for_input" in second
+    (run,) = await list_workflows(loop, session)
+    (asked,) = (await get_workflow(loop, session, run["run_id"]))["waiting_for"]
+    await loop.submit_input(run["session_id"], asked["interaction_id"], "yes")
+    await Worker(loop).run_once()
+    assert not steps
+    assert "completed]\nyes" in str((await loop.get_messages(session))[-2]["content"])
+
+
+async def test_the_status_of_an_unknown_run_is_a_text() -> None:
+    loop = loop_of(await open_store(), [call("workflow_status", run_id="nope"), call("workflow_status"), say("ok")])
+    session = await loop.new_session()
+    await loop.send("go", session)
+    first, second = results(await loop.get_messages(session))
+    assert "there is no run 'nope'" in first
+    assert second == "There are no workflows in this conversation."
