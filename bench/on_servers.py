@@ -31,6 +31,7 @@ from servers_postgres import Postgres
 from power_loop import AgentLoopConfig, StatefulAgentLoop, open_store
 from power_loop.contracts.store import Batch, Statement
 from power_loop.store.server import Line
+from timers import timers
 
 START: dict[str, Callable[[], Any]] = {
     "PostgreSQL": lambda: Postgres(fsync=True),
@@ -55,6 +56,8 @@ async def measure(report: Report, engines: Sequence[str] = tuple(START)) -> None
             await side_by_side(report, engine, server)
             await server.create("claims")
             await claims(report, engine, server.dsn("claims"))
+            await server.create("timers")
+            await timers(report, engine, server.dsn("timers"))
         finally:
             server.stop()
 

@@ -22,6 +22,9 @@ import sends
 import start
 from report import Report
 
+import inspector
+import timers
+
 
 async def measure(folder: Path, *, long: int) -> Report:
     report = Report()
@@ -34,6 +37,8 @@ async def measure(folder: Path, *, long: int) -> Report:
     await growth.bytes_per_send(report, folder)
     await processes.eight_processes(report, folder)
     await claims.claims(report, "SQLite", str(folder / "claims.db"))
+    await timers.timers(report, "SQLite", str(folder / "timers.db"))
+    await inspector.pages(report, folder)
     await on_servers.measure(report)
     start.import_time(report)
     start.idle_memory(report, folder)

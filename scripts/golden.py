@@ -58,6 +58,17 @@ LIVES: dict[str, tuple[Record, ...]] = {
     "waiting": (UserSaid("paint"), ModelReplied("", (ASK,), usage=USED), ToolParked("c2", QUESTION), SendRested("waiting_for_input")),
 }
 
+# A send that a sub-agent charged, and one whose holder died while its model was asked.
+LEDGER: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("INSERT INTO pl_ledgers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+     ("finished/1", "finished", 1, '{"requests":9}', 3, 1, 30, 6, 0.5, 3, 5, 6)),
+    ("INSERT INTO pl_ledgers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+     ("cut-off/3", "cut-off", 3, '{"total_tokens":9000}', 0, 0, 0, 0, 0.0, 1, 5, 6)),
+    ("INSERT INTO pl_charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+     ("finished/1", "child", 2, "finished", 1, "round", "m", 10, 2, 0, 0, 0, 1, 0.5, 0, 6)),
+    ("INSERT INTO pl_reservations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", ("cut-off", "3.0.0.round", "cut-off/3", 1, 40, 800, 0.0, 6)),
+)  # fmt: skip
+
 
 async def made() -> dict[str, Any]:
     """The rows of every table of a database that lived a little."""
@@ -73,7 +84,8 @@ async def made() -> dict[str, Any]:
     await store.create_timer("folded", due_at=4_000_000_000_000, note="later", interval_s=60)
     await store.post("cut-off", UserSaid("hurry"), key="k1")
     await database.write([Statement("INSERT INTO pl_blobs VALUES ('finished', 'd1', ?, 3, 'text/plain', 5)", (b"a\0b",))])
-    tables = {table.name: await rows_of(database, table.name) for table in SCHEMA.migrations[0].tables}
+    await database.write([Statement(sql, values) for sql, values in LEDGER])
+    tables = {table.name: await rows_of(database, table.name) for step in SCHEMA.migrations for table in step.tables}
     await store.close()
     return {"version": SCHEMA.version, "tables": tables}
 

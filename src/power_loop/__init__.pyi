@@ -1,5 +1,13 @@
 """The public names, for type checkers; `__init__.py` loads them lazily. `make map` writes this file."""
 
+from power_loop.agents.spawn import (
+    run_agent_spec as run_agent_spec,
+)
+from power_loop.agents.tools import (
+    RUN_AGENT_DEFINITION as RUN_AGENT_DEFINITION,
+    SPAWN_AGENT_DEFINITION as SPAWN_AGENT_DEFINITION,
+    register_spawn_agent as register_spawn_agent,
+)
 from power_loop.compat import (
     AgentRunner as AgentRunner,
     PhaseContext as PhaseContext,
@@ -9,17 +17,61 @@ from power_loop.compat import (
 from power_loop.config import (
     AgentLoopConfig as AgentLoopConfig,
     ContextPolicy as ContextPolicy,
+    MemoryPolicy as MemoryPolicy,
     RunPolicy as RunPolicy,
     ToolPolicy as ToolPolicy,
+)
+from power_loop.context.agentic import (
+    AgenticFold as AgenticFold,
+)
+from power_loop.context.fold_context import (
+    FoldContext as FoldContext,
 )
 from power_loop.context.prompt import (
     DEFAULT_AGENT_SYSTEM_PROMPT as DEFAULT_AGENT_SYSTEM_PROMPT,
     format_tool_catalog as format_tool_catalog,
 )
+from power_loop.context.prompt_builder import (
+    BUILTIN_SECTIONS as BUILTIN_SECTIONS,
+    DEFAULT_EXPLORE_SUBAGENT_SYSTEM_PROMPT as DEFAULT_EXPLORE_SUBAGENT_SYSTEM_PROMPT,
+    DEFAULT_SUBAGENT_SYSTEM_PROMPT as DEFAULT_SUBAGENT_SYSTEM_PROMPT,
+    SystemPromptBuilder as SystemPromptBuilder,
+    SystemPromptContext as SystemPromptContext,
+    build_agent_system_prompt as build_agent_system_prompt,
+    build_explore_subagent_system_prompt as build_explore_subagent_system_prompt,
+    build_subagent_system_prompt as build_subagent_system_prompt,
+)
+from power_loop.context.represent import (
+    ProjectedRepresentation as ProjectedRepresentation,
+    ProjectedRow as ProjectedRow,
+    ProjectedSend as ProjectedSend,
+    Representation as Representation,
+    VerbatimRepresentation as VerbatimRepresentation,
+)
+from power_loop.context.spill import (
+    SpillPolicy as SpillPolicy,
+)
 from power_loop.context.strategy import (
+    FoldResult as FoldResult,
     FoldStrategy as FoldStrategy,
     LLMSummaryFold as LLMSummaryFold,
     NeverFold as NeverFold,
+    NoteOp as NoteOp,
+)
+from power_loop.context.trim import (
+    trim_history as trim_history,
+)
+from power_loop.contracts.agents import (
+    AgentSpec as AgentSpec,
+    SubagentResult as SubagentResult,
+)
+from power_loop.contracts.approvals import (
+    Approval as Approval,
+)
+from power_loop.contracts.boards import (
+    Blackboard as Blackboard,
+    BlackboardEntry as BlackboardEntry,
+    render_entries as render_entries,
 )
 from power_loop.contracts.cancel import (
     CancellationLike as CancellationLike,
@@ -90,6 +142,11 @@ from power_loop.contracts.kept_rows import (
     TimerRow as TimerRow,
     UsageRow as UsageRow,
 )
+from power_loop.contracts.memory import (
+    MemoryProvider as MemoryProvider,
+    MemorySnapshot as MemorySnapshot,
+    tag_as_memory as tag_as_memory,
+)
 from power_loop.contracts.messages import (
     MessageRole as MessageRole,
     ToolCall as ToolCall,
@@ -104,11 +161,23 @@ from power_loop.contracts.model import (
     LLMTokenUsage as LLMTokenUsage,
     ModelCapabilities as ModelCapabilities,
 )
+from power_loop.contracts.notes import (
+    DEFAULT_NOTES_POLICY as DEFAULT_NOTES_POLICY,
+    NotesPolicy as NotesPolicy,
+    render_notes as render_notes,
+)
 from power_loop.contracts.outcome import (
     AgentLoopResult as AgentLoopResult,
     FollowUpQueued as FollowUpQueued,
     RunStatus as RunStatus,
     StatefulResult as StatefulResult,
+)
+from power_loop.contracts.partial_json import (
+    partial_json as partial_json,
+)
+from power_loop.contracts.projection import (
+    ProjectionContext as ProjectionContext,
+    RuntimeProjector as RuntimeProjector,
 )
 from power_loop.contracts.retry import (
     LLMRetryPolicy as LLMRetryPolicy,
@@ -126,10 +195,14 @@ from power_loop.contracts.store import (
     InboxItem as InboxItem,
     SchemaPolicy as SchemaPolicy,
 )
+from power_loop.contracts.structured import (
+    StructuredOutputSpec as StructuredOutputSpec,
+)
 from power_loop.contracts.tool import (
     ToolDefinition as ToolDefinition,
     ToolHandlerResult as ToolHandlerResult,
     ToolRun as ToolRun,
+    ToolRuntimeContext as ToolRuntimeContext,
 )
 from power_loop.contracts.usage import (
     Price as Price,
@@ -140,6 +213,10 @@ from power_loop.loop import (
     DEFAULT_DB_PATH as DEFAULT_DB_PATH,
     MAX_SPAWN_DEPTH as MAX_SPAWN_DEPTH,
     StatefulAgentLoop as StatefulAgentLoop,
+)
+from power_loop.memory.notes import (
+    NoteMemory as NoteMemory,
+    SQLiteNoteMemory as SQLiteNoteMemory,
 )
 from power_loop.providers.config import (
     LLMProviderConfig as LLMProviderConfig,
@@ -158,8 +235,14 @@ from power_loop.runtime.bus import (
 from power_loop.runtime.hooks import (
     AgentHooks as AgentHooks,
 )
+from power_loop.runtime.memory_recall import (
+    MemoryRecallHook as MemoryRecallHook,
+)
 from power_loop.runtime.retry import (
     with_retry as with_retry,
+)
+from power_loop.store.boards import (
+    SqliteBlackboard as SqliteBlackboard,
 )
 from power_loop.store.sql_store import (
     SessionStore as SessionStore,
@@ -168,8 +251,17 @@ from power_loop.store.sql_store import (
 from power_loop.store.values import (
     MUTATE_SKIP as MUTATE_SKIP,
 )
+from power_loop.timer_runner import (
+    TimerRunner as TimerRunner,
+)
 from power_loop.tools.builtin.ask import (
     request_user_input as request_user_input,
+)
+from power_loop.tools.builtin.board import (
+    register_blackboard_tools as register_blackboard_tools,
+)
+from power_loop.tools.current import (
+    get_tool_runtime_context as get_tool_runtime_context,
 )
 from power_loop.tools.define import (
     tool as tool,
@@ -188,6 +280,11 @@ from power_loop.tools.presets import (
     get_tool_definitions as get_tool_definitions,
     validate_tool_args as validate_tool_args,
 )
+from power_loop.tools.projectors import (
+    BackgroundRuntimeProjector as BackgroundRuntimeProjector,
+    TodoRuntimeProjector as TodoRuntimeProjector,
+    default_runtime_projectors as default_runtime_projectors,
+)
 from power_loop.tools.shell.backend import (
     DEFAULT_SHELL_BACKEND as DEFAULT_SHELL_BACKEND,
     LocalShellBackend as LocalShellBackend,
@@ -204,6 +301,9 @@ from power_loop.tools.skills import (
     SkillLoader as SkillLoader,
     get_default_loader as get_default_loader,
     register_skill_tools as register_skill_tools,
+)
+from power_loop.tools.structured import (
+    parse_structured as parse_structured,
 )
 from power_loop.tools.toolbox import (
     ToolRegistry as ToolRegistry,

@@ -6,27 +6,49 @@ readable and writable attributes and constructor keywords that lead into the gro
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
+from power_loop.context.represent import VERBATIM, Representation, VerbatimRepresentation
+from power_loop.context.spill import SpillPolicy
 from power_loop.context.strategy import FoldStrategy, LLMSummaryFold, NeverFold
+from power_loop.contracts.notes import DEFAULT_NOTES_POLICY, NotesPolicy
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.contracts.tool import Effects
 from power_loop.contracts.usage import Price, UsageLimits
+from power_loop.tools.projectors import default_runtime_projectors
+
+if TYPE_CHECKING:
+    from power_loop.contracts.memory import MemoryProvider
+    from power_loop.contracts.projection import RuntimeProjector
 
 # How large a request may become when neither the configuration nor the model says so.
 DEFAULT_CONTEXT_TOKENS = 64_000
+
+
+DEFAULT_SPILL = SpillPolicy()
 
 
 @dataclass(frozen=True)
 class ContextPolicy:
     """How history is shown, and when it is folded."""
 
+    representation: Any = field(default_factory=VerbatimRepresentation)
+    """A `Representation`: how finished sends are shown."""
     fold_strategy: Any = field(default_factory=LLMSummaryFold)
+    """A `FoldStrategy`: how older sends are replaced."""
     fold_timeout_s: float = 120.0
     fold_target_ratio: float = 0.5
+    """A fold brings the request to this part of the budget."""
+    migrate_history_on_switch: bool = True
+    """Sends of before a switch of the representation are shown in it too."""
+    repair_corrupt_history: bool = False
+    """What a host's broken history lacks is written down, instead of being left out of what is shown."""
+    spill: SpillPolicy = DEFAULT_SPILL
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,18 @@ class ToolPolicy:
     approval_ttl_s: float | None = None
     catalog: bool | None = None
     catalog_header: str = "# Available Tools"
+    projectors: tuple[RuntimeProjector, ...] = field(default_factory=default_runtime_projectors)
+    skills_dir: str | os.PathLike[str] | None = None
+
+
+@dataclass(frozen=True)
+class MemoryPolicy:
+    """How much of what is remembered a request may hold, where it stands, and how many notes a session keeps."""
+
+    budget_tokens: int = 1500
+    position: str = "tail"
+    builtin_hook: bool = True
+    notes: NotesPolicy = DEFAULT_NOTES_POLICY
 
 
 @dataclass(frozen=True)
@@ -58,14 +92,29 @@ class RunPolicy:
     keep_requests: bool = False
 
 
-DEFAULT_CONTEXT, DEFAULT_TOOLING, DEFAULT_RUNNING = ContextPolicy(), ToolPolicy(), RunPolicy()
+DEFAULT_CONTEXT, DEFAULT_RECALL, DEFAULT_TOOLING, DEFAULT_RUNNING = ContextPolicy(), MemoryPolicy(), ToolPolicy(), RunPolicy()
 
 # The flat 3.x name of a setting → (group, its name there).
 FLAT: Mapping[str, tuple[str, str]] = {
+    "representation": ("context", "representation"),
     "fold_strategy": ("context", "fold_strategy"),
     "fold_timeout_s": ("context", "fold_timeout_s"),
+    "fold_target_ratio": ("context", "fold_target_ratio"),
+    "migrate_history_on_switch": ("context", "migrate_history_on_switch"),
+    "repair_corrupt_history": ("context", "repair_corrupt_history"),
+    "spill": ("context", "spill"),
+    "microcompact_enabled": ("context", "spill.enabled"),
+    "microcompact_size_limit": ("context", "spill.size_limit"),
+    "microcompact_hot_tail": ("context", "spill.hot_tail"),
+    "microcompact_spill_dir": ("context", "spill.dir"),
+    "memory_budget_tokens": ("recall", "budget_tokens"),
+    "memory_position": ("recall", "position"),
+    "builtin_memory_hook": ("recall", "builtin_hook"),
+    "notes_policy": ("recall", "notes"),
     "inject_tool_descriptions": ("tooling", "catalog"),
     "tool_catalog_header": ("tooling", "catalog_header"),
+    "runtime_projectors": ("tooling", "projectors"),
+    "skills_dir": ("tooling", "skills_dir"),
 }
 
 
@@ -83,9 +132,17 @@ class AgentLoopConfig:
     context_tokens: int | None
     """How large a request may become; None: from the model's declared window."""
     response_format: Any
+    """Handed to the model as it is; a type in its place is an ``output_type``."""
+    output_type: Any
+    """What the answer of every send must be: a type, a JSON Schema or a `StructuredOutputSpec`."""
+    output_validators: Sequence[Callable[[Any], Any]]
+    """Called in turn with the value of an answer; each gives the next value, or raises `ModelRetry`."""
     limits: UsageLimits | None
     retry_policy: LLMRetryPolicy | None
+    memory: MemoryProvider | None
+    """Recalled at every run, and told of every send that has ended."""
     context: ContextPolicy
+    recall: MemoryPolicy
     tooling: ToolPolicy
     running: RunPolicy
     prices: Mapping[str, Price] | None
@@ -104,10 +161,14 @@ class AgentLoopConfig:
         response_format: Any = None,
         limits: UsageLimits | None = None,
         retry_policy: LLMRetryPolicy | None = None,
+        memory: MemoryProvider | None = None,
         context: ContextPolicy = DEFAULT_CONTEXT,
+        recall: MemoryPolicy = DEFAULT_RECALL,
         tooling: ToolPolicy = DEFAULT_TOOLING,
         running: RunPolicy = DEFAULT_RUNNING,
         prices: Mapping[str, Price] | None = None,
+        output_type: Any = None,
+        output_validators: Sequence[Callable[[Any], Any]] = (),
         **flat: Any,
     ) -> None:
         given = dict(locals())
@@ -129,7 +190,7 @@ class AgentLoopConfig:
     def __getattr__(self, name: str) -> Any:
         if name in FLAT:
             group, inner = FLAT[name]
-            return getattr(getattr(self, group), inner)
+            return attrgetter(inner)(getattr(self, group))
         if name == "max_tokens_per_run":
             return self.limits.total_tokens if self.limits is not None else None
         raise AttributeError(f"AgentLoopConfig has no setting {name!r}")
@@ -142,7 +203,8 @@ class AgentLoopConfig:
             self._set_compactor(value)
         elif name in FLAT:
             group, inner = FLAT[name]
-            setattr(self, group, replace(getattr(self, group), **{inner: value}))
+            policy, (outer, _, deep) = getattr(self, group), inner.partition(".")
+            setattr(self, group, replace(policy, **{outer: replace(getattr(policy, outer), **{deep: value}) if deep else value}))
         else:
             self._assign(name, value)
 
@@ -152,13 +214,37 @@ class AgentLoopConfig:
             return self.context_tokens
         return max(window * 3 // 4 if window else DEFAULT_CONTEXT_TOKENS, self.max_tokens or 0)
 
-    def effective_context_budget(self) -> int:
-        return self.budget()
+    def effective_context_budget(self, window: int | None = None) -> int:
+        """What is left of it for the transcript: memory that is recalled for a request has room of its own."""
+        return max(1, self.budget(window) - self._memory_tokens())
+
+    def _memory_tokens(self) -> int:
+        """What recalled memory may take; nothing where none is recalled."""
+        return self.recall.budget_tokens if self.memory is not None and self.recall.builtin_hook else 0
+
+    @property
+    def projection_representation(self) -> Representation | None:
+        """How finished sends are shown, where that is not word for word."""
+        chosen: Representation = self.context.representation
+        return None if chosen.kind == VERBATIM else chosen
+
+    def spilling(self) -> SpillPolicy | None:
+        """Which old results become files; the environment's ``CONTEXT_MICRO_…`` stand in for what is left at its default."""
+        spill = self.context.spill
+        if not spill.enabled:
+            return None
+        size, tail = from_environment("CONTEXT_MICRO_SIZE_LIMIT"), from_environment("CONTEXT_MICRO_HOT_TAIL")
+        size_limit = size if size is not None and spill.size_limit == DEFAULT_SPILL.size_limit else spill.size_limit
+        hot_tail = tail if tail is not None and spill.hot_tail == DEFAULT_SPILL.hot_tail else spill.hot_tail
+        return replace(spill, size_limit=size_limit, hot_tail=hot_tail)
 
     def fold_at_tokens(self, window: int | None = None) -> int | None:
-        """At how many tokens older sends are folded; None: never."""
+        """At how many tokens older sends are folded; None: never. The environment's ``CONTEXT_COMPACT_THRESHOLD`` comes first."""
         strategy: FoldStrategy = self.context.fold_strategy
-        return None if isinstance(strategy, NeverFold) else int(self.budget(window) * strategy.trigger_ratio)
+        if isinstance(strategy, NeverFold):
+            return None
+        threshold = from_environment("CONTEXT_COMPACT_THRESHOLD")
+        return threshold if threshold is not None else int(self.effective_context_budget(window) * strategy.trigger_ratio)
 
     def _assign(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
@@ -184,7 +270,17 @@ class AgentLoopConfig:
             if not holds(value):
                 raise ValueError(f"AgentLoopConfig.{name} is {value!r}; it must be {wanted}")
         if not isinstance(self.context.fold_strategy, FoldStrategy):
-            raise TypeError(f"fold_strategy {self.context.fold_strategy!r} needs fold_id, keep_last_sends and trigger_ratio")
+            raise TypeError(f"fold_strategy {self.context.fold_strategy!r} needs fold_id, keep_last_sends, trigger_ratio and fold()")
+        if not isinstance(self.context.representation, Representation):
+            raise TypeError(f"representation {self.context.representation!r} needs kind, version, project_send() and render()")
+
+
+def from_environment(name: str) -> int | None:
+    """The whole number in this variable; None when it is unset or empty. Raises `ValueError` for anything else."""
+    text = os.environ.get(name, "")
+    if text and not text.isdecimal():
+        raise ValueError(f"the environment variable {name} is {text!r}; it must be a whole number")
+    return int(text) if text else None
 
 
 Holds = Callable[[Any], bool]
@@ -208,6 +304,22 @@ def _prices(value: Any) -> bool:
     )
 
 
+def _projectors(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(callable(getattr(each, "project", None)) for each in cast("list[Any]", value))
+
+
+def _callables(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(callable, cast("list[Any]", value)))
+
+
+def _memory(value: Any) -> bool:
+    return value is None or (callable(getattr(value, "recall", None)) and callable(getattr(value, "remember", None)))
+
+
+def _path(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, os.PathLike)) and bool(str(cast("Any", value))))
+
+
 # Setting → (what holds of a sound value, how the error names it); the groups before what is in them.
 CHECKS: Mapping[str, tuple[Holds, str]] = {
     "system_prompt": (_of(str, optional=True), "text, or None for the built-in prompt"),
@@ -218,8 +330,14 @@ CHECKS: Mapping[str, tuple[Holds, str]] = {
     "temperature": (_number(optional=True, zero=True), "a number of at least 0, or None to send none"),
     "limits": (_of(UsageLimits, optional=True), "UsageLimits(…), or None"),
     "retry_policy": (_of(LLMRetryPolicy, optional=True), "LLMRetryPolicy(…), or None"),
+    "output_validators": (_callables, "callables that take a value and give one, as a tuple; () for none"),
+    "memory": (_memory, "an object with async recall() and remember(), or None"),
     "prices": (_prices, "a mapping from model names to Price(…), or None"),
     "context": (_of(ContextPolicy), "ContextPolicy(…)"),
+    "recall": (_of(MemoryPolicy), "MemoryPolicy(…)"),
+    "recall.budget_tokens": (_whole(1), "a whole number of at least 1"),
+    "recall.position": (lambda v: v in ("tail", "front"), "'tail' or 'front'"),
+    "recall.notes": (_of(NotesPolicy), "NotesPolicy(…)"),
     "tooling": (_of(ToolPolicy), "ToolPolicy(…)"),
     "running": (_of(RunPolicy), "RunPolicy(…)"),
     "running.lease_ttl_s": (_number(), "seconds above 0"),
@@ -234,6 +352,11 @@ CHECKS: Mapping[str, tuple[Holds, str]] = {
     "tooling.timeout_s": (_number(optional=True), "seconds above 0, or None"),
     "tooling.default_effects": (lambda v: v in ("pure", "idempotent", "once"), "'pure', 'idempotent' or 'once'"),
     "tooling.result_max_chars": (_whole(1), "a whole number of at least 1"),
+    "tooling.projectors": (_projectors, "objects with project(), as a tuple; () for none"),
+    "tooling.skills_dir": (_path, "the path of a folder, or None"),
+    "context.spill": (_of(SpillPolicy), "SpillPolicy(…)"),
+    "context.spill.size_limit": (_whole(1), "a whole number of at least 1"),
+    "context.spill.hot_tail": (_whole(0), "a whole number of at least 0"),
     "context.fold_timeout_s": (_number(), "seconds above 0"),
     "context.fold_target_ratio": (lambda v: type(v) in (int, float) and 0 < v <= 1, "above 0 and at most 1"),
 }

@@ -5,41 +5,54 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from power_loop.contracts.cancel import CancellationToken
-from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
-from power_loop.contracts.records import Record, StopRequested, UserSaid
-from power_loop.contracts.store import Conflict
-from power_loop.contracts.tool import ToolRun
-from power_loop.runtime.drive import LINE_POLL_S, CacheStats, Driver, Patience
+from power_loop.contracts.notes import DEFAULT_NOTES_POLICY
+from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.records import StopRequested
+from power_loop.contracts.tool import Tool, ToolRun
+from power_loop.kernel.state import State
+from power_loop.posting import Posts
+from power_loop.runtime.drive import CacheStats, Driver, Patience
+from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
 from power_loop.runtime.openings import Opening, Resume, Say
-from power_loop.runtime.openings_worker import HearKey, goes_on
-from power_loop.runtime.outcome import outcome_of
+from power_loop.runtime.openings_worker import HearKey, LookAfter, goes_on
+from power_loop.runtime.outcome import as_it_ended, result_of
+from power_loop.runtime.output import recalled
 from power_loop.runtime.passing import TextShower
 from power_loop.runtime.ports import Ports, Settings, Terms
-from power_loop.runtime.send import KeyTaken, Send
+from power_loop.runtime.send import KeyTaken
 from power_loop.runtime.session import Session
-from power_loop.runtime.tell import publish
-from power_loop.terms import PLAIN, Call, settings_of, system_text_of, terms_of
+from power_loop.runtime.stops import watch_stops
+from power_loop.terms import LOAD_SKILL, PLAIN, Call, output_asked, settings_of, system_text_of, terms_of
+from power_loop.tools.env import environment_of
 from power_loop.tools.shell.closing import release_loop
+from power_loop.tools.skills import prompt_section
 from power_loop.watching import Watching
 
 if TYPE_CHECKING:
+    from power_loop.context.represent import Representation
     from power_loop.loop import StatefulAgentLoop
+    from power_loop.runtime.memory import LoopMemory
     from power_loop.store.sql_store import SessionStore
+    from power_loop.workflow.engine import Run
 
+# The sessions of workflows are named so.
+RUN_PREFIX = "wf_"
 # The line that openers of the store stand in; no session can have this name.
 OPENING = "\0opening"
 
 
-class Drivers:
+# The folds under way in this process, whichever loop began them: a next send waits for that of its session.
+UNDER_WAY: FoldTable = {}
+
+
+class Drivers(Posts):
     """Opens the store once, drives sessions on it, and closes it in order."""
 
     def __init__(
@@ -62,8 +75,10 @@ class Drivers:
         self._simulated = machine is not None
         self._settle_in()
         self._settings: tuple[int, Settings] | None = None
+        if loop.config.memory is not None:
+            self._mind_memory()
         self._plain: tuple[tuple[Any, ...], Terms] | None = None
-        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave)
+        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave, env_of=environment_of)
         self._closing = False
 
     def _settle_in(self) -> None:
@@ -72,7 +87,10 @@ class Drivers:
         # Loops may share a name, so a lease is told apart by more; simulated processes have names of their own.
         self.holder = self._holder_id if self._simulated else f"{self._holder_id}.{self._pid}.{self._ids.token(4)}"
         self._lines = SessionLines()
+        self.runs: dict[str, Run] = {}
+        """The workflows that this loop drives now, by their sessions."""
         self._driver: Driver | None = None
+        self._memory: LoopMemory | None = None
         self._heartbeat: Heartbeat | None = None
         self._shower: TextShower | None = None
         self._watching = Watching(self._loop.event_bus)
@@ -91,6 +109,12 @@ class Drivers:
         return self._lifeline
 
     @property
+    def heartbeat(self) -> Heartbeat:
+        """What keeps leases alive; once the store is open."""
+        assert self._heartbeat is not None, "the store is not open"
+        return self._heartbeat
+
+    @property
     def cache_stats(self) -> CacheStats:
         return self._driver.cache.stats if self._driver is not None else CacheStats()
 
@@ -98,9 +122,23 @@ class Drivers:
         if self._closing:
             raise RuntimeError(f"{verb}() was called after aclose(); make a new loop on the same store")
 
-    def system_text(self, explicit: str | None) -> str:
+    async def system_text(self, explicit: str | None) -> str:
         """The system text of a send without overrides, on a session with this prompt of its own."""
-        return system_text_of(self._current_settings(), self._loop.llm, self._loop.tool_registry, explicit)
+        registry = self._loop.tool_registry
+        skills = await self._skills_of(registry.get(LOAD_SKILL)) if registry is not None and LOAD_SKILL in registry else ""
+        return system_text_of(self._current_settings(), self._loop.llm, registry, explicit, skills)
+
+    async def _skills_of(self, tool: Tool | None) -> str:
+        """What the system prompt tells of the skills that ``tool`` loads. Looks at the disk, in a thread."""
+        return await self._threads.run(lambda: prompt_section(tool, self._tool_run))
+
+    def _place(self, store: SessionStore) -> object:
+        """Where the sessions of this loop are kept, as far as two loops of one process can tell."""
+        return (os.getpid(), *self._open_with.values()) if self._owns else (os.getpid(), id(store))
+
+    def shown_as(self) -> Representation | None:
+        """How finished sends are shown from now on; None: word for word."""
+        return self._current_settings().representation
 
     # --- opening and closing ---------------------------------------------------------------------
 
@@ -117,9 +155,16 @@ class Drivers:
                     self.store.max_spawn_depth = self._max_spawn_depth
                 self._driver = self._make_driver(self.store)
                 self._tool_run.store = self.store
+                self._keep_notes_policy()
                 self._tool_run.holder, self._tool_run.is_dead = self.holder, self._lifeline.is_dead
         assert self.store is not None
         return self.store, self._driver
+
+    def _keep_notes_policy(self) -> None:
+        """The store calls of the host keep to the policy that this loop was given, too."""
+        policy = self._loop.config.recall.notes
+        if self.store is not None and policy != DEFAULT_NOTES_POLICY:
+            self.store.notes_policy = policy
 
     async def _open_store(self) -> SessionStore:
         from power_loop.store.sql_store import open_store  # the DSN chooses the engine
@@ -128,20 +173,43 @@ class Drivers:
 
     def _make_driver(self, store: SessionStore) -> Driver:
         loop = self._loop
-        ports = Ports(store, loop.llm, loop.hooks, loop.event_bus, self._clock, self._ids, self._threads, self.holder, loop.name)
+        ports = Ports(store, loop.llm, loop.hooks, loop.event_bus, self._clock, self._ids, self._threads, self.holder, loop.name, store)
         self._heartbeat = self._machine.heartbeat(store, int(loop.config.running.lease_ttl_s * 1000))
-        driver = Driver(ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size)
+        driver = Driver(
+            ports, self._lines, self._heartbeat, self._lifeline, cache_size=self._cache_size, shown_as=self.shown_as,
+            folds=FoldsAfter(self._place(store), None if self._simulated else UNDER_WAY),
+        )  # fmt: skip
+        driver.memory = self._memory
         self._shower = TextShower(store, loop.event_bus, self.holder, driver.running.__contains__)
         return driver
+
+    def _mind_memory(self) -> None:
+        """Have the configured memory recalled, and told of what ends."""
+        from power_loop.runtime.memory import LoopMemory  # most loops have no memory
+
+        config = self._loop.config
+        self._memory = self._memory or LoopMemory(self._loop.hooks, self._loop.event_bus)
+        self._memory.follow(config.memory, config.memory if config.recall.builtin_hook else None, config.recall)
+        if self._driver is not None:
+            self._driver.memory = self._memory
 
     async def close(self, drain_timeout_s: float) -> None:
         """Wait for the sends in hand, cancel what is left, give everything back."""
         self._mind_a_fork()
         self._closing = True
+        for run in [run for run in self.runs.values() if run.order.detached]:
+            run.interrupt()  # others go on with it
         if not await self._drained(drain_timeout_s) and self._driver is not None:
+            for run in list(self.runs.values()):
+                run.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
+            await self._without_runs()
             for send in list(self._driver.running.values()):
                 send.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
             await self._drained(self._loop.config.running.cancel_grace_s)
+        if self._driver is not None:
+            await self._driver.folds.finish(drain_timeout_s)
+        if self._memory is not None:
+            await self._memory.finish(drain_timeout_s)
         await release_loop(self._loop, drain_timeout_s)
         self._watching.close()
         if self._shower is not None:
@@ -152,6 +220,13 @@ class Drivers:
         self._lifeline.release(owes=self._driver is not None and self._driver.owes)
         if self._owns and self.store is not None:
             await self.store.close()
+
+    async def _without_runs(self) -> None:
+        """Once no workflow is driven here any more: its leaves are cut off, and not cancelled as sends are."""
+        async with asyncio.timeout(self._loop.config.running.cancel_grace_s):
+            for session_id in list(self.runs):
+                async with self._lines.held(session_id):
+                    continue
 
     async def _drained(self, timeout_s: float) -> bool:
         try:
@@ -168,13 +243,43 @@ class Drivers:
     async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
         """Drive the session from this opening until it rests, and say how it stands."""
         _, driver = await self.open()
+        if session_id.startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call)) is not None:
+            return stands
         if self._shower is not None:
             self._shower.mind(self._loop.config.running.durable_stream)
 
-        def terms(session: Session) -> Terms:
-            return self._terms(session, call, goes_on(opening, session))
+        tools = call.tools if call.tools is not None else self._loop.tool_registry
+        loader = tools.get(LOAD_SKILL) if tools is not None else None
+        skills = await self._skills_of(loader) if loader is not None else ""
 
-        return await driver.drive(session_id, opening, terms, patience, watch_stops)
+        seen: Session | None = None
+
+        def terms(session: Session) -> Terms:
+            nonlocal seen
+            seen = session
+            return self._terms(session, call, goes_on(opening, session), skills)
+
+        result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
+        if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
+            await self._recall_output(result, seen.state, call)
+        return result
+
+    async def _drive_run(self, session_id: str, opening: Opening, call: Call) -> StatefulResult | None:
+        """Go on with a workflow; None when the session is none, whatever its name."""
+        from power_loop.workflow.as_session import drive_run  # the name of the session chooses
+
+        return await drive_run(self._loop, session_id, opening, call.cancel)
+
+    async def hear(self, session_id: str) -> StatefulResult:
+        """Drive the session as far as something waits for it."""
+        return await self.drive(session_id, LookAfter(), Call(deps=self._loop.deps), Patience())
+
+    async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:
+        """The value of the answer that a send ended with earlier."""
+        settings = self._current_settings()
+        form = output_asked(call, state.overrides or {}, settings) if result.status == "completed" else None
+        if form is not None:
+            result.output = await recalled(form, settings.output_validators, state.text)
 
     async def drive_once(self, session_id: str, say: Say, key: str, call: Call, patience: Patience) -> StatefulResult:
         """`drive`, but once only for ``key``."""
@@ -207,17 +312,23 @@ class Drivers:
             result = await self.drive(session_id, Resume(broken_only=True), call, patience)
             if result.send_index == index:
                 return result
-        return await outcome_of(store, session_id, index)
+        session = await as_it_ended(store, session_id, index)
+        result = result_of(session, rounds=0)
+        if session.state.tool_calls:
+            await (await self.open())[1].with_others(session, result)
+        await self._recall_output(result, session.state, call)
+        return result
 
-    def _terms(self, session: Session, call: Call, resumes: bool) -> Terms:
+    def _terms(self, session: Session, call: Call, resumes: bool, skills: str) -> Terms:
         loop, settings = self._loop, self._current_settings()
         offered = loop.tool_registry.to_openai_tools() if loop.tool_registry is not None else None
         # Sends that set nothing of their own have the same terms until one of these is another object.
-        ground = (settings, offered, session.prompt) if call is PLAIN and not resumes else None
+        ground = (settings, offered, session.prompt, skills) if call is PLAIN and not resumes else None
         if ground is not None and (plain := self._plain) is not None and all(map(is_, ground, plain[0])):
             return plain[1]
         terms = terms_of(
-            session, call, settings=settings, registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes
+            session, call, settings=settings, registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes,
+            skills=skills,
         )  # fmt: skip
         if ground is not None:
             self._plain = (ground, terms)
@@ -227,108 +338,7 @@ class Drivers:
         config = self._loop.config
         if self._settings is None or self._settings[0] != config.revision:
             self._settings = (config.revision, settings_of(config, self._loop.llm))
+            if config.memory is not None or self._memory is not None:
+                self._mind_memory()
+            self._keep_notes_policy()
         return self._settings[1]
-
-    # --- words for others ----------------------------------------------------------------------------
-
-    async def post(
-        self, session_id: str, record: Record, key: str | None, *, mode: str = "queue", not_before: int | None = None
-    ) -> FollowUpQueued:
-        """Leave ``record`` in the session's inbox."""
-        store, _ = await self.open()
-        keyed = key is not None and isinstance(record, UserSaid)
-        key = key or self._ids.token(12)
-        fresh = await store.post(session_id, record, key=key, mode=mode, not_before=not_before, keyed=keyed)
-        await self._steer(session_id, mode)
-        return await self._queued(store, session_id, key, fresh, mode)
-
-    async def _steer(self, session_id: str, mode: str) -> None:
-        """A word that steers was posted: the send that runs here need not wait until somebody looks."""
-        store, driver = await self.open()
-        send = driver.running.get(session_id) if mode == "steer" else None
-        if send is not None:
-            send.scope.steer((await store.look(session_id)).wake_no)
-
-    async def _leave(self, text: str, session_id: str, key: str) -> None:
-        await self.post(session_id, UserSaid(text), key)
-
-    async def post_to_running(self, session_id: str, record: Record, key: str | None, mode: str = "queue") -> FollowUpQueued | None:
-        """Leave ``record`` for the holder that runs the session now; None when nobody does, or ``key`` began a send of its own."""
-        store, driver = await self.open()
-        if key is not None and await store.item_id(session_id, key):
-            return await self._queued(store, session_id, key, False, mode)
-        if key is not None and await store.send_of_key(session_id, key) is not None:
-            return None
-        send = driver.running.get(session_id)
-        head = send.session.head if send is not None else await store.look(session_id)
-        if not head.held_at(self._clock.now_ms()):
-            return None
-        keyed, key = key is not None, key or self._ids.token(12)
-        try:
-            fresh = await store.post(session_id, record, key=key, mode=mode, running=head, keyed=keyed)
-        except Conflict:
-            return None
-        await self._steer(session_id, mode)
-        return await self._queued(store, session_id, key, fresh, mode)
-
-    async def _queued(self, store: SessionStore, session_id: str, key: str, fresh: bool, mode: str) -> FollowUpQueued:
-        depth = len(await store.inbox(session_id))
-        queued = FollowUpQueued(session_id, depth, await store.item_id(session_id, key), not fresh)
-        if self._loop.event_bus.wants("follow_up_queued"):
-            told = {"item_id": queued.item_id, "mode": mode, "queue_depth": depth}
-            publish(self._loop.event_bus, "follow_up_queued", told, session_id=session_id)
-        return queued
-
-    async def until_free(self, session_id: str) -> None:
-        """Wait for whoever drives the session elsewhere: until the lease was given back, or ran out, or its holder died."""
-        store, _ = await self.open()
-        while (head := await store.look(session_id)).holder not in (None, self.holder):
-            if not head.held_at(self._clock.now_ms()) or self._lifeline.is_dead(head.holder):
-                return
-            await self._clock.sleep(LINE_POLL_S)
-
-    async def cancel(self, session_id: str, stop: StopRequested) -> bool:
-        """Stop the send that runs, here or elsewhere."""
-        store, driver = await self.open()
-        send = driver.running.get(session_id)
-        if send is not None:
-            send.scope.request(stop)
-            return True
-        head = await store.look(session_id)
-        if not head.held_at(self._clock.now_ms()):
-            return False
-        try:
-            await store.post(session_id, stop, key=f"cancel:{self._ids.token(12)}", running=head)
-        except Conflict:
-            return False
-        return True
-
-    def drives(self, session_id: str, token: CancellationToken) -> bool:
-        """The send that runs here is the one that ``token`` stops."""
-        send = self._driver.running.get(session_id) if self._driver is not None else None
-        return send is not None and send.terms.cancel is token
-
-
-def unwatched() -> None:
-    """Nothing was tied."""
-
-
-def watch_stops(send: Send) -> Callable[[], None]:
-    """Tie the send to its token and its time limit; the answer unties it."""
-    token, limits = send.terms.cancel, send.terms.limits.usage
-    if token is None and (limits is None or limits.seconds is None):
-        return unwatched
-    undo: list[Callable[[], object]] = []
-    if token is not None:
-        undo.append(token.on_cancel(lambda reason: send.scope.request(StopRequested("cancelled", reason, "token"))))
-        if token.polled:
-            undo.append(asyncio.ensure_future(token.wait()).cancel)
-    if limits is not None and limits.seconds is not None:
-        stop = StopRequested("budget_exceeded", "seconds", "limit")
-        undo.append(asyncio.get_running_loop().call_later(limits.seconds, send.scope.request, stop).cancel)
-
-    def untie() -> None:
-        for step in undo:
-            step()
-
-    return untie

@@ -14,10 +14,12 @@ from power_loop.config import AgentLoopConfig
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 
+    from power_loop.contracts.approvals import Approval
     from power_loop.contracts.cancel import CancellationLike, CancellationToken
     from power_loop.contracts.diagnosis import Diagnosis
     from power_loop.contracts.events import AgentEvent
     from power_loop.contracts.jobs import Job
+    from power_loop.contracts.kept_rows import TimerRow
     from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
     from power_loop.contracts.records import UnknownPolicy
     from power_loop.contracts.rows import SessionStatsRow
@@ -129,7 +131,7 @@ class StatefulAgentLoop:
         """The exact system text of the next send without overrides."""
         store = await self.ensure_store()
         own = (await store.get_session(session_id)).system_prompt if session_id is not None else None
-        return self._verbs.system_text(own)
+        return await self._verbs.system_text(own)
 
     async def fork(
         self, session_id: str, *, at_send: int | None = None, metadata: Mapping[str, Any] | None = None, system_prompt: str | None = None
@@ -157,13 +159,53 @@ class StatefulAgentLoop:
         """Have a job of the session end, in whatever process it runs; False when it is over already."""
         return await self._verbs.stop_job(session_id, job_id, reason)
 
-    async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
-        """The counters of a session; None before its first finished send."""
-        return await (await self.ensure_store()).get_session_stats(session_id)
+    async def get_session_stats(self, session_id: str, *, tree: bool = False) -> SessionStatsRow | None:
+        """The counters of a session; None before its first finished send.
+
+        ``tree``: calls, tokens and cost with those of its sub-agents, also of such that are deleted.
+        """
+        return await self._verbs.session_stats(session_id, tree=tree)
+
+    async def budget(self, session_id: str) -> dict[str, Any]:
+        """What the session's last send has spent, with all that it set going.
+
+        ``spent`` and ``reserved`` (by model calls under way), each under the names of the ``limits``; and
+        ``by_session``, ``by_model``, ``by_purpose``. A sub-agent's is its parent's while that is under way.
+        Raises `SessionNotFoundError`.
+        """
+        return await self._verbs.budget(session_id)
 
     async def list_session_stats(self) -> list[SessionStatsRow]:
         """The counters of all sessions, most recently active first."""
         return await (await self.ensure_store()).list_session_stats()
+
+    # --- timers ---------------------------------------------------------------------------------
+
+    async def schedule_timer(
+        self,
+        session_id: str,
+        *,
+        delay_s: float | None = None,
+        due_at_ms: int | None = None,
+        note: str,
+        interval_s: float | None = None,
+        cron: str | None = None,
+        tz: str = "UTC",
+    ) -> TimerRow:
+        """Have the session hear ``note`` later: after a delay, at a time (UTC), or whenever ``cron`` names a time of the zone ``tz``.
+
+        ``interval_s``: again and again, counted from the first time. Nothing fires without a `TimerRunner`, a `Worker` or
+        `SessionStore.fire_due`. Raises `ValueError`, `SessionNotFoundError`, and `ImportError` without the extra ``cron``.
+        """
+        return await self._verbs.schedule_timer(session_id, delay_s, due_at_ms, note, interval_s, cron, tz)
+
+    async def cancel_timer(self, session_id: str, timer_id: int) -> bool:
+        """Take back an armed timer; False when it is not armed (any more)."""
+        return await self._verbs.cancel_timer(session_id, timer_id)
+
+    async def list_timers(self, session_id: str) -> list[TimerRow]:
+        """The armed timers of the session, soonest first."""
+        return await self._verbs.list_timers(session_id)
 
     # --- sends ----------------------------------------------------------------------------------
 
@@ -176,6 +218,7 @@ class StatefulAgentLoop:
         tools: Any = None,
         system_prompt: str | None = None,
         heal_pending: bool = False,
+        output_type: Any = None,
         limits: UsageLimits | None = None,
         max_rounds: int | None = None,
         key: str | None = None,
@@ -186,6 +229,9 @@ class StatefulAgentLoop:
     ) -> StatefulResult:
         """Say ``user_input`` and drive the session until it rests; limits and failures of tools are statuses, not errors.
 
+        ``output_type`` (a type, a JSON Schema or a `StructuredOutputSpec`) is what the answer must be: its value is
+        ``result.output``.
+
         The same ``key`` again waits for the first send under it and returns that outcome, paying nothing; one that
         was cut off or failed goes on while it is the session's last.
 
@@ -195,7 +241,8 @@ class StatefulAgentLoop:
         """
         verbs = self._verbs
         verbs.refuse_when_closing("send")
-        call, patience = verbs.call(tools, system_prompt, limits, max_rounds, stop_event, deps), verbs.patience(on_busy, busy_timeout_s)
+        call = verbs.call(tools, system_prompt, limits, max_rounds, stop_event, deps, output_type)
+        patience = verbs.patience(on_busy, busy_timeout_s)
         return await verbs.send(user_input, session_id, call, patience, heal_pending=heal_pending, key=key, metadata=metadata)
 
     async def follow_up(
@@ -243,6 +290,7 @@ class StatefulAgentLoop:
         unknown: UnknownPolicy = "report",
         tools: Any = None,
         system_prompt: str | None = None,
+        output_type: Any = None,
     ) -> StatefulResult:
         """Go on from what the records say, with no new word; the last outcome again when there is nothing to go on with.
 
@@ -250,15 +298,44 @@ class StatefulAgentLoop:
         the model, run again on your word (``rerun``), or parked as a question (``ask``).
         """
         self._verbs.refuse_when_closing("resume")
-        call = self._verbs.call(tools, system_prompt, limits, None, stop_event)
+        call = self._verbs.call(tools, system_prompt, limits, None, stop_event, output_type=output_type)
         return await self._verbs.resume(session_id, call, extra_rounds=extra_rounds, unknown=unknown)
 
     async def submit_input(
-        self, session_id: str, interaction_id: str, value: Any, *, stop_event: CancellationLike = None
+        self, session_id: str, interaction_id: str, value: Any, *, stop_event: CancellationLike = None, key: str | None = None
     ) -> StatefulResult:
-        """Answer one question that a call is parked with, and go on. Raises `ValueError` for an unknown one."""
+        """Answer one question that a call is parked with, and go on; how the session stands then.
+
+        An answer counts once: a second one is a `ValueError`, as is one to nothing that waits; but the same ``key``
+        again answers nothing and returns the outcome.
+        """
         self._verbs.refuse_when_closing("submit_input")
-        return await self._verbs.submit_input(session_id, interaction_id, value, self._verbs.call(None, None, None, None, stop_event))
+        call = self._verbs.call(None, None, None, None, stop_event)
+        return await self._verbs.submit_input(session_id, interaction_id, value, call, key)
+
+    async def list_approvals(self, session_id: str, *, tree: bool = True) -> list[Approval]:
+        """The calls that wait for somebody to approve or deny them, here and (``tree``) in all sessions below."""
+        return await self._verbs.approvals(session_id, tree=tree)
+
+    async def approve(self, session_id: str, interaction_id: str, *, digest: str, by: str | None = None, note: str | None = None) -> None:
+        """Let the call run, with exactly the arguments that ``digest`` stands for. `resume`, or a worker, goes on.
+
+        The session may be the one that asks or any above it. Raises `ApprovalError`, with its ``reason``: ``decided``
+        (one decision counts), ``expired``, ``digest`` (of something else), or ``unknown``; and `SessionArchivedError`.
+        """
+        await self._verbs.decide(session_id, interaction_id, True, digest, by, note)
+
+    async def deny(self, session_id: str, interaction_id: str, *, digest: str, by: str | None = None, note: str | None = None) -> None:
+        """Have the call not run: the model reads that it was denied, and the note. Raises as `approve` does."""
+        await self._verbs.decide(session_id, interaction_id, False, digest, by, note)
+
+    async def settle(self, session_id: str, call_id: str, *, output: Any, failed: bool = False) -> None:
+        """Say what came of a call of unknown outcome, parked or not; ``output`` is its result. `resume`, or a worker, goes on.
+
+        Raises `ValueError` for any other call, and `SessionBusyError` while somebody drives it.
+        """
+        self._verbs.refuse_when_closing("settle")
+        await self._verbs.settle(session_id, call_id, output, failed=failed)
 
     async def abort_pending(self, session_id: str, *, reason: str = "aborted") -> int:
         """Answer every open or parked call as aborted and end the send; how many were answered."""

@@ -1,6 +1,7 @@
 """Door: the records, the durable facts that a session is made of."""
 
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     ContextFolded,
     Decided,
@@ -13,6 +14,7 @@ from power_loop.contracts.records import (
     SendProjected,
     SendRested,
     SendResumed,
+    StepChanged,
     StopRequested,
     ToolParked,
     ToolReturned,
@@ -22,6 +24,7 @@ from power_loop.contracts.records import (
 )
 
 __all__ = (
+    "Answered",
     "CallCharged",
     "ContextFolded",
     "Decided",
@@ -34,6 +37,7 @@ __all__ = (
     "SendProjected",
     "SendRested",
     "SendResumed",
+    "StepChanged",
     "StopRequested",
     "ToolParked",
     "ToolReturned",

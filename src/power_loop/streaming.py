@@ -61,12 +61,12 @@ class Streams:
 
     async def _part(self, task: asyncio.Task[StatefulResult], leave: Leave | None) -> None:
         """The consumer left: the send is stopped and waited for, or goes on by itself."""
-        if leave is None:
-            self._detached.add(task)
-            task.add_done_callback(self._forget)
-        else:
+        self._detached.add(task)
+        task.add_done_callback(self._forget)
+        if leave is not None:
             leave(task)
-            await asyncio.gather(task, return_exceptions=True)
+            # Not `gather`: web frameworks cancel whoever waits again and again, and that must not cut off a send that is ending tidily.
+            await asyncio.wait([task])
 
     def _forget(self, task: asyncio.Task[StatefulResult]) -> None:
         self._detached.discard(task)

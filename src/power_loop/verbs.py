@@ -9,20 +9,26 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
+from power_loop.agents.above import home_of, wake_above
 from power_loop.context.transcript import Transcript
+from power_loop.contracts.approvals import Approval
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
-from power_loop.contracts.records import StopRequested, ToolReturned, UnknownPolicy, UserSaid
+from power_loop.contracts.records import Answered, StopRequested, ToolReturned, UnknownPolicy, UserSaid
+from power_loop.contracts.rows import SessionStatsRow
 from power_loop.contracts.text import check_key
 from power_loop.contracts.usage import UsageLimits
-from power_loop.drivers import Drivers
+from power_loop.drivers import RUN_PREFIX, Drivers
+from power_loop.runtime.approvals_outside import Verdict, answer, decide, list_approvals, settle
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.doctor import doctor
 from power_loop.runtime.drive import Patience
@@ -31,19 +37,24 @@ from power_loop.runtime.openings import Abort, Resume, Say
 from power_loop.runtime.outcome import pending
 from power_loop.runtime.ports import effects_of
 from power_loop.runtime.session import Session
+from power_loop.runtime.window_rows import rows_of_a_window
 from power_loop.streaming import Streams
 from power_loop.sync import BlockingTwin
-from power_loop.terms import PLAIN, Call, call_of, chosen_tools
+from power_loop.terms import PLAIN, Call, OwnTerms, call_of, chosen_tools, form_of
 from power_loop.tools.shell.closing import release_session, stop_job
 from power_loop.tools.toolbox import ToolRegistry
 from power_loop.words import Said, content_said
 
 if TYPE_CHECKING:
+    from power_loop.contracts.agents import ChildRun
     from power_loop.loop import StatefulAgentLoop
 
 __all__ = ["AgentEventBus", "AgentHooks", "BlockingTwin", "Verbs", "joined_registry", "usable_model"]
 
 Sending = Coroutine[Any, Any, StatefulResult]
+
+# A hundred years: what lies further ahead is a slip of the unit.
+LONGEST_S = 100 * 366 * 24 * 3600
 
 
 class Verbs(Drivers):
@@ -57,11 +68,12 @@ class Verbs(Drivers):
 
     def call(
         self, tools: Any, system_prompt: str | None, limits: UsageLimits | None, max_rounds: int | None, stop_event: CancellationLike,
-        deps: Any = None,
+        deps: Any = None, output_type: Any = None,
     ) -> Call:  # fmt: skip
         """What the caller set, checked. Raises `ValueError`, `TypeError` or `ToolNotFound`."""
         chosen = chosen_tools(tools, self._loop.tool_registry) if tools is not None else None
-        return call_of(chosen, system_prompt, limits, max_rounds, stop_event, deps if deps is not None else self._loop.deps)
+        own = deps if deps is not None else self._loop.deps
+        return call_of(chosen, system_prompt, limits, max_rounds, stop_event, own, output_type)
 
     def patience(self, on_busy: str | None = None, timeout_s: float | None = None) -> Patience:
         """How long to wait for a session that somebody else drives; where the call says nothing, as configured."""
@@ -78,7 +90,7 @@ class Verbs(Drivers):
     async def prewarm(self, session_id: str) -> bool:
         store, driver = await self.open()
         try:
-            driver.cache.keep(await Session.load(store, session_id))
+            driver.cache.keep(await Session.load(store, session_id, self.shown_as()))
         except SessionNotFoundError:
             return False
         return True
@@ -98,7 +110,8 @@ class Verbs(Drivers):
         store, _ = await self.open()
         head = await store.look(session_id)
         transcript = Transcript()
-        for row in await store.rows(session_id, after=0 if include_compacted else head.fold_through):
+        rows = await (store.rows(session_id, after=0) if include_compacted else rows_of_a_window(store, head, head.fold_through, None))
+        for row in rows:
             transcript.add(row)
         return transcript.with_open_round()
 
@@ -115,6 +128,47 @@ class Verbs(Drivers):
             store, session_id, repair=repair, limits=settings.limits, context_tokens=budget,
             effects_of=partial(effects_of, registry, settings), is_dead=self.lifeline.is_dead,
         )  # fmt: skip
+
+    async def session_stats(self, session_id: str, *, tree: bool) -> SessionStatsRow | None:
+        store, _ = await self.open()
+        stats = await store.get_session_stats(session_id)
+        if stats is None or not tree:
+            return stats
+        below = await store.charged_to(session_id)
+        return stats._replace(
+            llm_calls=stats.llm_calls + below.calls, prompt_tokens=stats.prompt_tokens + below.prompt,
+            completion_tokens=stats.completion_tokens + below.completion, total_tokens=stats.total_tokens + below.total,
+            cost=stats.cost + (below.cost or 0.0),
+        )  # fmt: skip
+
+    async def budget(self, session_id: str) -> dict[str, Any]:
+        from power_loop.runtime.budget import budget_of  # most loops have no budget to look at
+
+        return await budget_of((await self.open())[0], session_id)
+
+    # --- timers ---------------------------------------------------------------------------------
+
+    async def schedule_timer(
+        self, session_id: str, delay_s: float | None, due_at_ms: int | None, note: str, interval_s: float | None, cron: str | None, tz: str
+    ) -> TimerRow:
+        if [delay_s, due_at_ms, cron].count(None) != 2:
+            raise ValueError("schedule_timer takes exactly one of delay_s=, due_at_ms= and cron=")
+        if delay_s is not None and not 0 <= delay_s <= LONGEST_S:
+            raise ValueError(f"delay_s is {delay_s!r}; it must be seconds from now, up to a hundred years")
+        store, _ = await self.open()
+        if delay_s is not None:
+            due_at_ms = store.clock.now_ms() + round(delay_s * 1000)
+        return await store.create_timer(session_id, due_at=due_at_ms, note=note, interval_s=interval_s, cron=cron, tz=tz)
+
+    async def cancel_timer(self, session_id: str, timer_id: int) -> bool:
+        store, _ = await self.open()
+        await store.look(session_id)
+        return await store.transition_timer(session_id, timer_id, from_status="armed", to_status="cancelled")
+
+    async def list_timers(self, session_id: str) -> list[TimerRow]:
+        store, _ = await self.open()
+        await store.look(session_id)
+        return await store.list_timers(session_id)
 
     async def stop_job(self, session_id: str, job_id: str, reason: str) -> bool:
         store, _ = await self.open()
@@ -156,17 +210,68 @@ class Verbs(Drivers):
             raise ValueError(f"resume takes unknown='report', 'rerun' or 'ask' and extra_rounds >= 0, not {unknown!r} and {extra_rounds!r}")
         return await self.drive(session_id, Resume(extra_rounds, unknown, call.stored()), call, self.patience())
 
-    async def submit_input(self, session_id: str, interaction_id: str, value: Any, call: Call) -> StatefulResult:
-        waiting = await self.pending(session_id)
-        asked = {question["interaction_id"]: question for question in (waiting or {}).get("pending_interactions", ())}
-        if interaction_id not in asked:
-            raise ValueError(f"session {session_id!r} waits for no answer to {interaction_id!r}; it waits for {sorted(asked) or 'nothing'}")
-        question = asked[interaction_id]
-        answer = ToolReturned(
-            question["tool_call_id"], value if isinstance(value, str) else dumps(value), name=question["tool_name"], ran=False
-        )
-        await self.post(session_id, answer, f"answer:{interaction_id}")
-        return await self.resume(session_id, call)
+    async def submit_input(self, session_id: str, interaction_id: str, value: Any, call: Call, key: str | None) -> StatefulResult:
+        check_key("key", key)
+        await self.answer(session_id, interaction_id, value, key)
+        return await self.resume(await self._run_above(session_id), call)
+
+    async def _run_above(self, session_id: str) -> str:
+        """The workflow whose leaf this session is, or is a part of: that goes on. Any other session itself."""
+        store, above = (await self.open())[0], session_id
+        while not above.startswith(RUN_PREFIX):
+            parent = (await store.get_session(above)).parent_session_id
+            if parent is None:
+                return session_id
+            above = parent
+        return above
+
+    async def answer(self, session_id: str, interaction_id: str, value: Any, key: str | None) -> None:
+        """Leave the answer for whoever drives the session next; those above a sub-agent learn of it too."""
+        store, _ = await self.open()
+        home = await home_of(store, session_id, interaction_id)
+        await answer(store, home, interaction_id, lambda question: answer_to(question, value), key)
+        await wake_above(store, home)
+
+    # --- sub-agents -----------------------------------------------------------------------------
+
+    async def run_child(self, child: ChildRun) -> StatefulResult:
+        """Drive a sub-agent's session under its spec; what it did before under the same key is read, not done again."""
+        spec, form = child.spec, None
+        if spec.output_schema is not None:
+            from power_loop.contracts.structured import StructuredOutputSpec  # most sub-agents answer with text
+
+            wanted: dict[str, Any] = {"name": "answer", **spec.output_schema}
+            form = form_of(StructuredOutputSpec(**wanted))
+        own = OwnTerms(child.depth, spec.model, spec.temperature, spec.max_tokens, inherit_context=spec.inherit_context)
+        call = Call(child.tools, None, spec.limits, spec.max_rounds, child.cancel, child.deps, form, own)
+        said = child.said
+        return await self.send(said, child.session_id, call, self.patience("wait"), heal_pending=False, key=child.key, metadata=None)
+
+    async def retire(self, session_ids: Sequence[str]) -> None:
+        """Give back what this process keeps beside sessions that have done what they were for."""
+        store, driver = await self.open()
+        for one in session_ids:
+            driver.cache.forget(one)
+            await release_session(store, one)
+
+    async def approvals(self, session_id: str, *, tree: bool) -> list[Approval]:
+        store, _ = await self.open()
+        return await list_approvals(store, session_id, tree=tree)
+
+    async def decide(
+        self, session_id: str, interaction_id: str, approved: bool, digest: str, by: str | None, note: str | None
+    ) -> None:  # fmt: skip
+        self.refuse_when_closing("approve" if approved else "deny")
+        if not isinstance(cast("Any", digest), str) or not all(isinstance(said, (str, NoneType)) for said in cast("Any", (by, note))):
+            raise TypeError("digest= takes the text that list_approvals() gave; by= and note= take text, or None")
+        store, _ = await self.open()
+        home = await home_of(store, session_id, interaction_id)
+        await decide(store, home, Verdict(interaction_id, approved, digest, by, note))
+        await wake_above(store, home)
+
+    async def settle(self, session_id: str, call_id: str, output: Any, *, failed: bool) -> None:
+        store, _ = await self.open()
+        await settle(store, session_id, call_id, output, failed, self.lifeline.is_dead)
 
     async def abort_pending(self, session_id: str, reason: str) -> int:
         opening = Abort(reason)
@@ -202,6 +307,14 @@ class Verbs(Drivers):
         async with aclosing(self._watching.events(store, session_id, self.holder, after=after, follow=follow)) as events:
             async for event in events:
                 yield event
+
+
+def answer_to(question: Mapping[str, Any], value: Any) -> ToolReturned | Answered:
+    """``value`` as the result of the call that asks, or, where the call goes on with it, as its answer."""
+    call_id = question["tool_call_id"]
+    if "state" in question:
+        return Answered(question["interaction_id"], call_id, value)
+    return ToolReturned(call_id, value if isinstance(value, str) else dumps(value), name=question["tool_name"], ran=False)
 
 
 def refuse_other_modes(mode: str) -> None:

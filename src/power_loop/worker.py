@@ -19,6 +19,7 @@ from power_loop.contracts.store import Conflict
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.drive import Patience
 from power_loop.runtime.openings_worker import LookAfter, may_pass
+from power_loop.runtime.timers import tell_queued
 from power_loop.store.claims import Standing
 from power_loop.terms import Call
 
@@ -37,6 +38,8 @@ RESTING_MS = 60_000
 # Timers and deaths are looked for this often; deaths among the sessions that are due, where that is cheap, and among
 # all of them once in a lease.
 TIDY_EVERY_S = 1.0
+# Timers fire 50 at a time; after so many times the sessions that they woke have their turn.
+FIRINGS = 20
 # While the store cannot be reached, looks are at most so far apart.
 LONGEST_PAUSE_S = 30.0
 # A session that moves whenever it is given back is somebody else's business.
@@ -45,6 +48,9 @@ SETTLE_TRIES = 5
 
 class Worker:
     """Drives what is due on the loop's store; run as many as you like, in as many processes as you like."""
+
+    _timed = False
+    """Only sessions that a timer wakes."""
 
     def __init__(
         self,
@@ -81,7 +87,7 @@ class Worker:
         """Work until `stop`, or SIGTERM. Raises what opening the store raises; later failures of the store are waited out."""
         store = await self._loop.ensure_store()
         self._woken, self._ended = asyncio.Event(), asyncio.Event()
-        forget_signal = _on_sigterm(self.request_stop)
+        forget_signal = self._heed_sigterm()
         try:
             await self._work(store, self._woken)
             await self._drain(store)
@@ -95,12 +101,16 @@ class Worker:
         store = await self._loop.ensure_store()
         await self._tidy(store)
         claimed = await self._claim(store, self._concurrency)
+        await self._until_idle()
+        return claimed
+
+    async def _until_idle(self) -> None:
+        """Wait for the sends in hand; a cancel cuts them off."""
         try:
             while self._in_hand:
                 await asyncio.wait(self._in_hand)
         finally:
             await _cut_off(*self._in_hand)
-        return claimed
 
     async def stop(self, drain_timeout_s: float = 30.0) -> None:
         """Claim nothing more, wait for the sends in hand, then interrupt what is left: it is due for other workers at once."""
@@ -148,8 +158,8 @@ class Worker:
         drivers = self._loop.drivers
         drivers.lifeline.hold()  # so that others can tell when these claims are a dead one's
         token, found = await store.claim(
-            drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover
-        )  # fmt: skip
+            drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover, timed=self._timed
+        )
         for standing in found:
             task = asyncio.create_task(self._care.look_after(store, token, standing))
             self._in_hand.add(task)
@@ -168,12 +178,27 @@ class Worker:
             return
         self._looked = now
         if self._timers:
-            await store.fire_due()
+            await self._fire(store)
         everywhere = now - self._searched >= self._loop.config.running.lease_ttl_s
         if everywhere:
             self._searched = now
             await store.sweep_line()
         await self._care.mind_the_dead(store, self._agents, everywhere=everywhere)
+
+    async def _fire(self, store: SessionStore) -> int:
+        """Fire the timers that are due, and say of which sessions somebody else will hear them; how many."""
+        count = 0
+        for _ in range(FIRINGS):
+            fired = await store.fire_timers(agents=self._agents)
+            count += len(fired)
+            if self._loop.event_bus.wants("timer_fired"):
+                await tell_queued(store, self._loop.event_bus, fired)
+            if not fired:
+                break
+        return count
+
+    def _heed_sigterm(self) -> Callable[[], object]:
+        return _on_sigterm(self.request_stop)
 
     async def _drain(self, store: SessionStore) -> None:
         """Give the sends in hand their time."""
@@ -245,20 +270,29 @@ class Care:
             failed = result is None or may_pass(result.status, result.error)
             attempts = 1 + (before.attempts if now.send_index == before.send_index else 0) if failed else 0
             try:
-                await store.settle(now, token, due_in_ms=self._due_in_ms(now, result, attempts), attempts=attempts)
+                await store.settle(now, token, due_in_ms=self._due_in_ms(now, result, attempts, store.clock.now_ms()), attempts=attempts)
             except Conflict:
                 continue
             return
         await store.give_back(before.session_id, token, for_ms=BUSY_MS)
 
-    def _due_in_ms(self, now: Standing, result: StatefulResult | None, attempts: int) -> int | None:
+    def _due_in_ms(self, now: Standing, result: StatefulResult | None, attempts: int, at_ms: int) -> int | None:
         """None: nothing is to be done before something else is said."""
         waiting = now.words if now.over else now.waiting
         if attempts and (attempts <= self._max_attempts or waiting):
             return int(1000 * min(FIRST_RETRY_S * 2 ** (attempts - 1), LONGEST_RETRY_S))
         if not waiting:
-            return None
+            return _until_expiry_ms(now, result, at_ms)
         return RESTING_MS if result is not None and result.pending_tool_calls else 0
+
+
+def _until_expiry_ms(now: Standing, result: StatefulResult | None, at_ms: int) -> int | None:
+    """Until the first of the approvals runs out that it waits for: then the model is told. None: it waits for none that does."""
+    asked = result.pending_interactions if result is not None else []
+    ends: list[int] = [each["expires_at"] for each in asked if each.get("expires_at")]
+    if not ends:
+        return None
+    return max(0, min(*ends, now.next_due or ends[0]) - at_ms)
 
 
 async def _quietly(work: Any) -> None:

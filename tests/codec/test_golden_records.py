@@ -32,7 +32,10 @@ def plain(record: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line["what"])
 def test_a_released_line_is_read_as_it_was_meant(line: dict[str, Any]) -> None:
-    assert plain(from_cells(cells_of(line))) == {key: line[key] for key in line if key not in ("what", "cells")}
+    record = from_cells(cells_of(line))
+    # A field that the line does not name was added after its release, and then it says what it says where nobody set it.
+    later = {field.name: field.default for field in fields(record) if field.default is not MISSING}
+    assert plain(record) == {**later, **{key: line[key] for key in line if key not in ("what", "cells")}}
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line["what"])
@@ -47,4 +50,4 @@ def test_the_lines_have_every_kind_and_every_field() -> None:
         lines = [line for line in LINES if line["record"] == kind.__name__]
         for field in fields(kind):
             default = [] if field.default == () else field.default
-            assert field.default is MISSING or any(line[field.name] != default for line in lines), f"{kind.__name__}.{field.name}"
+            assert field.default is MISSING or any(line.get(field.name, default) != default for line in lines), f"{kind.__name__}.{field.name}"

@@ -9,13 +9,14 @@ from histories import READ, Life, lives, replied, returned, rows_of, said, windo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power_loop.context.fold import as_text, cut, summary_in, too_long
+from power_loop.context.fold import cut, due, exceeds
 from power_loop.context.pairing import pairing_problem
-from power_loop.context.prompt import DEFAULT_AGENT_SYSTEM_PROMPT, system_text
 from power_loop.context.strategy import FoldStrategy, LLMSummaryFold, NeverFold
+from power_loop.context.summary import as_text, summary_in
 from power_loop.context.window import SUMMARY_NAME, Window
 from power_loop.contracts.messages import estimate_tokens
-from power_loop.contracts.records import ContextFolded, Record, SendEnded, UserSaid
+from power_loop.contracts.records import ContextFolded, FoldSkipped, Record, SendEnded, UserSaid
+from power_loop.contracts.usage import NO_USAGE
 
 LETTERS = "x" * 384  # 96 tokens, and 4 for the frame
 ENDED = SendEnded("completed")
@@ -23,7 +24,7 @@ ENDED = SendEnded("completed")
 
 def sends(count: int) -> list[Record]:
     """As many sends of 200 tokens each."""
-    return [record for _ in range(count) for record in (said(LETTERS), replied(LETTERS), ENDED)]
+    return [record for _ in range(count) for record in (said(LETTERS), replied(LETTERS, usage=NO_USAGE), ENDED)]
 
 
 def window(count: int, *more: Record) -> Window:
@@ -33,26 +34,34 @@ def window(count: int, *more: Record) -> Window:
 # --- when -----------------------------------------------------------------------------------------
 
 
-def test_a_window_is_too_long_from_the_trigger_on() -> None:
+def test_a_fold_is_due_from_the_trigger_on() -> None:
     two_sends = window(2)
     assert two_sends.tokens == 400
-    assert too_long(two_sends, 0, 400)
-    assert not too_long(two_sends, 0, 401)
-    assert too_long(two_sends, 1, 401), "system and tools are part of the request"
-    assert not too_long(two_sends, 10_000, None)
+    assert due(two_sends, 0, 400, 500)
+    assert not due(two_sends, 0, 401, 500)
+    assert due(two_sends, 1, 401, 500), "system and tools are part of the request"
+    assert not due(two_sends, 10_000, None, 500)
 
 
-def test_after_a_fold_it_is_due_again_only_when_a_tenth_was_added() -> None:
-    folded = window(3, said(LETTERS), ContextFolded(6, LETTERS))
+def test_a_request_exceeds_what_it_may_have_from_the_next_token_on() -> None:
+    assert exceeds(window(2), 0, 399)
+    assert not exceeds(window(2), 0, 400)
+    assert exceeds(window(2), 1, 400), "system and tools are part of the request"
+    assert not exceeds(window(2), 10_000, None)
+
+
+@pytest.mark.parametrize("last", [ContextFolded(6, LETTERS), FoldSkipped("the summary failed")])
+def test_after_a_fold_or_an_attempt_it_is_due_again_only_when_a_tenth_was_added(last: Record) -> None:
+    folded = window(3, said(LETTERS), last)
     assert folded.growth() == 0
     assert folded.tokens > 300
-    assert not too_long(folded, 0, 300), "it is over the trigger still, but nothing was added"
-    grown = window(3, said(LETTERS), ContextFolded(6, LETTERS), replied("x" * 100))
+    assert not due(folded, 0, 225, 300), "it is over the trigger still, but nothing was added"
+    grown = window(3, said(LETTERS), last, replied("x" * 100, usage=NO_USAGE))
     assert grown.growth() == 29
-    assert not too_long(grown, 0, 300)
-    grown = window(3, said(LETTERS), ContextFolded(6, LETTERS), replied("x" * 104))
+    assert not due(grown, 0, 225, 300)
+    grown = window(3, said(LETTERS), last, replied("x" * 104, usage=NO_USAGE))
     assert grown.growth() == 30
-    assert too_long(grown, 0, 300)
+    assert due(grown, 0, 225, 300)
 
 
 # --- where ----------------------------------------------------------------------------------------
@@ -181,24 +190,3 @@ def test_both_strategies_keep_the_protocol() -> None:
     assert isinstance(NeverFold(), FoldStrategy)
     assert LLMSummaryFold().keep_last_sends == 4
     assert LLMSummaryFold().trigger_ratio == 0.75
-
-
-# --- the system text -----------------------------------------------------------------------------------
-
-TOOL = {"type": "function", "function": {"name": "read", "description": " Read a file. ", "parameters": {"properties": {"path": {}}}}}
-
-
-@pytest.mark.parametrize(
-    ("explicit", "catalog", "text"),
-    [
-        (None, None, DEFAULT_AGENT_SYSTEM_PROMPT),
-        ("", None, ""),
-        (" mine ", None, "mine"),
-        ("mine", [], "mine"),
-        ("mine", [TOOL], "mine\n\n# Available Tools\n- read(path): Read a file."),
-        ("", [TOOL], "# Available Tools\n- read(path): Read a file."),
-        ("mine", [{"name": "ping"}], "mine\n\n# Available Tools\n- ping(): "),
-    ],
-)
-def test_the_system_text(explicit: str | None, catalog: list[dict[str, Any]] | None, text: str) -> None:
-    assert system_text(explicit, catalog=catalog) == text

@@ -192,5 +192,5 @@ async def test_a_tool_list_stands_in_the_prompt_only_when_it_is_asked_for(home: 
     await loop.run("y")
     first, second = (request.system_prompt for request in loop.llm.requests)
     assert "look" not in first
-    assert "# What you can do\n- look(): Look around." in second
+    assert "# What you can do\n- look: Look around." in second
     assert second == await loop.resolve_system_prompt()

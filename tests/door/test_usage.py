@@ -79,26 +79,29 @@ async def test_reasked_empty_replies_and_the_limit_summary_are_in_the_sum(home: 
 
 
 # acceptance: 28 (folds)
-async def test_folds_are_in_the_sum_of_the_send_that_paid_for_them(home: Any) -> None:
-    fold = ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1), fold_target_ratio=0.3)
-    config = AgentLoopConfig(context_tokens=600, context=fold)
+@pytest.mark.parametrize("inside", [True, False])
+async def test_folds_are_in_the_sum_of_the_send_that_paid_for_them_or_in_the_statistics(home: Any, inside: bool) -> None:
+    """A send whose request does not fit folds itself; else it is done after the result, and charged to the session alone."""
+    fold = ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1, trigger_ratio=1.0 if inside else 0.3), fold_target_ratio=0.3)
+    config = AgentLoopConfig(context_tokens=450 if inside else 1000, context=fold)
 
     def answer(request: Any) -> Any:
         if request.reason == "fold":
             return say("<summary>short</summary>", prompt_tokens=1000, completion_tokens=11)
-        return say("word " * 100, prompt_tokens=1, completion_tokens=2)
+        return say("word " * 100, prompt_tokens=300, completion_tokens=2)
 
     loop = home.loop(llm=FunctionLLM(answer), config=config)
     session = await loop.new_session()
     results = [await loop.send("word " * 100, session) for _ in range(5)]
-    folds = sum(request.reason == "fold" for request in loop.llm.requests)
+    # What is folded after the last send is heard by the next one.
+    folds = sum(row.purpose == "fold" for row in await (await loop.ensure_store()).list_usage(session))
     assert folds > 0
     total = Usage()
     for result in results:
         total = total + result.usage
-    assert dict(total) == sums(*[(1, 2)] * 5, *[(1000, 11)] * folds)
+    assert dict(total) == sums(*[(300, 2)] * 5, *[(1000, 11)] * (folds if inside else 0))
     stats = await loop.get_session_stats(session)
-    assert (stats.llm_calls, stats.prompt_tokens, stats.completion_tokens) == (5 + folds, 5 + 1000 * folds, 10 + 11 * folds)
+    assert (stats.llm_calls, stats.prompt_tokens, stats.completion_tokens) == (5 + folds, 1500 + 1000 * folds, 10 + 11 * folds)
 
 
 # acceptance: 28 (retries), 146 (failed calls)

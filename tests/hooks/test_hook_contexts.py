@@ -17,7 +17,9 @@ FIELDS: dict[str, set[str]] = {
     "session.end": {"messages", "final_text"},
     "round.start": {"messages", "stop_event"},
     "round.end": {"messages", "has_tools", "response_text", "used_todo"},
-    "llm.before": {"messages", "system_prompt", "tools", "max_tokens", "temperature", "output", "model", "response_format", "purpose"},
+    "llm.before": {
+        *("messages", "system_prompt", "tools", "max_tokens", "temperature", "output", "model", "response_format", "purpose", "run"),
+    },
     "llm.after": {"messages", "output"},
     "round.decide": {"messages", "tool_calls", "assistant_text", "output"},
     "tools.batch.before": {"messages", "tool_calls", "output"},

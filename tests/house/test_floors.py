@@ -17,8 +17,8 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "verbs", "drivers", "terms", "words", "sync", "streaming", "watching"}
-FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker"}
+LOOP = {"loop", "verbs", "drivers", "posting", "terms", "words", "sync", "streaming", "watching"}
+FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker", "timer_runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "contracts": set(),
@@ -37,30 +37,38 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(("words", "sync"), CORE),
     **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
     "terms": CORE | {"config", "context", "runtime", "tools"},
-    **dict.fromkeys(("loop", "verbs", "drivers"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
+    **dict.fromkeys(("loop", "verbs", "drivers", "posting"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
     "worker": FLOORS_1_TO_4 | LOOP | {"workflow"},
+    "timer_runner": {"worker"} | LOOP,
     **dict.fromkeys(("__init__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"), FLOORS_1_TO_5),
     "__main__": {"cli"},
 }
 # Single files that may import a little more than their room.
 FILE_MAY_IMPORT: dict[str, set[str]] = {
+    "cli/inspect.py": {"inspector"},
     "workflow/worker.py": {"store"},
-    "contrib/mcp.py": {"tools.toolbox"},
-    "contrib/mcp_server.py": {"tools.toolbox"},
+    "agents/tools.py": {"context.prompt_builder"},
+    **dict.fromkeys(("contrib/mcp_register.py", "contrib/mcp_servers.py", "contrib/mcp_serve.py"), {"tools.bound", "tools.toolbox"}),
+    "contrib/mcp_endpoints.py": {"tools.shell.backend"},  # the allow-listed environment of children
+    "contrib/mcp_serve_sdk.py": {"version"},
+    "contrib/otel_bridge.py": {"version"},
 }
 
 # Where a string chooses at run time, an import may stand inside a function. Nowhere else.
 LATE_IMPORTS: dict[str, str] = {
     "__init__.py": "door: a public name loads its module when it is asked for",
     "llm.py": "door: a public name loads its module when it is asked for",
+    "workflow/__init__.py": "door: a public name loads its module when it is asked for",
     "testing/__init__.py": "door: a public name loads its module when it is asked for",
     "loop.py": "door: the runtime comes with the first loop, not with the import",
     "verbs.py": "provider: the string chooses the service",
     "drivers.py": "dsn: a loop that is given its store needs no engine",
+    "terms.py": "output type: only a send that asks for a form needs its reader",
     "store/open.py": "dsn: the scheme chooses the engine",
     "store/mysql.py": "extra: mysql",
     "store/mysql_wire.py": "extra: mysql",
     "cli/worker.py": "app: the string names a module of the host's",
+    "cli/inspect.py": "extra: inspect",
     "providers/open.py": "provider: the name chooses the transport",
     "providers/openai/model.py": "extra: openai",
     "providers/anthropic/model.py": "extra: anthropic",
@@ -68,10 +76,17 @@ LATE_IMPORTS: dict[str, str] = {
     "tools/presets.py": "tool: the name chooses its module",
     "tools/front_matter.py": "extra: skills, for front matter beyond key: value",
     "contracts/attachments.py": "extra: pdf",
+    "contracts/cron.py": "extra: cron",
+    **dict.fromkeys(("contrib/mcp_client.py", "contrib/mcp_endpoints.py", "contrib/mcp_server.py"), "extra: mcp"),
+    "contrib/metrics_sink.py": "extra: prometheus, statsd",
+    "contrib/otel_sink.py": "extra: otel",
     "contracts/model.py": "block: only a request with attachments needs their renderer",
     "contracts/events.py": "event type: the name chooses one of many payload classes",
+    "runtime/drive.py": "limits: only a send that has some, or a parent, keeps books",
+    "runtime/send.py": "limits: only a send that has some, or a parent, keeps books",
     "runtime/told.py": "event type: the name chooses one of many payload classes",
     "runtime/asking.py": "hook point: the name chooses one of many context classes",
+    "runtime/retry.py": "error: only the text of one needs the patterns of secrets",
 }
 # Files that may import a third-party package, with its extra. Nobody imports these files but late.
 THIRD_PARTY: dict[str, str] = {
@@ -80,6 +95,16 @@ THIRD_PARTY: dict[str, str] = {
     "tools/validate.py": "jsonschema",
     "tools/schema.py": "pydantic",
     "contracts/attachments.py": "pypdf",
+    "contracts/cron.py": "cronsim",
+    "inspector/app.py": "starlette",
+    "inspector/server.py": "uvicorn",
+    # The SDK, and what comes with it.
+    "contrib/mcp_": "mcp",
+    "contrib/otel_": "opentelemetry",
+    "contrib/metrics_": "prometheus_client",
+    "contrib/metrics_sink.py": "statsd",
+    **dict.fromkeys(("contrib/mcp_session.py", "contrib/mcp_transport.py"), "httpx2"),
+    "contrib/mcp_serve_sdk.py": "starlette",
 }
 
 # annotationlib is part of it from Python 3.14 on.

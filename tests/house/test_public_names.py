@@ -15,7 +15,7 @@ import power_loop
 import reference
 import run_page
 
-TYPED = ("typed_api.py", "typed_tools.py")
+TYPED = ("typed_api.py", "typed_tools.py", "typed_prompts.py")
 
 
 def words_of(texts: list[str]) -> set[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, assert_type
 
 from power_loop import (
@@ -15,15 +15,20 @@ from power_loop import (
     DEFAULT_DB_PATH,
     MAX_SPAWN_DEPTH,
     MUTATE_SKIP,
+    RUN_AGENT_DEFINITION,
+    SPAWN_AGENT_DEFINITION,
     STABLE_API,
     AgentEvent,
     AgentEventBus,
     AgentEventType,
     AgentHooks,
+    AgenticFold,
     AgentLoopConfig,
     AgentLoopResult,
     AgentRunner,
+    AgentSpec,
     AgentSpecError,
+    Approval,
     ApprovalError,
     AsyncToolInSyncContext,
     BaseEventPayload,
@@ -38,6 +43,8 @@ from power_loop import (
     EventHandler,
     EventSubscriber,
     FallbackLLM,
+    FoldContext,
+    FoldResult,
     FoldStrategy,
     FollowUpQueued,
     HookContext,
@@ -60,18 +67,29 @@ from power_loop import (
     LLMSummaryFold,
     LLMTimeout,
     LLMTokenUsage,
+    MemoryPolicy,
+    MemoryProvider,
+    MemoryRecallHook,
+    MemorySnapshot,
     MessageRole,
     MessageRow,
     MessageState,
     ModelCapabilities,
     ModelRetry,
     NeverFold,
+    NoteMemory,
+    NoteOp,
     NotesFullError,
     PhaseContext,
     PhaseResult,
     PowerLoopError,
     Price,
+    ProjectedRepresentation,
+    ProjectedRow,
+    ProjectedSend,
+    ProjectMessageRow,
     RecordFromTheFuture,
+    Representation,
     RunPolicy,
     RunStatus,
     RuntimeEnvError,
@@ -87,12 +105,18 @@ from power_loop import (
     SessionStatus,
     SessionStore,
     SpecValidationError,
+    SpillPolicy,
+    SQLiteNoteMemory,
     StatefulAgentLoop,
     StatefulResult,
     StoreSchemaError,
     StoreUnavailable,
     StructuredOutputError,
+    StructuredOutputSpec,
     SubagentLifecycle,
+    SubagentResult,
+    TimerRow,
+    TimerRunner,
     ToolBeforeCtx,
     ToolCall,
     ToolDefinition,
@@ -105,6 +129,7 @@ from power_loop import (
     ToolValidationError,
     Usage,
     UsageLimits,
+    VerbatimRepresentation,
     Worker,
     WorkerBootstrapError,
     WorkflowRunError,
@@ -117,10 +142,17 @@ from power_loop import (
     estimate_tokens,
     format_tool_catalog,
     open_store,
+    parse_structured,
+    partial_json,
     phase,
+    register_spawn_agent,
+    run_agent_spec,
+    tag_as_memory,
     tool,
+    trim_history,
     with_retry,
 )
+from power_loop.workflow import Leaf, Plan, StepRow, WorkflowResult, WorkflowSpec, mermaid
 
 
 @tool(effects="pure")
@@ -219,6 +251,16 @@ async def one_conversation(loop: StatefulAgentLoop) -> Usage:
     return result.usage
 
 
+async def decided(loop: StatefulAgentLoop, session: str) -> StatefulResult:
+    approvals: list[Approval] = await loop.list_approvals(session)
+    for approval in approvals:
+        cheap = len(approval.arguments) < 2 and approval.expires_at is None
+        decide = loop.approve if cheap else loop.deny
+        await decide(session, approval.interaction_id, digest=approval.digest, by="ann", note=None)
+    await loop.settle(session, "call_1", output="it was paid", failed=False)
+    return await loop.submit_input(session, "input_1", {"nights": 2}, key="once")
+
+
 async def cancelled(loop: StatefulAgentLoop, session: str) -> StatefulResult:
     token = CancellationToken()
     token.cancel("the user left")
@@ -267,11 +309,37 @@ def summed(result: AgentLoopResult, more: Usage) -> int:
 
 
 class KeepTwo:
-    """A plain class is a fold strategy when it has these three."""
+    """A plain class is a fold strategy when it has these four."""
 
     fold_id = "keep_two"
     keep_last_sends = 2
     trigger_ratio = 0.5
+
+    async def fold(self, rows: Sequence[ProjectMessageRow], *, context: FoldContext) -> FoldResult | None:
+        known = [note.note_id for note in context.notes]
+        ops = (NoteOp("update", "seen", note_id=known[0]),) if known else (NoteOp("add", "new", pinned=True),)
+        return FoldResult(await context.summarise(rows), rows[-1].send_index, note_ops=ops)
+
+
+class LastWord:
+    """A plain class is a representation when it has these four."""
+
+    kind = "last_word"
+    version = 1
+
+    def project_send(self, send_rows: list[MessageRow], *, send_index: int, tool_registry: object) -> ProjectedSend:
+        return ProjectedSend([ProjectedRow("user", send_rows[0].content), ProjectedRow("project", send_rows[-1].content, "…")])
+
+    def render(self, rows: list[ProjectMessageRow]) -> list[dict[str, Any]]:
+        return [{"role": "user" if row.kind in ("user", "compact") else "assistant", "content": row.rendered_text or "…"} for row in rows]
+
+
+def every_representation() -> list[Representation]:
+    return [LastWord(), VerbatimRepresentation(), ProjectedRepresentation(max_chars=200)]
+
+
+def trimmed(messages: list[dict[str, Any]]) -> int:
+    return len(trim_history(messages, 1000, keep_last_n=1))
 
 
 def grouped(strategy: FoldStrategy) -> AgentLoopConfig:
@@ -285,7 +353,7 @@ def grouped(strategy: FoldStrategy) -> AgentLoopConfig:
 
 
 def every_strategy() -> list[FoldStrategy]:
-    return [KeepTwo(), LLMSummaryFold(keep_last_sends=3), NeverFold()]
+    return [KeepTwo(), LLMSummaryFold(keep_last_sends=3), AgenticFold(max_rounds=2, system_prompt="Keep names."), NeverFold()]
 
 
 def failures() -> list[type[Exception]]:
@@ -309,6 +377,26 @@ async def rows_of(store: SessionStore) -> list[str]:
     assert not any(message.state == MessageState.DROPPED for message in messages)
     await store.mutate_runtime_state(session, "count", lambda old: MUTATE_SKIP if old else 1, default=0)
     return [row.session_id, *(str(each) for each in [*stats, *waiting])]
+
+
+async def a_sub_agent(loop: StatefulAgentLoop) -> str:
+    registry = ToolRegistry()
+    register_spawn_agent(registry, include_run_agent=True, overwrite=False)
+    assert {SPAWN_AGENT_DEFINITION.name, RUN_AGENT_DEFINITION.name} == set(registry.names())
+    result = assert_type(await run_agent_spec(AgentSpec("clerk", "You file things."), "File it.", parent_loop=loop), SubagentResult)
+    assert (result.status, result["status"]) == ("completed", "completed")
+    return result.final_text
+
+
+def a_workflow() -> Plan:
+    clerk = AgentSpec("clerk", "You file things.", tools=["read_file"], limits=UsageLimits(cost=0.5))
+    spec = assert_type(WorkflowSpec.from_json({"name": "w", "root": {"type": "agent", "id": "a", "spec": clerk.to_dict()}}), WorkflowSpec)
+    plan = Plan(spec)
+    for leaf in assert_type(plan.ready(), list[Leaf]):
+        plan.apply(StepRow(leaf.key, "completed", text="filed"))
+    assert assert_type(plan.result(), WorkflowResult).ok
+    assert assert_type(mermaid(plan), str)
+    return plan
 
 
 def own_tools() -> ToolRegistry:
@@ -367,7 +455,12 @@ def older_names() -> list[Any]:
 async def provisional(store: SessionStore) -> None:
     """Everything of this second part."""
     assert all(grouped(strategy).context.fold_strategy is strategy for strategy in every_strategy())
+    spill = SpillPolicy(enabled=False)
+    shown = [AgentLoopConfig(context=ContextPolicy(representation=each, spill=spill)) for each in every_representation()]
+    assert [config.projection_representation is None for config in shown] == [False, True, False]
+    assert trimmed([{"role": "user", "content": "hi"}]) == 1
     assert issubclass(failures()[0], PowerLoopError)
+    assert a_workflow().status == "completed"
     assert await rows_of(store)
     assert own_tools().names() == ["answer"]
     assert models().model == "echo"
@@ -378,6 +471,42 @@ async def provisional(store: SessionStore) -> None:
     assert own_point(hooks) is not None
     assert not stopping(None).is_cancelled()
     assert older_names()
+    assert remembered(store, AgentEventBus()).memory is not None
+
+
+async def structured(loop: StatefulAgentLoop, session: str) -> dict[str, Any]:
+    def positive(value: dict[str, Any]) -> dict[str, Any]:
+        return value
+
+    spec = StructuredOutputSpec("number", {"type": "object"}, strict=False, description="One number.", examples=[{"n": 1}])
+    AgentLoopConfig(output_type=spec, output_validators=(positive,), response_format=spec.to_openai_response_format())
+    result: StatefulResult = await loop.send("Name a number.", session, output_type=spec)
+    await loop.resume(session, output_type=list[int])
+    so_far: Any = partial_json(result.partial_text)
+    return parse_structured(result.final_text, schema=spec) if so_far is None else {}
+
+
+class OwnMemory:
+    """A memory needs no base class."""
+
+    async def recall(self, *, messages: Sequence[Mapping[str, Any]], session_id: str, budget_tokens: int = 1500) -> list[dict[str, Any]]:
+        return [tag_as_memory(f"{len(messages)} messages of {session_id}, {budget_tokens} tokens", name="own")]
+
+    async def remember(self, *, snapshot: MemorySnapshot, session_id: str) -> None:
+        assert (snapshot.session_id, snapshot.status) == (session_id, "completed")
+
+
+def remembered(store: SessionStore, bus: AgentEventBus) -> AgentLoopConfig:
+    notes: MemoryProvider = NoteMemory(store)
+    assert isinstance(notes, SQLiteNoteMemory)
+    hooks = AgentHooks()
+    hooks.register("llm.before", MemoryRecallHook(notes, budget_tokens=900, hooks=hooks, event_bus=bus), name=MemoryRecallHook.NAME)
+    return AgentLoopConfig(memory=OwnMemory(), recall=MemoryPolicy(budget_tokens=900, position="front"))
+
+
+async def spent(loop: StatefulAgentLoop, session: str) -> float:
+    budget = assert_type(await loop.budget(session), dict[str, Any])
+    return budget["spent"]["cost"]
 
 
 async def worked(loop: StatefulAgentLoop) -> int:
@@ -385,6 +514,17 @@ async def worked(loop: StatefulAgentLoop) -> int:
     await worker.run()
     await worker.stop(drain_timeout_s=1.0)
     return assert_type(await worker.run_once(), int)
+
+
+async def woken(loop: StatefulAgentLoop, session: str) -> int:
+    timer = assert_type(await loop.schedule_timer(session, delay_s=60, note="look again", interval_s=3600), TimerRow)
+    await loop.schedule_timer(session, cron="0 3 * * *", tz="Europe/Berlin", note="nightly")
+    assert await loop.cancel_timer(session, timer.timer_id)
+    assert assert_type(await loop.list_timers(session), list[TimerRow])
+    runner = TimerRunner(loop, scan_interval_s=2.0, max_concurrency=8)
+    runner.start()
+    await runner.stop()
+    return assert_type(await runner.scan_once(), int)
 
 
 async def main() -> None:
@@ -404,6 +544,7 @@ async def main() -> None:
         assert usage.requests == 1
         assert await what_can_go_wrong(loop, "nobody") == "nobody"
         assert (await cancelled(loop, await loop.new_session())).status == "cancelled"
+        assert await a_sub_agent(loop)
     await provisional(store)
     await store.close()
     assert heard

@@ -94,6 +94,15 @@ def shown(rows: list[ProjectMessageRow]) -> list[str]:
     return [row.kind for row in rows]
 
 
+async def on_a_board(store: SessionStore, registry: ToolRegistry) -> str:
+    board: Blackboard = SqliteBlackboard(store, max_entries=60, max_text_len=2000)
+    register_blackboard_tools(registry, kinds=("note", "task"), statuses=("open", "done"), default_kind="note", overwrite=False)
+    entry = assert_type(await board.post("team", "look at the logs", kind="task", author="ann"), BlackboardEntry)
+    await board.update("team", entry.id, status="done")
+    assert assert_type(await board.remove("team", entry.id), bool)
+    return render_entries(await board.read("team"), header="Board:", empty="nothing yet")
+
+
 async def beside(loop: StatefulAgentLoop, session_id: str) -> list[Job]:
     jobs = await loop.list_jobs(session_id)
     assert not [job for job in jobs if await loop.stop_job(session_id, job.job_id)]

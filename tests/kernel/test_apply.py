@@ -9,6 +9,7 @@ from histories import MAIL, READ, RECORDS, SAVE, USED, parked, replied, returned
 
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     ContextFolded,
     Decided,
@@ -19,7 +20,10 @@ from power_loop.contracts.records import (
     SendProjected,
     SendRested,
     SendResumed,
+    StepChanged,
     StopRequested,
+    ToolParked,
+    ToolReturned,
     ToolStarted,
 )
 from power_loop.contracts.usage import CallUsage
@@ -27,6 +31,10 @@ from power_loop.kernel.state import IDLE, SILENCING, State, Stop, apply, replay
 
 ASKING: list[Record] = [said(), replied("let me see", READ, MAIL)]
 ASKED_BACK = parked(MAIL)
+APPROVED = Decided("q1", MAIL.id, True, "ann", None, "d1", 5)
+REWRITTEN = ToolParked(MAIL.id, {"interaction_id": "q1", "kind": "approval", "tool_name": "post", "rewritten": '{"to": "ann"}'})
+RETRY = ToolReturned(READ.id, "no such file", "failed", "read", retry=True)
+WAITS = StepChanged("ask", {"state": "waiting", "interaction": {"interaction_id": "q1", "tool_name": "human"}})
 OVER: list[Record] = [said(), replied("yes"), SendEnded("failed", "", {"code": "x"})]
 
 
@@ -72,7 +80,18 @@ CASES: list[tuple[list[Record], Record, dict[str, Any]]] = [
         ASKED_BACK,
         {"started": set(), "parked": {MAIL.id}, "questions": ((MAIL.id, ASKED_BACK.interaction),)},
     ),
-    ([*ASKING, parked(MAIL)], Decided("q1", MAIL.id, True), {"parked": set()}),
+    ([*ASKING, parked(MAIL)], APPROVED, {"parked": set(), "decisions": (APPROVED,)}),
+    (
+        ASKING,
+        REWRITTEN,
+        {
+            "parked": {MAIL.id},
+            "questions": ((MAIL.id, REWRITTEN.interaction),),
+            "rewritten": (ToolCall(MAIL.id, "post", '{"to": "ann"}'),),
+        },
+    ),
+    (ASKING, RETRY, {"open_calls": (MAIL,), "tool_calls": 1, "retried": ("read",)}),
+    ([*ASKING, parked(MAIL)], Answered("q1", MAIL.id, 7), {"parked": set(), "answers": ((MAIL.id, "q1", 7),)}),
     (ASKING, returned(READ), {"open_calls": (MAIL,), "tool_calls": 1}),
     (ASKING, returned(READ, ran=False), {"open_calls": (MAIL,)}),
     ([*ASKING, ToolStarted(MAIL.id)], returned(MAIL), {"open_calls": (READ,), "tool_calls": 1, "started": set()}),
@@ -84,6 +103,16 @@ CASES: list[tuple[list[Record], Record, dict[str, Any]]] = [
     ([said()], FoldSkipped("…"), {"fold_due": False}),
     ([said()], SendProjected(1, "compact", 1, ()), {}),
     ([said()], SendRested("interrupted"), {"status": "interrupted"}),
+    ([said()], StepChanged("a", {"state": "completed"}), {}),
+    ([said(), SendRested("interrupted")], StepChanged("a", {"state": "completed"}), {"status": ""}),
+    (
+        [said()],
+        WAITS,
+        {"open_calls": (ToolCall("ask", "human", "{}"),), "parked": {"ask"}, "questions": (("ask", WAITS.change["interaction"]),)},
+    ),
+    ([said(), WAITS], WAITS, {}),
+    ([said(), WAITS], StepChanged("ask", {"state": "completed"}), {"open_calls": (), "parked": set()}),
+    ([said(), WAITS, Answered("q1", "ask", 7)], StepChanged("ask", {"state": "completed"}), {"open_calls": ()}),
     ([said(), replied("yes")], SendEnded("completed"), {"idle": True, "status": "completed", "counted": True}),
     ([said()], SendEnded("failed", "r", {"code": "x"}), {"idle": True, "status": "failed", "reason": "r", "error": {"code": "x"}}),
     ([said(), StopRequested("cancelled")], SendEnded("cancelled"), {"idle": True, "status": "cancelled", "stop": None}),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from histories import MAIL, READ, SAVE, effects_of, parked, replied, returned, said
 
-from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportDenied, ReportUnknown, Rest, RunTools
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     Decided,
     FoldSkipped,
@@ -50,6 +51,18 @@ def follows(records: list[Record], limits: Limits = Limits(), *, too_long: bool 
         ([said(), replied("", READ, SAVE), parked(READ)], RunTools((SAVE,))),
         ([said(), replied("", READ, SAVE), parked(READ), returned(SAVE)], Rest()),
         ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, True)], RunTools((READ,))),
+        ([said(), replied("", READ), parked(READ), Answered("q1", READ.id, "yes")], RunTools((READ,))),
+        ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False)], ReportDenied((READ,))),
+        # What was approved, and is parked again with other arguments, waits again; and the last decision counts.
+        ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, True), parked(READ, "q2")], Rest()),
+        ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False), parked(READ, "q2")], Rest()),
+        (
+            [said(), replied("", READ), parked(READ), Decided("q1", READ.id, True), parked(READ, "q2"), Decided("q2", READ.id, False)],
+            ReportDenied((READ,)),
+        ),
+        ([said(), replied("", READ, SAVE), parked(READ), Decided("q1", READ.id, False)], ReportDenied((READ,))),
+        ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False), returned(READ)], CallModel()),
+        ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False), STOP], ReportCancelled((READ,))),
         ([said(), replied("", READ), parked(READ), SendRested("waiting_for_input")], Rest()),
         ([said(), RoundSkipped()], CallModel()),
         ([said(), CallCharged("round", CallUsage(1, 0, calls=1), "LLMError")], CallModel()),

@@ -7,6 +7,7 @@ from histories import MAIL, READ, USED, Life, lives, parked, replied, returned, 
 from hypothesis import given
 
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     Decided,
     ModelReplied,
@@ -53,6 +54,10 @@ STOP = StopRequested("cancelled", "enough", "cancel")
         ([*ASKING, parked(READ, "q1"), Decided("q1", READ.id, True)], Decided("q1", READ.id, False), False),
         ([*ASKING, parked(READ, "q1"), Decided("q1", READ.id, True), parked(READ, "q2")], Decided("q1", READ.id, True), False),
         ([*ASKING, parked(READ, "q1"), Decided("q1", READ.id, True), parked(READ, "q2")], Decided("q2", READ.id, True), True),
+        # So does an answer that the call goes on with.
+        ([*ASKING, parked(READ, "q1")], Answered("q1", READ.id, "yes"), True),
+        ([*ASKING, parked(READ, "q1")], Answered("other", READ.id, "yes"), False),
+        ([*ASKING, parked(READ, "q1"), Answered("q1", READ.id, "yes")], Answered("q1", READ.id, "no"), False),
         # A stop needs something to stop.
         (ASKING, STOP, True),
         ([], STOP, False),

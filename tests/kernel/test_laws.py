@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from power_loop.contracts.codec import from_cells
-from power_loop.contracts.effects import CallModel, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import (
+    CallModel,
+    CheckOutput,
+    EndSend,
+    FoldContext,
+    ReportCancelled,
+    ReportDenied,
+    ReportUnknown,
+    Rest,
+    RunTools,
+)
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.records import ModelReplied, SendEnded, StopRequested, ToolReturned, UserSaid
 from power_loop.kernel.state import IDLE, State, apply, replay
@@ -62,6 +72,11 @@ def test_an_effect_fits_its_state(life: Life) -> None:
                 assert calls
                 assert {call.id for call in calls} <= state.started
                 assert set(calls) <= open_calls
+            case ReportDenied(calls):
+                assert calls
+                assert set(calls) <= open_calls
+                assert not {call.id for call in calls} & state.parked
+                assert state.stop is None
             case ReportCancelled(calls):
                 assert state.stop is not None
                 assert calls == state.open_calls
@@ -70,6 +85,9 @@ def test_an_effect_fits_its_state(life: Life) -> None:
                 assert state.stop is None
             case EndSend():
                 assert not state.open_calls
+            case CheckOutput():
+                assert state.answered
+                assert state.stop is None
             case Rest():
                 assert state.idle or state.open_calls
 
@@ -92,17 +110,22 @@ def test_every_call_is_answered_once_before_its_send_ends(life: Life) -> None:
 
 @given(lives(folds=True))
 def test_a_send_makes_no_more_rounds_than_it_may(life: Life) -> None:
-    assert life.state.rounds <= life.limits.rounds + life.state.extra_rounds
-    assert all(state.rounds < life.limits.rounds + state.extra_rounds for state, effect, *_ in life.deeds if isinstance(effect, CallModel))
+    def bound(state: State) -> int:
+        return life.limits.rounds + state.extra_rounds + state.reasks
+
+    assert life.state.rounds <= bound(life.state)
+    assert life.state.reasks <= (life.limits.output_retries or 0)
+    assert all(state.rounds < bound(state) for state, effect, *_ in life.deeds if isinstance(effect, CallModel))
 
 
-@given(st.data(), st.integers(1, 6), st.integers(0, 3))
-def test_the_loop_cannot_spin(data: st.DataObject, rounds: int, empty_retries: int) -> None:
+@given(st.data(), st.integers(1, 6), st.integers(0, 3), st.none() | st.integers(0, 3))
+def test_the_loop_cannot_spin(data: st.DataObject, rounds: int, empty_retries: int, output_retries: int | None) -> None:
     """Whatever model and tools do: with nobody saying a word, the loop rests after a bounded number of effects."""
-    life = Life(Drawn(data.draw), Limits(rounds=rounds, empty_retries=empty_retries), folds=True)
+    limits = Limits(rounds=rounds, empty_retries=empty_retries, output_retries=output_retries)
+    life = Life(Drawn(data.draw), limits, folds=True)
     life.note(said())
     # A round: fold, ask, run, report, and once more for each of its calls that dies under its process; then vetoes and the end.
-    bound = rounds * (4 + 3) + Life.MAX_VETOES + 3
+    bound = (rounds + (output_retries or 0)) * (4 + 3 + 1) + Life.MAX_VETOES + 3
     life.lead(bound, quiet=True)
     assert isinstance(life.next(), Rest)
     assert len(life.deeds) < bound

@@ -15,7 +15,7 @@ from power_loop.testing import hang
 async def rows_of(place: Place, session_id: str) -> dict[str, int]:
     """How many rows of the session each table has; looked for in every column that could name it."""
     found: dict[str, int] = {}
-    for table in SCHEMA.migrations[0].tables:
+    for table in [table for step in SCHEMA.migrations for table in step.tables]:
         owning = [column.name for column in table.columns if column.name in ("session_id", "owner", "parent_session_id")]
         if owning:
             where = " OR ".join(f"{name} = ?" for name in owning)
@@ -34,6 +34,9 @@ async def furnish(place: Place, session_id: str) -> None:
         "waiters (session_id, holder, alive_until)": (session_id, "somebody", 1),
         "timers (session_id, status, due_at, anchor_at, created_at, updated_at)": (session_id, "armed", 1, 1, 1, 1),
         "ledgers (ledger_id, session_id, created_at, updated_at)": (f"l{session_id}", session_id, 1, 1),
+        "charges (ledger_id, charged_session, seq, session_id, send_index, purpose, created_at)": (
+            f"l{session_id}", "child", 1, session_id, 1, "round", 1,
+        ),
         "reservations (session_id, call_key, ledger_id, epoch, created_at)": (session_id, "c", "l", 1, 1),
         "late_results (session_id, epoch, outcome, created_at)": (session_id, 1, "ok", 1),
         "jobs (session_id, job_id, kind, status, created_at, updated_at)": (session_id, "j", "command", "done", 1, 1),

@@ -25,7 +25,7 @@ async def test_a_due_timer_reaches_the_inbox_once_whoever_fires_it(place: Place)
     assert [timer.timer_id for timer in await store.list_timers(session)] == [later.timer_id]
     done = await store.get_timer(session, due.timer_id)
     assert done is not None
-    assert (done.status, done.fire_count) == ("done", 1)
+    assert (done.status, done.fire_count) == ("fired", 1)
     [request] = await place.next_requests(session)
     assert "wake up" in str(request["messages"])
 
@@ -46,12 +46,12 @@ async def test_a_timer_moves_only_from_where_it_is_said_to_stand(place: Place) -
     store, session = place.store, await place.store.create_session()
     timer = await store.create_timer(session, due_at=1, note="x")
     where = (session, timer.timer_id)
-    assert not await store.transition_timer(*where, from_status="done", to_status="armed")
+    assert not await store.transition_timer(*where, from_status="fired", to_status="armed")
     assert await store.transition_timer(*where, from_status="armed", to_status="cancelled")
     assert await store.fire_due() == 0
     assert await store.transition_timer(*where, from_status="cancelled", to_status="armed", due_at=store.clock.now_ms() + HOUR_MS)
     assert await store.due_timers() == []
-    with pytest.raises(ValueError, match="armed, done, cancelled"):
+    with pytest.raises(ValueError, match="armed, fired, cancelled"):
         await store.transition_timer(*where, from_status="armed", to_status="odd")
     for wrong in ({"note": " "}, {"note": "x", "interval_s": 0.5}):
         with pytest.raises(ValueError, match=r"note|interval_s"):
@@ -59,7 +59,7 @@ async def test_a_timer_moves_only_from_where_it_is_said_to_stand(place: Place) -
     with pytest.raises(SessionNotFoundError):
         await store.create_timer("gone", due_at=1, note="x")
     assert await store.prune_timers(older_than_ms=0) == 0
-    await store.transition_timer(*where, from_status="armed", to_status="done")
+    await store.transition_timer(*where, from_status="armed", to_status="fired")
     assert await store.prune_timers(older_than_ms=0) == 1
 
 

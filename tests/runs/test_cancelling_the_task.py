@@ -224,11 +224,15 @@ async def test_a_model_call_that_the_task_left_is_charged(house: Any) -> None:
 async def test_a_limit_that_the_caller_set_is_the_callers(house: Any) -> None:
     loop = house.loop(hang(), "fine")
     session = await loop.new_session()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02):
-            await loop.send("go", session)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(house.loop(hang()).resume(session), 0.02)
+
+    async def end_when_called(limit: asyncio.Timeout, calls: int) -> None:
+        await house.until_told("stream_started", calls)
+        limit.reschedule(0)
+
+    for calls, verb in enumerate((lambda: loop.send("go", session), lambda: house.loop(hang()).resume(session)), 1):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                await asyncio.gather(verb(), end_when_called(limit, calls))
     assert (await loop.resume(session)).final_text == "fine"
 
 

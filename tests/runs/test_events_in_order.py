@@ -165,17 +165,18 @@ async def test_another_model_takes_over(house: Any) -> None:
 
 async def test_a_fold(house: Any) -> None:
     summary = ScriptedLLM(["<summary>they spoke of ships</summary>"])
-    context = ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1, summary_llm=summary))
-    loop = house.loop(*["ships " * 400] * 6, config=AgentLoopConfig(context=context, context_tokens=2000, max_tokens=500))
+    context = ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1, trigger_ratio=1.0, summary_llm=summary))
+    loop = house.loop(*["aye"] * 6, config=AgentLoopConfig(context=context, context_tokens=2500, max_tokens=500))
     session = await loop.new_session()
     for _ in range(6):
         house.heard.clear()
-        await loop.send("of ships, please", session)
+        await loop.send("of ships, please " * 150, session)
         if summary.left == 0:
             break
     told = shown(house, "stream_delta")
     first = told.index("status_changed:auto_compact")
-    assert told[first : told.index("round_started")] == ["status_changed:auto_compact", "usage_updated", "status_changed:auto_compact"]
+    call = ["llm_call_started", "llm_call_completed", "usage_updated"]
+    assert told[first : told.index("round_started")] == ["status_changed:auto_compact", *call, "status_changed:auto_compact"]
     phases = [event.payload for event in house.heard if event.payload.get("kind") == "auto_compact"]
     assert [phase["phase"] for phase in phases] == ["started", "completed"]
     assert phases[1]["after_tokens"] < phases[1]["before_tokens"]

@@ -144,6 +144,25 @@ async def test_leaving_early_cancels_the_send(house: Any) -> None:
     assert (await loop.send("again", session)).final_text == "fine"
 
 
+async def test_a_consumer_that_is_cancelled_again_and_again_still_ends_its_send_tidily(house: Any) -> None:
+    """As a web framework does when its client is gone: it cancels until the task is over."""
+    loop = house.loop(hang(after="I would "), "fine")
+    session = await loop.new_session()
+
+    async def consume() -> None:
+        async for _ in loop.stream("go", session):
+            continue
+
+    consumer = asyncio.create_task(consume())
+    await house.until_told("stream_delta")
+    while not consumer.done():
+        consumer.cancel()
+        await asyncio.sleep(0)
+    await house.until_told("result")
+    assert house.told("loop_cancelled")[0]["reason"] == "consumer left"
+    assert (await loop.send("again", session)).final_text == "fine"
+
+
 # acceptance: 132 (unless detached)
 async def test_a_detached_send_goes_on_without_its_consumer(house: Any) -> None:
     model = Dictated()

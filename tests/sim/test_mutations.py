@@ -154,7 +154,7 @@ def test_keeping_a_lease_that_a_cancelled_task_took_is_noticed(monkeypatch):
 
 
 def test_ending_a_send_over_a_word_that_was_just_heard_is_noticed(monkeypatch):
-    monkeypatch.setattr(end_send, "_ground", lambda send: None)
+    monkeypatch.setattr(end_send, "ground_of", lambda send: None)
     assert sweep_fails(enqueue, points=HOOK_POINTS)
 
 

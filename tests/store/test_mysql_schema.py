@@ -199,10 +199,10 @@ async def test_a_batch_whose_guard_does_not_hold_leaves_the_schema_as_it_was(dsn
 async def test_the_version_is_written_after_what_it_stands_for(dsn):
     await open_and_close(dsn)
     database = MysqlDatabase(parse_dsn(dsn))
-    first = Statement("UPDATE pl_schema_migrations SET version = 41 WHERE version = 40", (), 1)
+    first = Statement("UPDATE pl_schema_migrations SET version = 42 WHERE version = 41", (), 1)
     with pytest.raises(StoreUnavailable, match="opening it again goes on from there"):
         await database.write([first, Statement("ALTER TABLE pl_no_such_table ADD COLUMN x INT")])
-    assert await database.read("SELECT version FROM pl_schema_migrations") == [(40,)]
+    assert await database.read("SELECT version FROM pl_schema_migrations") == [(41,)]
     await database.close()
 
 

@@ -23,7 +23,7 @@ NEXT = Schema(
     (
         *SCHEMA.migrations,
         Migration(
-            41,
+            42,
             "made up",
             tables=(
                 Table(
@@ -82,7 +82,7 @@ async def test_auto_create_makes_everything_and_a_second_opening_changes_nothing
     await open_and_close(path)
     await open_and_close(path, schema_policy=VERIFY)
     assert content(tmp_path) == before
-    assert SCHEMA.version == 40
+    assert SCHEMA.version == 41
 
 
 # acceptance: 76
@@ -172,14 +172,14 @@ async def test_an_older_schema_is_migrated_in_place_and_keeps_its_data():
     await bring_up(database, DIALECT, schema=NEXT)
     assert await migrated(database) == [("s", 7, None)]
     assert await database.read("SELECT note FROM pl_noted") == []
-    assert await database.read("SELECT version FROM pl_schema_migrations") == [(41,)]
+    assert await database.read("SELECT version FROM pl_schema_migrations") == [(42,)]
     await bring_up(database, DIALECT, policy=VERIFY, schema=NEXT)
     await database.close()
 
 
 async def test_verify_of_an_older_schema_gives_the_upgrade_script():
     database = MemoryDatabase.with_schema()
-    with pytest.raises(StoreSchemaError, match=r"version 40.*41 is needed") as error:
+    with pytest.raises(StoreSchemaError, match=r"version 41.*42 is needed") as error:
         await bring_up(database, DIALECT, policy=VERIFY, schema=NEXT)
     assert "mood" in error.value.ddl
     assert "pl_inbox" not in error.value.ddl
@@ -193,7 +193,7 @@ async def test_of_two_that_migrate_at_once_the_second_finds_the_work_done():
     rival = MemoryDatabase.with_schema()
 
     async def overtake(where: str) -> None:
-        if where == "before_write" and (await rival.read("SELECT version FROM pl_schema_migrations")) == [(40,)]:
+        if where == "before_write" and (await rival.read("SELECT version FROM pl_schema_migrations")) == [(41,)]:
             await bring_up(rival, DIALECT, schema=NEXT)
 
     database = rival.connect(pause=overtake)
@@ -240,7 +240,7 @@ async def test_a_created_database_of_a_later_version_equals_a_migrated_one():
 @pytest.mark.parametrize("policy", [CREATE, VERIFY])
 async def test_a_newer_schema_is_refused_and_not_a_byte_is_changed(path, tmp_path, policy):
     await open_and_close(path)
-    run_by_hand(path, "UPDATE pl_schema_migrations SET version = 41")
+    run_by_hand(path, "UPDATE pl_schema_migrations SET version = 42")
     before = content(tmp_path)
     assert "newer power-loop" in str(await refused(path, schema_policy=policy))
     assert content(tmp_path) == before
@@ -248,7 +248,7 @@ async def test_a_newer_schema_is_refused_and_not_a_byte_is_changed(path, tmp_pat
 
 # acceptance: 79
 async def test_a_newer_schema_in_a_file_of_another_journal_mode_stays_in_that_mode(path, tmp_path):
-    run_by_hand(path, ";\n".join(script(DIALECT)) + "; UPDATE pl_schema_migrations SET version = 41;")
+    run_by_hand(path, ";\n".join(script(DIALECT)) + "; UPDATE pl_schema_migrations SET version = 42;")
     before = content(tmp_path)
     await refused(path)
     assert content(tmp_path) == before
@@ -258,7 +258,7 @@ async def test_a_newer_schema_in_a_file_of_another_journal_mode_stays_in_that_mo
 async def test_a_newer_schema_that_another_process_has_open_is_refused_without_a_write(path):
     await open_and_close(path)
     other = sqlite3.connect(path, isolation_level=None)
-    other.execute("UPDATE pl_schema_migrations SET version = 41")
+    other.execute("UPDATE pl_schema_migrations SET version = 42")
     before = path.read_bytes()
     assert "newer power-loop" in str(await refused(path))
     assert path.read_bytes() == before
@@ -324,7 +324,7 @@ async def test_two_prefixes_in_one_database_are_independent(path):
         await opened.database.write([Statement(f"INSERT INTO {prefix}sessions (session_id) VALUES (?)", (prefix,))])
         assert await opened.database.read(f"SELECT session_id FROM {prefix}sessions") == [(prefix,)]
         await opened.database.close()
-    run_by_hand(path, "UPDATE pl_schema_migrations SET version = 41")
+    run_by_hand(path, "UPDATE pl_schema_migrations SET version = 42")
     await open_and_close(path, table_prefix="Other_2", schema_policy=VERIFY)
 
 

@@ -16,10 +16,22 @@ from hypothesis import strategies as st
 from power_loop.context.fold import cut
 from power_loop.context.window import Window
 from power_loop.contracts.codec import to_cells
-from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import (
+    CallModel,
+    CheckOutput,
+    Effect,
+    EndSend,
+    FoldContext,
+    ReportCancelled,
+    ReportDenied,
+    ReportUnknown,
+    Rest,
+    RunTools,
+)
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     ContextFolded,
     Decided,
@@ -31,6 +43,7 @@ from power_loop.contracts.records import (
     SendProjected,
     SendRested,
     SendResumed,
+    StepChanged,
     StopRequested,
     ToolParked,
     ToolReturned,
@@ -40,7 +53,7 @@ from power_loop.contracts.records import (
 from power_loop.contracts.store import RecordRow
 from power_loop.contracts.tool import Effects
 from power_loop.contracts.usage import CallUsage
-from power_loop.kernel.decide import decide
+from power_loop.kernel.decide import after_check, decide
 from power_loop.kernel.hears import hears
 from power_loop.kernel.state import IDLE, State, apply
 
@@ -126,13 +139,15 @@ RECORDS: Mapping[type, st.SearchStrategy[Any]] = {
     RoundSkipped: st.builds(RoundSkipped, texts),
     ToolStarted: st.builds(ToolStarted, words, st.none() | words, st.none() | texts),
     ToolParked: st.builds(ToolParked, words, objects),
-    Decided: st.builds(Decided, texts, words, st.booleans(), st.none() | texts, st.none() | texts),
-    ToolReturned: st.builds(ToolReturned, words, contents, outcomes, st.none() | words, st.none() | objects, counts, st.booleans()),
+    Decided: st.builds(Decided, texts, words, st.booleans(), st.none() | texts, st.none() | texts, texts, st.none() | counts),
+    Answered: st.builds(Answered, texts, words, jsons),
+    ToolReturned: st.builds(ToolReturned, words, contents, outcomes, st.none() | words, st.none() | objects, counts, st.booleans(), st.booleans()),
     StopRequested: st.builds(StopRequested, words, texts, texts),
     ContextFolded: st.builds(ContextFolded, counts, texts, counts, counts, counts),
     FoldSkipped: st.builds(FoldSkipped, texts, counts),
     SendProjected: st.builds(SendProjected, counts, words, st.integers(1, 9), st.lists(objects, max_size=2).map(tuple)),
     SendRested: st.builds(SendRested, words, st.none() | objects),
+    StepChanged: st.builds(StepChanged, words, objects),
     SendEnded: st.builds(SendEnded, words, texts, st.none() | objects),
 }  # fmt: skip
 any_record = st.one_of(*RECORDS.values())
@@ -228,14 +243,19 @@ class Life:
     def perform(self, effect: Effect) -> None:
         before, noted = self.state, len(self.records)
         match effect:
-            case CallModel():
-                self.model()
+            case CallModel(purpose=purpose):
+                self.model(purpose)
+            case CheckOutput():
+                self.look()
             case RunTools(calls):
                 self.tools(calls)
             case ReportUnknown(calls):
                 for call in calls:
                     asks = self.state.unknown == "ask" and self.state.stop is None
                     self.note(parked(call, f"unknown_{call.id}") if asks else returned(call, "?", outcome="unknown", ran=False))
+            case ReportDenied(calls):
+                for call in calls:
+                    self.note(returned(call, "?", outcome="denied", ran=False))
             case ReportCancelled(calls):
                 self.abort(calls)
             case FoldContext():
@@ -246,13 +266,20 @@ class Life:
                 pass
         self.deeds.append(Deed(before, effect, len(self.records) - noted, self.state))
 
-    def model(self) -> None:
+    def look(self) -> None:
+        follows = after_check(self.state, self.limits, self.chance.one_of((None, None, "not so")), "why")
+        if isinstance(follows, EndSend):
+            self.end(follows)
+        else:
+            self.note(follows)
+
+    def model(self, purpose: str) -> None:
         signed = self.chance.one_of((None, [{"signature": "x"}]))
         match self.chance.one_of(("text", "calls", "calls", "calls", "empty", "blank", "fails", "cut", "skipped", "stopped")):
             case "text":
-                self.note(replied(f"answer {len(self.rows)}", provider_blocks=signed))
+                self.note(replied(f"answer {len(self.rows)}", provider_blocks=signed, purpose=purpose))
             case "calls":
-                self.note(replied(self.chance.one_of(("", "let me see")), *self.calls(), provider_blocks=signed))
+                self.note(replied(self.chance.one_of(("", "let me see")), *self.calls(), provider_blocks=signed, purpose=purpose))
             case "empty":
                 self.note(replied(""))
             case "blank":
@@ -327,7 +354,7 @@ class Life:
 @st.composite
 def lives(draw: st.DrawFn, *, folds: bool = False, min_steps: int = 0, max_steps: int = 40) -> Life:
     """Any session that the kernel can lead to."""
-    rounds, retries = draw(st.integers(1, 6)), draw(st.integers(0, 2))
-    life = Life(Drawn(draw), Limits(rounds=rounds, empty_retries=retries), folds=folds)
+    rounds, retries, reasks = draw(st.integers(1, 6)), draw(st.integers(0, 2)), draw(st.none() | st.integers(0, 2))
+    life = Life(Drawn(draw), Limits(rounds=rounds, empty_retries=retries, output_retries=reasks), folds=folds)
     life.lead(draw(st.integers(min_steps, max_steps)))
     return life

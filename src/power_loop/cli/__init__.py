@@ -12,12 +12,12 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from power_loop.cli import archive, chat, doctor, schema, sessions, tail, worker
+from power_loop.cli import archive, chat, doctor, inspect, mcp, schema, sessions, tail, worker
 from power_loop.cli.exits import CommandFailed, failure
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.version import __version__
 
-COMMANDS = (chat, tail, sessions, archive, doctor, schema, worker)
+COMMANDS = (chat, tail, sessions, inspect, archive, doctor, schema, worker, mcp)
 
 EXAMPLES = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   echo "Name a colour." | power-loop chat --dsn app.db
   power-loop tail sess_0123... --dsn app.db          what happens in it, in whichever process
   power-loop sessions; power-loop show sess_0123...  which there are, and what was said in one
+  power-loop inspect --open                          the same in the browser, on this machine only
   power-loop doctor sess_0123... --repair            why it does not go on, and what can be done
   power-loop worker --app shop.agent:make_loop       drive what waits, beside other workers
   power-loop schema show --dsn postgresql://db/app   the tables, for whoever may create them

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import getpass
+import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -22,7 +24,7 @@ from power_loop.cli.model import Chosen, chosen_model
 from power_loop.cli.screen import Screen, call_line, message_line, seen
 from power_loop.config import AgentLoopConfig, RunPolicy
 from power_loop.contracts.cancel import CancellationToken
-from power_loop.contracts.errors import PowerLoopError
+from power_loop.contracts.errors import ApprovalError, PowerLoopError
 from power_loop.contracts.outcome import RunStatus, StatefulResult
 from power_loop.loop import DEFAULT_DB_PATH, StatefulAgentLoop
 from power_loop.store.dsn import parse_dsn
@@ -102,6 +104,14 @@ async def _session(loop: StatefulAgentLoop, session_id: str | None, system: str 
 async def _leave(loop: StatefulAgentLoop, chosen: Chosen) -> None:
     await loop.aclose(drain_timeout_s=LEAVE_WITHIN_S)
     await chosen.llm.close()
+
+
+def _user() -> str | None:
+    """Who decides; None where the system has no name for that."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None
 
 
 def _greeting(chosen: Chosen, session_id: str, dsn: str) -> list[str]:
@@ -213,6 +223,8 @@ class Chat:
         return True
 
     def _answer(self, question: dict[str, Any]) -> bool:
+        if "digest" in question:
+            return self._approve(question)
         self._screen.line(f"{question['tool_name']} asks: {seen(question['prompt'])}")
         for option in question.get("options") or ():
             self._screen.line(f"  - {seen(str(option.get('label') or option.get('value') or option))}")
@@ -222,10 +234,34 @@ class Chat:
         submit = self._loop.submit_input
         return self._do(lambda token: submit(self._session_id, question["interaction_id"], answer, stop_event=token))
 
+    def _approve(self, question: dict[str, Any]) -> bool:
+        """Show exactly what would run, and let it or not; False when the user leaves that open."""
+        self._screen.line(f"{question['tool_name']} waits for your approval, with these arguments:")
+        self._screen.line(seen(json.dumps(question["arguments"], indent=2, ensure_ascii=False)))
+        chosen = self._choice("[y]es, [n]o or [q]uit? ", "ynq")
+        if chosen == "q":
+            return False
+        note = (self._read("why not? (for the model) ") or "").strip() if chosen == "n" else ""
+        verb = self._loop.approve if chosen == "y" else self._loop.deny
+        asked, digest = question["interaction_id"], question["digest"]
+        try:
+            self._runner.run(verb(self._session_id, asked, digest=digest, by=_user(), note=note or None))
+        except ApprovalError as error:  # decided elsewhere meanwhile, or too late: going on says so to the model
+            self._fail(error)
+        return self._do(lambda token: self._loop.resume(self._session_id, stop_event=token))
+
+    def _choice(self, question: str, letters: str) -> str:
+        """One of ``letters``; the last one at the end of input."""
+        while True:
+            answer = self._read(question)
+            chosen = answer.strip().lower().removeprefix("/")[:1] if answer is not None else letters[-1]
+            if chosen and chosen in letters:
+                return chosen
+
     def _decide(self, pending: dict[str, Any]) -> bool:
-        """Explain calls that were cut off, and do with them what the user wants."""
+        """Explain calls that were cut off, or approved and not run yet, and do with them what the user wants."""
         unknown = pending["unknown_call_ids"]
-        self._screen.line("The last send was cut off; these calls have no result:")
+        self._screen.line("These calls have no result yet:")
         for call in pending["tool_calls"]:
             self._screen.line(f"  -> {call_line(call)}{UNKNOWN if call['id'] in unknown else ''}")
         if len(unknown) < len(pending["tool_calls"]):
@@ -233,10 +269,7 @@ class Chat:
             can, question = "aq", "[a]bort or [q]uit? "
         else:
             can, question = "raq", "[r]esume, [a]bort or [q]uit? "
-        chosen = ""
-        while chosen not in tuple(can):
-            answer = self._read(question)
-            chosen = answer.strip().lower().removeprefix("/")[:1] if answer is not None else "q"
+        chosen = self._choice(question, can)
         if chosen == "r":
             return self._do(lambda token: self._loop.resume(self._session_id, stop_event=token))
         if chosen == "a":

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _work(args: argparse.Namespace) -> int:
-    async with await _loop(args) as loop:
+    async with await loop_of(args) as loop:
         worker = Worker(loop, concurrency=args.concurrency, agents=args.agent)
         await loop.ensure_store()
         name, agents = loop.drivers.holder, args.agent or [loop.name]
@@ -61,7 +61,7 @@ async def _work(args: argparse.Namespace) -> int:
     return OK
 
 
-async def _loop(args: argparse.Namespace) -> StatefulAgentLoop:
+async def loop_of(args: argparse.Namespace) -> StatefulAgentLoop:
     """The loop of the host's factory, else one with nothing but a model."""
     if args.app is None:
         chosen = chosen_model(args.model)

@@ -7,19 +7,27 @@ left out; what a provider wants back word for word (signed thinking) is shown wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from power_loop.context.note import SUMMARY_NAME, summary_message
+from power_loop.context.shorten import shortened
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.digest import RequestDigest
-from power_loop.contracts.messages import Message, estimate_message_tokens, estimate_tokens, text_of
+from power_loop.contracts.messages import Message, estimate_message_tokens, estimate_text_tokens, estimate_tokens, text_of
 from power_loop.contracts.store import Cells, RecordRow
 
-SUMMARY_NAME = "compact_note"
+# A provider may count a few times as much as we do, or a fraction of it; what is beyond that counts something else.
+LEAST_SCALE, MOST_SCALE = 0.5, 5.0
+# How the body of a reply begins. The estimated ones end in a flag; see `codec.usage_to_json`.
+COUNTED = '{"usage":['
+
+
+__all__ = ["SUMMARY_NAME", "Border", "Window", "summary_of", "tokens_of"]
 
 
 class Border(NamedTuple):
-    """Where a send begins: a fold may cut there."""
+    """Where a send begins, or a round of the last one: a fold may cut there."""
 
     send_index: int
     seq: int
@@ -30,15 +38,35 @@ class Border(NamedTuple):
 class Window(Transcript):
     """The messages of the next request. Holds no system prompt and nothing ephemeral."""
 
-    __slots__ = ("_calls", "_digest", "_digested", "_grown", "_private", "_summary_at", "borders", "note", "tokens")
+    __slots__ = (
+        "_calls", "_counted", "_digest", "_digested", "_grown", "_private", "_scale", "_summary_at", "_word", "borders", "in_vain", "note",
+        "rounds", "rounds_covered", "tokens", "tried",
+    )  # fmt: skip
+
+    projects = False
+    """Finished sends are shown otherwise than as they were said."""
 
     def __init__(self) -> None:
         super().__init__()
         self.borders: list[Border] = []
+        self.rounds: list[Border] = []
+        """Of the last send, those that are shown."""
+        self.rounds_covered = 0
+        """So many rounds of the last send the summary stands for."""
+        self._word: Border | None = None
+        """A word said between two rounds: the next one begins with it."""
         self.note: Message | None = None
+        self.tried = False
+        """A fold was made, or attempted."""
+        self.in_vain = False
+        """The last attempt failed."""
         self.tokens = 0
         """Roughly, of all messages."""
         self._grown = 0
+        self._counted: tuple[int, int] | None = None
+        """(tokens that the provider counted for the last request since the last fold, tokens shown then)."""
+        self._scale = 0.0
+        """As the last fold left it; 0: unknown."""
         self._calls: set[str] = set()
         self._private = False
         """The send under way holds blocks that later sends do not show."""
@@ -47,14 +75,20 @@ class Window(Transcript):
         self._digested = 0
 
     def add(self, row: RecordRow) -> None:
-        cells = row.cells
+        cells, at = row.cells, len(self.messages)
         if cells.role is None:
-            self._mark(cells)
+            self._mark(row)
             return
-        if cells.role == "user" and (not self.borders or self.borders[-1].send_index != row.send_index):
-            self._begin_send(row)
+        if cells.role == "user":
+            if not self.borders or self.borders[-1].send_index != row.send_index:
+                self._begin_send(row)
+            elif self._word is None:
+                self._word = Border(row.send_index, row.seq, at)
         if cells.name != "degraded" or cells.role != "assistant":
             super().add(row)
+        if cells.role == "assistant" and len(self.messages) > at:
+            self.rounds.append(self._word or Border(row.send_index, row.seq, at))
+            self._word = None
 
     def showing(self, messages: list[Message]) -> Window:
         """A window of its own with ``messages`` instead; what is added later goes on from there."""
@@ -73,8 +107,31 @@ class Window(Transcript):
         return lambda: [*messages[:known], *tail]
 
     def growth(self) -> int:
-        """How many tokens were added since the last fold, or since the beginning."""
+        """How many tokens were added since the last fold or attempt, or since the beginning."""
         return self.tokens - self._grown
+
+    def scale(self, head_tokens: int) -> float:
+        """What the provider counts for one token that we estimate, as of the last request; 1.0 while it never said.
+
+        ``head_tokens``: what stands before the messages of a request, estimated.
+        """
+        if self._counted is None:
+            return self._scale or 1.0
+        counted, shown = self._counted
+        return min(MOST_SCALE, max(LEAST_SCALE, counted / max(1, shown + head_tokens)))
+
+    def estimate(self, head_tokens: int, more: int = 0) -> int:
+        """How many tokens a request has: what the provider counted for the last one, and what was added since, estimated.
+
+        ``more``: tokens of messages that are about to be added.
+        """
+        plain = self.tokens + more + head_tokens
+        if self._counted is None:
+            return int(plain * (self._scale or 1.0))
+        counted, shown = self._counted
+        # What was added may be of another kind than what was counted: only upwards is it taken for the same.
+        tokens = counted + (self.tokens + more - shown) * max(1.0, self.scale(head_tokens))
+        return int(min(plain * MOST_SCALE, max(plain * LEAST_SCALE, tokens)))
 
     def knows_call(self, call_id: str) -> bool:
         """A call of this id was asked for since the last fold."""
@@ -93,7 +150,8 @@ class Window(Transcript):
     def _begin_send(self, row: RecordRow) -> None:
         if self._private:
             self._hide_blocks()
-        self._summary_at = None
+        self._summary_at = self._word = None
+        self.rounds, self.rounds_covered = [], 0
         self.borders.append(Border(row.send_index, row.seq, len(self.messages)))
 
     def _hide_blocks(self) -> None:
@@ -107,6 +165,8 @@ class Window(Transcript):
         if cells.role == "assistant":
             if cells.name is not None:
                 del message["name"]
+            elif cells.body is not None:
+                self._measure(cells.body)
             if cells.tool_calls is not None:
                 self._calls.update(call["id"] for call in message["tool_calls"])
             elif not text_of(message["content"]).strip():
@@ -131,34 +191,87 @@ class Window(Transcript):
         if (blocks := json.loads(body).get("blocks")) is not None:
             message["provider_blocks"], self._private = blocks, True
 
-    def _mark(self, cells: Cells) -> None:
+    def _measure(self, body: str) -> None:
+        """What the provider counted for the request that this reply answers; read without reading all of ``body``."""
+        if body.startswith(COUNTED):
+            numbers = body[len(COUNTED) : body.find("]")]
+            counted = numbers.partition(",")[0]
+            if counted not in ("", "0") and not numbers.endswith("true"):
+                self._counted = (int(counted), self.tokens)
+
+    def _mark(self, row: RecordRow) -> None:
+        cells = row.cells
         if cells.kind == "context_folded":
             self._fold(cells)
+        elif cells.kind == "fold_skipped":
+            self._leave(json.loads(cells.body or "{}"))
         elif cells.kind == "send_resumed" and self._summary_at is not None:
             self._take_back_the_summary(self._summary_at)
+
+    def _leave(self, body: Mapping[str, Any]) -> None:
+        """Nothing was folded; results may be shown cut instead."""
+        if cut := body.get("cut"):
+            self._cut_results(*cut)
+        self.tried, self.in_vain, self._grown = True, bool(body.get("through")), body.get("tokens") or self.tokens
+
+    def _cut_results(self, call_id: str, chars: int) -> None:
+        """Show the results up to that of ``call_id`` with no more than ``chars`` characters each."""
+        last = next((at for at, message in enumerate(self.messages) if message.get("tool_call_id") == call_id), -1)
+        early = [shortened(message, chars) for message in self.messages[: last + 1]]
+        self.messages = early + self.messages[last + 1 :]
+        self.tokens, self._digest = estimate_tokens(self.messages), None
 
     def _take_back_the_summary(self, at: int) -> None:
         """The limit summary reported an ending that is none any more."""
         self.tokens -= estimate_message_tokens(self.messages[at])
         self.messages = self.messages[:at] + self.messages[at + 1 :]
+        self.rounds = [place for place in self.rounds if place.at < at]
         self._summary_at, self._digest = None, None
 
     def _fold(self, cells: Cells) -> None:
         body = json.loads(cells.body or "{}")
-        kept = [border for border in self.borders if border.seq > body["through"]]
-        cut = kept[0].at if kept else len(self.messages)
-        self.note = {"role": "user", "name": SUMMARY_NAME, "content": note_text(cells.content or "", cells.escaped, body.get("send", 0))}
-        self.messages = [self.note, *self.messages[cut:]]
-        self.borders = [border._replace(at=border.at - cut + 1) for border in kept]
-        if self._summary_at is not None:
-            self._summary_at = self._summary_at - cut + 1 if self._summary_at >= cut else None
+        through, keeps = body["through"], body.get("keeps", 0)
+        kept = [border for border in self.borders if border.seq > through]
+        own = next((border for border in self.borders if keeps and border.seq == keeps), None)
+        rounds = [place for place in self.rounds if place.seq > through]
+        behind = [*kept[:1], *rounds[:1], *([self._word] if self._word and self._word.seq > through else [])]
+        cut = min((place.at for place in behind), default=len(self.messages))
+        lead = self._noted(cells, body)
+        self.note = lead[0]
+        kept = kept if own is None else [own._replace(at=cut), *kept]
+        self.rounds_covered = body.get("rounds", 0) if own is not None else 0
+        if own is not None:
+            lead.append(self.messages[own.at])
+        moved = len(lead) - cut
+        self.messages = [*lead, *self.messages[cut:]]
+        self.borders = [border._replace(at=border.at + moved - (border is kept[0] and own is not None)) for border in kept]
+        self._move(rounds, cut, moved)
         self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
-        self.tokens = self._grown = estimate_tokens(self.messages)
-        self._digest = None
+        self.tokens, self.tried, self.in_vain = estimate_tokens(self.messages), True, False
+        self._grown = body.get("tokens", (0, 0))[1] or self.tokens
+        self._counted, self._scale, self._digest = None, body.get("scale", 0.0), None
+
+    def _move(self, rounds: list[Border], cut: int, moved: int) -> None:
+        """What lies behind the cut stands ``moved`` further on."""
+        self.rounds = [place._replace(at=place.at + moved) for place in rounds]
+        if self._word is not None:
+            self._word = self._word._replace(at=self._word.at + moved)
+        if self._summary_at is not None:
+            self._summary_at = self._summary_at + moved if self._summary_at >= cut else None
+
+    def _noted(self, cells: Cells, body: Mapping[str, Any]) -> list[Message]:
+        """The summary, as it stands before all other messages."""
+        return [summary_message(summary_of(cells), body.get("send", 0), body.get("rounds", 0))]
 
 
-def note_text(summary: str, escaped: int | None, through_send: int) -> str:
-    """The summary as the model reads it: what it covers, and how to get at the rest."""
-    text = json.loads(summary) if escaped else summary
-    covers = f"sends 1 to {through_send}" if through_send else "the conversation so far"
-    return f"[Summary of {covers}; the originals are kept and can be recalled with recall_compacted.]\n{text}"
+def tokens_of(cells: Cells) -> int:
+    """Roughly how many tokens the message of a row has, without making the message; blocks count as their text."""
+    if cells.role is None:
+        return 0
+    return 4 + estimate_text_tokens(cells.content or "") + (estimate_text_tokens(cells.tool_calls) if cells.tool_calls else 0)
+
+
+def summary_of(cells: Cells) -> str:
+    """The text of a fold."""
+    return json.loads(cells.content or '""') if cells.escaped else cells.content or ""
+

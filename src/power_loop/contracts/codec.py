@@ -15,6 +15,7 @@ from typing import Any, assert_never, cast
 from power_loop.contracts.errors import RecordFromTheFuture
 from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     ContextFolded,
     Decided,
@@ -26,6 +27,7 @@ from power_loop.contracts.records import (
     SendProjected,
     SendRested,
     SendResumed,
+    StepChanged,
     StopRequested,
     ToolParked,
     ToolReturned,
@@ -112,7 +114,8 @@ def to_cells(record: Record) -> Cells:
         case ToolReturned():
             text, escaped = content_cells(record.output)
             outcome = None if record.outcome == "ok" else record.outcome
-            body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0)
+            retry = 1 if record.retry else None
+            body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0, retry=retry)
             return Cells(
                 "tool_returned", version_of("tool_returned"), "tool", record.name, text, escaped, call_id=record.call_id, body=body
             )
@@ -127,7 +130,8 @@ def to_cells(record: Record) -> Cells:
             return Cells("tool_started", version_of("tool_started"), call_id=record.call_id, body=body)
         case ContextFolded():
             text, escaped = content_cells(record.summary)
-            body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens])
+            inside = {"keeps": record.keeps or None, "rounds": record.rounds or None, "scale": record.scale or None}
+            body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens], **inside)
             return Cells("context_folded", version_of("context_folded"), content=text, escaped=escaped, body=body)
         case _:
             return _rare_cells(record)
@@ -162,7 +166,8 @@ def _usual_finish(calls: tuple[ToolCall, ...]) -> str:
 
 
 def _rare_cells(
-    record: SendResumed | CallCharged | RoundSkipped | ToolParked | Decided | StopRequested | FoldSkipped | SendProjected | SendRested,
+    record: SendResumed | CallCharged | RoundSkipped | ToolParked | Decided | Answered | StopRequested | FoldSkipped | SendProjected
+    | SendRested | StepChanged,
 ) -> Cells:
     match record:
         case SendResumed():
@@ -177,16 +182,26 @@ def _rare_cells(
             body = _body(interaction=record.interaction)
             return Cells("tool_parked", version_of("tool_parked"), call_id=record.call_id, body=body)
         case Decided():
-            body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note)
+            more = {"digest": record.digest or None, "at": record.decided_at}
+            body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note, **more)
             return Cells("decided", version_of("decided"), call_id=record.call_id, body=body)
+        case Answered():
+            body = _body(interaction_id=record.interaction_id, answer=record.answer)
+            return Cells("answered", version_of("answered"), call_id=record.call_id, body=body)
         case StopRequested():
             return _plain("stop_requested", status=record.status, reason=record.reason or None, by=record.by or None)
         case FoldSkipped():
-            return _plain("fold_skipped", reason=record.reason, through=record.through or None)
+            left = {"tokens": record.tokens or None, "cut": list(record.cut) if record.cut is not None else None}
+            return _plain("fold_skipped", reason=record.reason, through=record.through or None, **left)
         case SendProjected():
-            return _plain("send_projected", send=record.send, kind=record.kind, version=record.version, rows=list(record.rows))
+            covers = {"lo": record.lo or None, "hi": record.hi or None, "scale": record.scale or None}
+            body = _body(send=record.send, kind=record.kind, version=record.version, rows=list(record.rows), **covers)
+            # Kind and send in columns too: one kind can be read without the others, and both by anyone with SQL.
+            return Cells("send_projected", version_of("send_projected"), name=record.kind, call_index=record.send, body=body)
         case SendRested():
             return _plain("send_rested", status=record.status, error=record.error)
+        case StepChanged():
+            return _plain("step_changed", step=record.step or None, change=dict(record.change))
         case _:
             assert_never(record)
 
@@ -235,14 +250,26 @@ def usage_of(body: Mapping[str, Any]) -> CallUsage:
 def _tool_returned(cells: Cells, body: Body) -> ToolReturned:
     output = content_of(cells.content, cells.escaped)
     return ToolReturned(
-        cells.call_id or "", output, body.get("outcome", "ok"), cells.name, body.get("data"), body.get("ms", 0), body.get("ran", 1) == 1
-    )
+        cells.call_id or "", output, body.get("outcome", "ok"), cells.name, body.get("data"), body.get("ms", 0), body.get("ran", 1) == 1,
+        "retry" in body,
+    )  # fmt: skip
 
 
 def _context_folded(cells: Cells, body: Body) -> ContextFolded:
     before, after = body.get("tokens", (0, 0))
     summary = cast("str", content_of(cells.content, cells.escaped))
-    return ContextFolded(body["through"], summary, body.get("send", 0), before, after)
+    inside = (body.get("keeps", 0), body.get("rounds", 0), body.get("scale", 0.0))
+    return ContextFolded(body["through"], summary, body.get("send", 0), before, after, *inside)
+
+
+def _fold_skipped(_: Cells, body: Body) -> FoldSkipped:
+    cut = body.get("cut")
+    return FoldSkipped(body["reason"], body.get("through", 0), body.get("tokens", 0), (cut[0], cut[1]) if cut else None)
+
+
+def _send_projected(_: Cells, body: Body) -> SendProjected:
+    covers = (body.get("lo", 0), body.get("hi", 0), body.get("scale", 0.0))
+    return SendProjected(body["send"], body["kind"], body["version"], tuple(body["rows"]), *covers)
 
 
 _READERS: dict[str, Callable[[Cells, Body], Record]] = {
@@ -255,10 +282,14 @@ _READERS: dict[str, Callable[[Cells, Body], Record]] = {
     "round_skipped": lambda _, b: RoundSkipped(b.get("reason", "")),
     "tool_started": lambda c, b: ToolStarted(c.call_id or "", b.get("name"), b.get("arguments")),
     "tool_parked": lambda c, b: ToolParked(c.call_id or "", b["interaction"]),
-    "decided": lambda c, b: Decided(b["interaction_id"], c.call_id or "", b["approved"], b.get("by"), b.get("note")),
+    "decided": lambda c, b: Decided(
+        b["interaction_id"], c.call_id or "", b["approved"], b.get("by"), b.get("note"), b.get("digest", ""), b.get("at")
+    ),
+    "answered": lambda c, b: Answered(b["interaction_id"], c.call_id or "", b.get("answer")),
     "stop_requested": lambda _, b: StopRequested(b["status"], b.get("reason", ""), b.get("by", "")),
-    "fold_skipped": lambda _, b: FoldSkipped(b["reason"], b.get("through", 0)),
-    "send_projected": lambda _, b: SendProjected(b["send"], b["kind"], b["version"], tuple(b["rows"])),
+    "fold_skipped": _fold_skipped,
+    "send_projected": _send_projected,
     "send_rested": lambda _, b: SendRested(b["status"], b.get("error")),
+    "step_changed": lambda _, b: StepChanged(b.get("step", ""), b["change"]),
     "send_ended": lambda _, b: SendEnded(b["status"], b.get("reason", ""), b.get("error")),
 }

@@ -13,6 +13,7 @@ class CallModel:
 
     reminder: str | None = None
     """Said to the model for this call only, stored nowhere."""
+    purpose: str = "round"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,13 @@ class ReportUnknown:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportDenied:
+    """Somebody decided that these calls shall not run: tell the model."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportCancelled:
     """The send stops: answer the calls that are still open."""
 
@@ -39,6 +47,11 @@ class ReportCancelled:
 @dataclass(frozen=True, slots=True)
 class FoldContext:
     """The window has grown too long: summarise older sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutput:
+    """The answer has to be of a form: see whether it is, before the send ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +67,4 @@ class Rest:
     """Nothing to do until someone says something."""
 
 
-Effect = CallModel | RunTools | ReportUnknown | ReportCancelled | FoldContext | EndSend | Rest
+Effect = CallModel | RunTools | ReportUnknown | ReportDenied | ReportCancelled | FoldContext | CheckOutput | EndSend | Rest

@@ -242,7 +242,11 @@ class ModelRetry(Exception):
 
 
 class HumanInputRequired(Exception):
-    """Raised inside a tool to park the call until someone outside answers; see `request_user_input`."""
+    """Raised inside a tool to park the call until someone outside answers; see `request_user_input`.
+
+    The answer is the call's result. With ``state`` (JSON) it is the tool's instead: the call runs again, and finds state and
+    answer in `ToolRun.answered`.
+    """
 
     def __init__(
         self,
@@ -251,12 +255,14 @@ class HumanInputRequired(Exception):
         kind: str = "text",
         options: Sequence[Mapping[str, Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(prompt)
         self.prompt = prompt
         self.kind = kind
         self.options = list(options or ())
         self.metadata = dict(metadata or {})
+        self.state = dict(state) if state is not None else None
 
 
 class ApprovalError(PowerLoopError):

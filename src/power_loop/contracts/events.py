@@ -35,6 +35,7 @@ class AgentEventType(StrEnum):
     STREAM_STARTED = "stream_started"
     STREAM_DELTA = "stream_delta"
     STREAM_THINK_DELTA = "stream_think_delta"
+    STREAM_OUTPUT = "stream_output"
     STREAM_COMPLETED = "stream_completed"
     TOOL_CALL_STARTED = "tool_call_started"
     TOOL_PROGRESS = "tool_progress"
@@ -136,6 +137,11 @@ class AgentEvent:
     def delta(self) -> str:
         """The text of a stream event (see ``is_think`` in its payload), else ""."""
         return str(self.payload.get("text", "")) if self.type in TEXT_DELTAS else ""
+
+    @property
+    def partial(self) -> Any:
+        """The document of a ``stream_output`` event as far as it is written, as plain JSON, else None."""
+        return self.payload.get("value") if self.type == AgentEventType.STREAM_OUTPUT else None
 
     @property
     def result(self) -> Any:

@@ -7,7 +7,7 @@ editing it in place reaches neither the store nor a later request.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
@@ -123,6 +123,25 @@ class LlmBeforeCtx(MessagesCtx):
     """``round``, ``limit_summary`` or ``output_retry``."""
     output: Any = None
     """With SHORT_CIRCUIT: the `LLMResponse` to take instead."""
+    run: int = 0
+    """The same for all requests of a run, another for the next run of the session."""
+
+    def standing(self) -> list[Message]:
+        """The messages as the handlers left them; the live ones, not to be changed, when nobody looked."""
+        shown = self.adopted()
+        if shown is not None:
+            return shown
+        live: Callable[[], list[Message]] | list[Message] = self.__dict__[MESSAGES.source]
+        return live() if callable(live) else live
+
+    def to_read(self) -> list[Message]:
+        """The messages as they stand, copied at the first level only: for handlers that change nothing."""
+        return [dict(message) for message in self.standing()]
+
+    def show(self, *, front: Sequence[Message] = (), tail: Sequence[Message] = ()) -> None:
+        """Show ``front`` before and ``tail`` behind all messages of this request. Nothing that was said is copied for that."""
+        standing = [*front, *self.standing(), *tail]
+        self.__dict__[MESSAGES.source if self.adopted() is None else MESSAGES.shown] = standing
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

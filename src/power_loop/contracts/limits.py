@@ -7,6 +7,10 @@ from typing import NamedTuple
 from power_loop.contracts.usage import UsageLimits
 
 
+# The reason of a stop that a limit in seconds asked for.
+TIME_LIMIT = "time limit"
+
+
 class Limits(NamedTuple):
     """The limits of one send, from its config and its own overrides."""
 
@@ -17,6 +21,8 @@ class Limits(NamedTuple):
     has_tools: bool = True
     """The driver offers tools; without any, asked calls wait as ``pending_tools``."""
     empty_retries: int = 1
+    output_retries: int | None = None
+    """How often an answer that is not of the form is asked for again; None where no form was asked for."""
 
 
 NO_LIMITS = Limits()

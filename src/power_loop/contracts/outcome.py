@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, cast
 
-from power_loop.contracts.errors import CancellationRequested, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout, PowerLoopError
+from power_loop.contracts.errors import (
+    CancellationRequested,
+    LLMError,
+    LLMPermanentError,
+    LLMRetryExhausted,
+    LLMTimeout,
+    PowerLoopError,
+    StructuredOutputError,
+)
 from power_loop.contracts.usage import Usage
 
 
@@ -101,6 +109,7 @@ def error_of(described: Mapping[str, Any]) -> PowerLoopError:
     message = cast("str", described.get("message", ""))
     kinds: dict[str, type[PowerLoopError]] = {
         "cancelled": CancellationRequested,
+        StructuredOutputError.code: StructuredOutputError,
         "llm.error": LLMError,
         "llm.permanent": LLMPermanentError,
         "llm.timeout": LLMTimeout,

@@ -18,10 +18,6 @@ from power_loop.contracts.usage import Usage
 MAIN_STREAM = "main"
 
 
-def _dict() -> dict[str, Any]:
-    return {}
-
-
 # --- runs, rounds, messages ----------------------------------------------------------------
 
 
@@ -29,6 +25,11 @@ def _dict() -> dict[str, Any]:
 class SessionStartedPayload(BaseEventPayload):
     scope: str = "main"
     """``main``, ``subagent`` or ``workflow``."""
+    agent: str = ""
+    resumed: bool = False
+    """The send began in an earlier run."""
+    parent_session_id: str | None = None
+    parent_call_id: str | None = None
 
 
 @dataclass
@@ -115,6 +116,7 @@ class LlmCallStartedPayload(BaseEventPayload):
     round_index: int = 0
     attempt: int = 1
     model: str | None = None
+    provider: str | None = None
 
 
 @dataclass
@@ -128,6 +130,8 @@ class LlmCallCompletedPayload(LlmCallStartedPayload):
     finish_reason: str | None = None
     estimated: bool = False
     """The provider reported no usage, so the tokens are our estimate."""
+    response_model: str | None = None
+    response_id: str | None = None
 
 
 @dataclass
@@ -163,6 +167,13 @@ class StreamStartedPayload(BaseEventPayload):
 
 
 @dataclass
+class StreamOutputPayload(BaseEventPayload):
+    stream_id: str = MAIN_STREAM
+    value: Any = None
+    """The document as far as it is written: plain JSON, not yet held against the schema."""
+
+
+@dataclass
 class StreamCompletedPayload(StreamStartedPayload):
     aborted: bool = False
     """The attempt failed or was cut off: discard what it showed."""
@@ -177,10 +188,12 @@ class StreamDeltaPayload(BaseEventPayload):
 
 @dataclass
 class UsageUpdatedPayload(BaseEventPayload):
-    usage: Mapping[str, Any] = field(default_factory=_dict)
+    usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """This call's tokens, under the keys of `StatefulResult.usage` and as ``input_tokens``, ``output_tokens``."""
     purpose: str = "round"
     """``round``, ``fold``, ``limit_summary`` or ``output_retry``."""
+    model: str | None = None
+    error_type: str | None = None
 
 
 # --- tools -----------------------------------------------------------------------------------
@@ -238,7 +251,7 @@ class ApprovalDecidedPayload(ApprovalRequestedPayload):
 class TodoUpdatedPayload(BaseEventPayload):
     kind: str = "todo_snapshot"
     items: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    counts: Mapping[str, int] = field(default_factory=_dict)
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
     rendered: str = ""
     text: str = ""
 
@@ -272,6 +285,7 @@ class SubagentTaskStartPayload(BaseEventPayload):
     preset: str = ""
     sub_session_id: str = ""
     depth: int = 0
+    tool_call_id: str | None = None
 
 
 @dataclass
@@ -349,9 +363,6 @@ class CompactionFailedStatusPayload(StatusChangedPayload):
     reason: str = ""
 
 
-# --- the last event of a run -----------------------------------------------------------------------
-
-
 @dataclass
 class ResultPayload(BaseEventPayload):
     """The fields of `StatefulResult`; ``result`` (no field) is the object itself."""
@@ -362,14 +373,14 @@ class ResultPayload(BaseEventPayload):
     rounds: int = 0
     pending_tool_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     pending_interactions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    usage: Mapping[str, int] = field(default_factory=_dict)
+    usage: Mapping[str, int] = field(default_factory=dict[str, int])
     tool_calls: int = 0
     output: Any = None
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
     send_index: int = 0
     send_id: str = ""
-    usage_own: Mapping[str, int] = field(default_factory=_dict)
+    usage_own: Mapping[str, int] = field(default_factory=dict[str, int])
     partial_text: str = ""
 
     @classmethod

@@ -13,6 +13,9 @@ from typing import Any, Literal
 from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.usage import NO_USAGE, CallUsage
 
+# The purposes of a reply that is a round of its send: the model may call tools in it. ``output_retry`` follows a word named ``schema``.
+ROUNDS = ("round", "output_retry")
+
 Outcome = Literal["ok", "failed", "skipped", "aborted", "unknown", "denied"]
 UnknownPolicy = Literal["report", "rerun", "ask"]
 
@@ -25,7 +28,7 @@ class UserSaid:
     name: str | None = None
     """``follow_up``, ``hook``, ``schema`` for words that enter a send under way; else the caller's name for the user."""
     overrides: Mapping[str, Any] | None = None
-    """Per-send settings that can be stored: ``tools`` (names), ``system_prompt``, ``limits``, ``max_rounds``."""
+    """Per-send settings that can be stored: ``tools`` (names), ``system_prompt``, ``limits``, ``max_rounds``, ``output``."""
     key: str | None = None
     metadata: Mapping[str, Any] | None = None
 
@@ -46,7 +49,7 @@ class ModelReplied:
     text: str
     calls: tuple[ToolCall, ...] = ()
     purpose: str = "round"
-    """``round``, ``limit_summary``, or ``degraded``: a row for people, for which no model spoke."""
+    """``round``, ``output_retry``, ``limit_summary``, or ``degraded``: a row for people, for which no model spoke."""
     usage: CallUsage = NO_USAGE
     finish_reason: str = "stop"
     model: str | None = None
@@ -95,13 +98,26 @@ class ToolParked:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Someone approved or denied a parked call."""
+    """Someone approved or denied a parked call; or nobody did in time, which denies it."""
 
     interaction_id: str
     call_id: str
     approved: bool
     by: str | None = None
     note: str | None = None
+    digest: str = ""
+    """Of exactly what was decided on: the call, its tool and its arguments. See `contracts.approvals`."""
+    decided_at: int | None = None
+    """ms, UTC; the record may be written later, when the session hears of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Someone answered what a parked call asked for its own use: the call runs again and is handed the answer."""
+
+    interaction_id: str
+    call_id: str
+    answer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,8 @@ class ToolReturned:
     duration_ms: int = 0
     ran: bool = True
     """A handler was called for it (counted in ``tool_calls``)."""
+    retry: bool = False
+    """`ModelRetry` said so: it counts against the tool's ``retries``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,12 @@ class ContextFolded:
     through_send: int = 0
     before_tokens: int = 0
     after_tokens: int = 0
+    keeps: int = 0
+    """When the border lies inside a send: seq of the word that began it, which stays. ``through_send`` is that send."""
+    rounds: int = 0
+    """So many rounds of that send are covered."""
+    scale: float = 0.0
+    """What the provider counted for one estimated token, as of the last request; 0 when it never said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +169,10 @@ class FoldSkipped:
 
     reason: str
     through: int = 0
+    tokens: int = 0
+    """Estimated, of the window as it was left."""
+    cut: tuple[str, int] | None = None
+    """(call id, characters): from here on the results up to that call's are shown with no more than so many characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +183,11 @@ class SendProjected:
     kind: str
     version: int
     rows: tuple[Mapping[str, Any], ...]
+    lo: int = 0
+    """seq of the first record that is shown so."""
+    hi: int = 0
+    scale: float = 0.0
+    """As in `ContextFolded`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +207,16 @@ class SendEnded:
     error: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StepChanged:
+    """What became of one step of a workflow; only in sessions of kind ``workflow``. ``step`` is its key, empty for the run itself."""
+
+    step: str
+    change: Mapping[str, Any]
+    """The row of the journal, without its key. A ``state`` of ``waiting`` parks the step as a call, until another one comes."""
+
+
 Record = (
-    UserSaid | SendResumed | ModelReplied | CallCharged | RoundSkipped | ToolStarted | ToolParked | Decided | ToolReturned
-    | StopRequested | ContextFolded | FoldSkipped | SendProjected | SendRested | SendEnded
+    UserSaid | SendResumed | ModelReplied | CallCharged | RoundSkipped | ToolStarted | ToolParked | Decided | Answered | ToolReturned
+    | StopRequested | ContextFolded | FoldSkipped | SendProjected | SendRested | SendEnded | StepChanged
 )  # fmt: skip

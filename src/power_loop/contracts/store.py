@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import Record
+
+if TYPE_CHECKING:
+    from power_loop.contracts.ledger import Entries, Ledger, Reservation
+    from power_loop.contracts.usage import CallUsage
 
 # --- the database port --------------------------------------------------------------------
 
@@ -160,11 +165,22 @@ class InboxItem(NamedTuple):
     item_id: int
     key: str
     mode: str
-    """``queue``: heard when the model is next asked; ``steer``: interrupts the call in hand."""
+    """``queue``: heard when the model is next asked; ``steer``: interrupts the call in hand; ``aside``: wakes nobody."""
     record: Record
     created_at: int = 0
     not_before: int | None = None
     """ms; it is not heard earlier."""
+
+
+class TimerMove(NamedTuple):
+    """What becomes of a timer whose note is heard now, but does not enter."""
+
+    timer_id: int
+    firing: int
+    """Nothing is moved once it has fired again."""
+    status: str
+    due_at: int | None = None
+    """ms; None: as it is."""
 
 
 class Append(NamedTuple):
@@ -188,6 +204,14 @@ class Append(NamedTuple):
     send_key: str | None = None
     """Unique in the session; kept beside the send that this batch begins."""
     now: int = 0
+    seen_jobs: Sequence[Job] = ()
+    """Jobs whose end the reply in this batch was told of."""
+    entries: Entries | None = None
+    """What it changes in ledgers; None without limits."""
+    closes: Sequence[str] = ()
+    """Sessions that are deleted with this batch: children that have done what they were for."""
+    timers: Sequence[TimerMove] = ()
+    """Timers whose notes are among what was heard."""
 
 
 class SessionLog(Protocol):
@@ -197,8 +221,13 @@ class SessionLog(Protocol):
         """The row as it is now. Raises `SessionNotFoundError`."""
         ...
 
-    async def rows(self, session_id: str, *, after: int, whole_from: int = 0) -> list[RecordRow]:
-        """The rows with ``seq > after``, in order; of those before ``whole_from`` only what a window is made of."""
+    async def rows(
+        self, session_id: str, *, after: int, whole_from: int = 0, projected: str | None = None, until: int = FAR
+    ) -> list[RecordRow]:
+        """The rows with ``after < seq <= until``, in order; of those before ``whole_from`` only what a window is made of.
+
+        ``projected``: of those not the messages, but how finished sends are shown in that kind.
+        """
         ...
 
     async def append(self, batch: Append) -> None:
@@ -225,12 +254,13 @@ class SessionLog(Protocol):
 
     async def post(
         self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None,
-        not_before: int | None = None, keyed: bool = False,
+        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None,
     ) -> bool:  # fmt: skip
         """Leave ``record`` in the inbox; False when ``key`` was taken before.
 
-        ``running``: only if that holder still holds the session; else `Conflict`. ``not_before``: ms; it is not heard
-        earlier. ``keyed``: a send under the same key counts too. Raises `SessionNotFoundError`.
+        ``running``: only if that holder still holds the session; else `Conflict`. ``unmoved``: only if nothing was
+        written or posted since then. ``not_before``: ms; it is not heard earlier. ``keyed``: a send under the same
+        key counts too. Raises `SessionNotFoundError`.
         """
         ...
 
@@ -256,6 +286,24 @@ class SessionLog(Protocol):
 
     async def leave_line(self, ticket: int) -> None: ...
 
-    async def session_prompt(self, session_id: str) -> str | None:
-        """The system prompt that was given to this session explicitly."""
+    async def session_ground(self, session_id: str) -> tuple[str | None, str | None]:
+        """(the system prompt that was given to this session explicitly, its parent session)."""
+        ...
+
+    # --- ledgers; nobody asks for them but where there are limits, or a parent ---------------------
+
+    async def sends_above(self, session_id: str) -> list[tuple[str, int]]:
+        """(session, send) of every ancestor whose send is under way, the topmost first."""
+        ...
+
+    async def ledgers(self, ledger_ids: Sequence[str], *, asking: str = "") -> list[Ledger]:
+        """Those of ``ledger_ids`` that exist, in that order, as one sight. What the session ``asking`` reserved is left out."""
+        ...
+
+    async def reservations(self, session_id: str) -> list[Reservation]:
+        """What the session has reserved, or left reserved when its holder died."""
+        ...
+
+    async def charged_below(self, ledger_id: str) -> CallUsage:
+        """What other sessions than its own charged to the ledger."""
         ...

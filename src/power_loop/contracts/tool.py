@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.usage import Usage
 
 Effects = Literal["pure", "idempotent", "once"]
 """``pure`` and ``idempotent`` calls run again after a crash (with the same key); ``once`` calls never do."""
@@ -74,8 +75,10 @@ class ToolRun:
     depth: int = 0
     deps: Any = None
     cancel: CancellationToken = field(default_factory=CancellationToken)
-    usage: Mapping[str, int] = field(default_factory=dict[str, int])
+    usage: Usage = field(default_factory=Usage)
+    """What the send has used until now."""
     env: Any = None
+    """The `RuntimeEnv` of the call: that of its registry, else of the context, else of the variables."""
     store: Any = None
     loop: Any = None
     config: Any = None
@@ -87,6 +90,14 @@ class ToolRun:
     """Under which name the session is driven: what is started beside it is written down under that name."""
     is_dead: Callable[[str], bool] | None = None
     """``(holder)``: that holder provably died."""
+    answered: Sequence[Mapping[str, Any]] = ()
+    """What this call asked with a ``state`` and was answered, in order: ``state`` and ``answer`` of each."""
+    env_of: Callable[[Toolbox | None], Any] | None = None
+    """Where ``env`` is asked for when a call is prepared."""
+    tools: Toolbox | None = None
+    """What the model of this send may call."""
+    closes: list[str] = field(default_factory=list[str])
+    """Sessions to be deleted in the batch that stores this call's result."""
     posted: int = 0
     """How many texts this attempt has left; part of their keys, so that a repeated attempt leaves none twice."""
 
@@ -110,6 +121,10 @@ class ToolRun:
             raise RuntimeError("enqueue() needs a running loop; this ToolRun was made outside of one")
         self.posted += 1
         await self.post(text, session_id, f"tool:{self.idempotency_key}:{self.posted}")
+
+
+ToolRuntimeContext = ToolRun
+"""Its name in the 3.x line."""
 
 
 class Tool(Protocol):

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import (
+    CallModel,
+    CheckOutput,
+    Effect,
+    EndSend,
+    FoldContext,
+    ReportCancelled,
+    ReportDenied,
+    ReportUnknown,
+    Rest,
+    RunTools,
+)
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import UserSaid
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.state import State
 
 REST, FOLD, CALL_MODEL, COMPLETED = Rest(), FoldContext(), CallModel(), EndSend("completed")
+CHECK_OUTPUT = CheckOutput()
 
 EMPTY_REPLY_REMINDER = "Your last reply was empty. Answer the user, or call a tool."
 
@@ -23,19 +36,36 @@ def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects]
         return ReportUnknown(lost)
     if state.stop is not None:
         return ReportCancelled(state.open_calls) if state.open_calls else EndSend(*state.stop)
+    if state.decisions and (refused := denied(state)):
+        return ReportDenied(refused)
     if ready := runnable(state):
         return RunTools(ready) if limits.has_tools else REST
     if state.open_calls:
         return REST
     if state.answered and not asks_again(state, limits):
-        return COMPLETED
-    if state.rounds >= limits.rounds + state.extra_rounds:
+        return COMPLETED if limits.output_retries is None else CHECK_OUTPUT
+    # An answer that is asked for again has a round for it: what bounds those is their own limit.
+    if state.rounds >= limits.rounds + state.extra_rounds + state.reasks:
         return EndSend("hit_round_limit")
     if limits.usage is not None and (spent := over_budget(state, limits)):
         return EndSend("budget_exceeded", spent)
     if too_long and state.fold_due:
         return FOLD
-    return CallModel(EMPTY_REPLY_REMINDER) if state.empties else CALL_MODEL
+    if state.empties or state.purpose != "round":
+        return CallModel(EMPTY_REPLY_REMINDER if state.empties else None, state.purpose)
+    return CALL_MODEL
+
+
+def after_check(state: State, limits: Limits, wrong: str | None, reason: str = "") -> EndSend | UserSaid:
+    """What follows once an answer was looked at: the end of the send, or what the model is told.
+
+    ``wrong`` is what is wrong with it in words for the model, None for nothing; ``reason`` is that for the caller.
+    """
+    if wrong is None:
+        return COMPLETED
+    if state.reasks < (limits.output_retries or 0):
+        return UserSaid(wrong, "schema")
+    return EndSend("invalid_output", reason)
 
 
 def interrupted(state: State, effects_of: Callable[[str], Effects]) -> tuple[ToolCall, ...]:
@@ -43,6 +73,12 @@ def interrupted(state: State, effects_of: Callable[[str], Effects]) -> tuple[Too
     if not state.started:
         return ()
     return tuple(c for c in state.open_calls if c.id in state.started and effects_of(c.name) == "once")
+
+
+def denied(state: State) -> tuple[ToolCall, ...]:
+    """Open calls that somebody looked at, and said no."""
+    verdicts = {made.call_id: made.approved for made in state.decisions}
+    return tuple(c for c in state.open_calls if c.id not in state.parked and not verdicts.get(c.id, True))
 
 
 def runnable(state: State) -> tuple[ToolCall, ...]:

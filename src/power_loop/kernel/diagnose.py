@@ -11,7 +11,7 @@ from typing import NamedTuple
 from power_loop.contracts.diagnosis import Diagnosis, Finding
 from power_loop.contracts.limits import NO_LIMITS, Limits
 from power_loop.contracts.messages import ToolCall
-from power_loop.contracts.records import ContextFolded, Record, SendEnded, ToolReturned
+from power_loop.contracts.records import Answered, ContextFolded, Decided, Record, SendEnded, ToolReturned
 from power_loop.contracts.store import Head, InboxItem
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.decide import interrupted, over_budget
@@ -156,11 +156,15 @@ def _of_a_call(seen: Seen, call: ToolCall, begun: bool) -> Finding:
         return Finding("unknown_call", text, call.id, "look whether it took effect; resume(unknown='rerun') runs it again", True)
     if call.id not in seen.state.parked:
         return Finding("open_call", f"{shown} has no result; resume() runs it", call.id, "resume(), or abort_pending()", True)
+    if _is_decided(seen, call):
+        return Finding("open_call", f"{shown} was decided on; resume() hears it and goes on", call.id, "resume()")
     question = _question(seen.state, call)
     if _expired(seen, call):
-        return Finding("expired_approval", f"{shown} waited for an approval that came too late", call.id, "abort_pending()", True)
+        fix = "resume() tells the model that it was not run"
+        return Finding("expired_approval", f"{shown} waited for an approval that came too late", call.id, fix, True)
     text = f"{shown} waits for someone outside: {question.get('prompt', '')!s:.200}; resume() does not run it"
-    return Finding("parked_call", text, call.id, f"submit_input(session, {question.get('interaction_id')!r}, ...), or abort_pending()")
+    verb, more = ("approve", "digest=...") if "digest" in question else ("submit_input", "...")
+    return Finding("parked_call", text, call.id, f"{verb}(session, {question.get('interaction_id')!r}, {more}), or abort_pending()")
 
 
 def _begun(seen: Seen) -> tuple[ToolCall, ...]:
@@ -169,7 +173,12 @@ def _begun(seen: Seen) -> tuple[ToolCall, ...]:
 
 def _expired(seen: Seen, call: ToolCall) -> bool:
     expires_at = _question(seen.state, call).get("expires_at")
-    return isinstance(expires_at, int) and expires_at <= seen.now
+    return isinstance(expires_at, int) and expires_at <= seen.now and not _is_decided(seen, call)
+
+
+def _is_decided(seen: Seen, call: ToolCall) -> bool:
+    """A decision about it, or an answer that it goes on with, waits to be heard."""
+    return any(isinstance(item.record, (Decided, Answered)) and item.record.call_id == call.id for item in seen.inbox)
 
 
 def _question(state: State, call: ToolCall) -> dict[str, object]:

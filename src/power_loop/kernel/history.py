@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from power_loop.contracts.codec import to_cells
 from power_loop.contracts.records import (
+    Answered,
     ContextFolded,
     Decided,
     ModelReplied,
@@ -69,7 +70,9 @@ class History:
                     yield "a reply before the calls of the last one were answered"
                 if len({call.id for call in calls}) < len(calls):
                     yield "two calls of a reply share an id"
-            case ToolReturned(call_id) | ToolStarted(call_id) | ToolParked(call_id) | Decided(call_id=call_id) if call_id not in open_calls:
+            case (
+                ToolReturned(call_id) | ToolStarted(call_id) | ToolParked(call_id) | Decided(call_id=call_id) | Answered(call_id=call_id)
+            ) if call_id not in open_calls:
                 yield f"the call {call_id} is not open"
             case SendEnded() if open_calls:
                 yield "the send ends while calls are open"

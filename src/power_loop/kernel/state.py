@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, assert_never
 
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
+    Answered,
     CallCharged,
     ContextFolded,
     Decided,
@@ -22,6 +23,7 @@ from power_loop.contracts.records import (
     SendProjected,
     SendRested,
     SendResumed,
+    StepChanged,
     StopRequested,
     ToolParked,
     ToolReturned,
@@ -85,10 +87,29 @@ class State(NamedTuple):
     error: Mapping[str, Any] | None = None
     counted: bool = False
     """The send is in the session's ``sends`` counter already."""
+    answers: tuple[tuple[str, str, Any], ...] = ()
+    """What was answered for the calls of this round that go on with it: (call id, interaction id, answer)."""
+    decisions: tuple[Decided, ...] = ()
+    """What was decided about calls of this round that waited for an approval, in order."""
+    retried: tuple[str, ...] = ()
+    """Per `ModelRetry` of this send: the name of its tool."""
+
+    reasks: int = 0
+    """How often this send was told that its answer is not what was asked for."""
+    purpose: str = "round"
+    """Of the next model call."""
 
     def call(self, call_id: str) -> ToolCall | None:
         """The open call of this id."""
         return next((call for call in self.open_calls if call.id == call_id), None)
+
+    def question(self, call_id: str) -> Mapping[str, Any] | None:
+        """What was last asked about this call."""
+        return next((asked for of, asked in reversed(self.questions) if of == call_id), None)
+
+    def asking(self) -> list[Mapping[str, Any]]:
+        """What the parked calls wait with, in the order of the calls."""
+        return [asked for call in self.open_calls if call.id in self.parked and (asked := self.question(call.id)) is not None]
 
 
 IDLE = State()
@@ -106,7 +127,7 @@ def apply(state: State, record: Record) -> State:
             return _replied(state, record)
         case SendEnded():
             return _ended(state, record)
-        case ToolReturned() | ToolStarted() | ToolParked() | Decided():
+        case ToolReturned() | ToolStarted() | ToolParked() | Decided() | Answered():
             return _called(state, record)
         case SendResumed():
             return _resumed(state, record)
@@ -123,6 +144,8 @@ def apply(state: State, record: Record) -> State:
             return state._replace(fold_due=False)
         case SendProjected():
             return state
+        case StepChanged():
+            return _step_changed(state, record)
         case _:
             assert_never(record)
 
@@ -130,9 +153,12 @@ def apply(state: State, record: Record) -> State:
 def _said(state: State, record: UserSaid) -> State:
     if state.idle:
         return State(idle=False, overrides=record.overrides)
-    vetoes = state.vetoes + (record.name == "hook")
+    vetoes, again = state.vetoes + (record.name == "hook"), record.name == "schema"
     overrides = record.overrides or state.overrides
-    return state._replace(answered=False, empties=0, vetoes=vetoes, fold_due=True, overrides=overrides, status="")
+    return state._replace(
+        answered=False, empties=0, vetoes=vetoes, fold_due=True, overrides=overrides, status="",
+        reasks=state.reasks + again, purpose="output_retry" if again else "round",
+    )  # fmt: skip
 
 
 def _replied(state: State, record: ModelReplied) -> State:
@@ -146,7 +172,7 @@ def _replied(state: State, record: ModelReplied) -> State:
     return State(
         False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, calls, (), NONE, NONE, (), state.stop, True,
         empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error,
-        state.counted,
+        state.counted, (), (), state.retried, reasks=state.reasks,
     )  # fmt: skip
 
 
@@ -155,26 +181,47 @@ def _ended(state: State, record: SendEnded) -> State:
     return State(
         True, state.answered, state.rounds, state.extra_rounds, state.usage, state.tool_calls, state.asked, state.open_calls,
         state.rewritten, state.started, state.parked, state.questions, None, state.fold_due, state.empties, state.vetoes, state.text,
-        state.finish_reason, state.unknown, state.overrides, record.status, record.reason, record.error, counted,
+        state.finish_reason, state.unknown, state.overrides, record.status, record.reason, record.error, counted, state.answers,
+        state.decisions, state.retried, reasks=state.reasks, purpose=state.purpose,
     )  # fmt: skip
 
 
-def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided) -> State:
+def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered) -> State:
     call = frozenset((record.call_id,))
     match record:
         case ToolStarted(call_id, name, arguments):
             new = (ToolCall(call_id, name, arguments or "{}"),) if name is not None else ()
             return state._replace(started=state.started | call, rewritten=state.rewritten + new)
         case ToolParked(call_id, interaction):
-            questions = (*state.questions, (call_id, interaction))
-            return state._replace(started=state.started - call, parked=state.parked | call, questions=questions)
+            questions, rewritten = (*state.questions, (call_id, interaction)), state.rewritten
+            if "rewritten" in interaction:  # a hook changed the call before somebody was asked about it
+                rewritten = (*rewritten, ToolCall(call_id, interaction.get("tool_name", ""), interaction["rewritten"]))
+            return state._replace(started=state.started - call, parked=state.parked | call, questions=questions, rewritten=rewritten)
         case Decided():
-            return state._replace(parked=state.parked - call, status="")
+            return state._replace(parked=state.parked - call, decisions=(*state.decisions, record), status="")
+        case Answered(interaction_id, call_id, answer):
+            return state._replace(parked=state.parked - call, answers=(*state.answers, (call_id, interaction_id, answer)), status="")
         case ToolReturned():
             left = tuple(c for c in state.open_calls if c.id != record.call_id)
             tool_calls = state.tool_calls + record.ran
             started, parked = state.started - call, state.parked - call
-            return state._replace(open_calls=left, started=started, parked=parked, tool_calls=tool_calls, status="")
+            retried = (*state.retried, record.name or "") if record.retry else state.retried
+            return state._replace(open_calls=left, started=started, parked=parked, tool_calls=tool_calls, retried=retried, status="")
+
+
+def _step_changed(state: State, record: StepChanged) -> State:
+    """A step that waits for somebody is an open call that is parked; whatever else becomes of it closes the call."""
+    step, change = record.step, record.change
+    waits, known = change.get("state") == "waiting", state.call(step) is not None if state.open_calls else False
+    if not waits and not known:
+        return state._replace(status="") if state.status else state
+    calls, parked = tuple(call for call in state.open_calls if call.id != step), state.parked - {step}
+    if not waits:
+        return state._replace(open_calls=calls, parked=parked, status="")
+    asked: Mapping[str, Any] = change.get("interaction") or {}
+    calls = (*calls, ToolCall(step, asked.get("tool_name", "step"), "{}"))
+    questions = (*(each for each in state.questions if each[0] != step), (step, asked))
+    return state._replace(open_calls=calls, parked=parked | {step}, questions=questions, status="")
 
 
 def _resumed(state: State, record: SendResumed) -> State:

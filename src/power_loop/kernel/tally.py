@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from power_loop.contracts.records import CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
+from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import NO_TALLY, Tally
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import State, finishes
@@ -18,7 +18,7 @@ def counts(before: State, record: Record) -> Tally:
         case UserSaid():
             return NO_TALLY
         case ModelReplied():
-            return NO_TALLY if record.purpose == "degraded" else _charged(record.usage, rounds=int(record.purpose == "round"))
+            return NO_TALLY if record.purpose == "degraded" else _charged(record.usage, rounds=int(record.purpose in ROUNDS))
         case SendEnded():
             return NO_TALLY if before.counted or not finishes(record.status) else ONE_SEND
         case ToolReturned():

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
 from power_loop.contracts.llm_errors import is_permanent_llm_error, is_permanent_status
+from power_loop.contracts.redact import redact_text
 from power_loop.providers.values import mapping
 
 # What the words are for "this request is longer than my context".
@@ -77,7 +78,7 @@ def error_from(refusal: Refusal, provider: str) -> LLMError:
         kind = ContextOverflow
     elif is_permanent_status(refusal.status, refusal.codes):
         kind = LLMPermanentError
-    return kind(f"{where}: {refusal.text}", status_code=refusal.status, provider=provider, retry_after_s=refusal.retry_after_s)
+    return kind(f"{where}: {redact_text(refusal.text)}", status_code=refusal.status, provider=provider, retry_after_s=refusal.retry_after_s)
 
 
 def as_llm_error(error: Exception, provider: str) -> LLMError:
@@ -90,7 +91,8 @@ def as_llm_error(error: Exception, provider: str) -> LLMError:
     # ValueError and TypeError come from an SDK that will not even build the request.
     hopeless = is_permanent_llm_error(error) or isinstance(error, (ValueError, TypeError))
     kind = LLMPermanentError if hopeless else LLMError
-    return kind(f"{provider} failed: {type(error).__name__}: {error}", provider=provider, retry_after_s=refusal.retry_after_s)
+    text = f"{provider} failed: {type(error).__name__}: {redact_text(str(error))}"
+    return kind(text, provider=provider, retry_after_s=refusal.retry_after_s)
 
 
 def is_overflow(refusal: Refusal) -> bool:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.errors import CancellationRequested, LLMError, LLMTimeout
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMStreamChunk, ModelRestart
-from power_loop.contracts.records import CallCharged
+from power_loop.contracts.records import ROUNDS, CallCharged
 from power_loop.contracts.usage import CallUsage
-from power_loop.runtime.cancel import Cut, being_cancelled
+from power_loop.runtime.cancel import Cut, being_cancelled, to_its_end
+from power_loop.runtime.partial import Partial
 from power_loop.runtime.ports import priced
 from power_loop.runtime.reply import estimated, usage_of
-from power_loop.runtime.retry import as_llm_error, with_retry
+from power_loop.runtime.retry import as_llm_error, text_of, with_retry
 from power_loop.runtime.send import Send
+
+if TYPE_CHECKING:
+    from power_loop.runtime.ledger import Books
 
 
 async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse:
@@ -25,7 +29,7 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
     attempts = Attempts(send, request, purpose)
     policy = send.terms.settings.retry
     try:
-        with send.scope.steerable(send.session.head.wake_no) if purpose == "round" else send.scope:
+        with send.scope.steerable(send.session.head.wake_no) if purpose in ROUNDS else send.scope:
             if policy is None:
                 return await attempts.once()
             told = attempts.retried
@@ -36,6 +40,8 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
     except Exception as error:  # the host's model may raise anything
         why = "steered" if isinstance(error, Cut) and send.scope.stop is None else "cancelled"
         attempts.cut_off("TimeoutError" if isinstance(error, LLMTimeout) else why)
+        if isinstance(error, CancellationRequested) and send.ahead.stop is not None:
+            raise Cut from error
         if isinstance(error, (Cut, LLMError, CancellationRequested)):
             raise
         raise as_llm_error(error) from error
@@ -50,10 +56,14 @@ class Attempts:
         self._text: list[str] = []
         self._started = 0.0
         self._in_hand = False
+        form = send.terms.output
+        self._partial = Partial(form, send.teller) if form is not None and purpose in ROUNDS else None
         request.on_restart = self._restart
 
     async def once(self) -> LLMResponse:
-        """One call of the model."""
+        """One call of the model. Raises `CancellationRequested` when there is no budget left for another one."""
+        if self._number and self._send.books is not None:
+            await self._reserve_again(self._send.books)
         self._begin()
         try:
             response = await self._ask()
@@ -67,6 +77,14 @@ class Attempts:
             raise
         self._succeed(response)
         return response
+
+    async def _reserve_again(self, books: Books) -> None:
+        """Charge the attempt that failed and reserve for the next one. What waits is heard later: this request is made already."""
+        may = await to_its_end(books.may_call(self._send, self._purpose, hears=False))
+        if being_cancelled():
+            raise asyncio.CancelledError
+        if not may:
+            raise CancellationRequested("no further attempt: the budget is used up")
 
     def cut_off(self, why: str) -> None:
         """The attempt in hand, if there is one, was ended from outside."""
@@ -111,6 +129,8 @@ class Attempts:
     def _hear(self, text: str) -> None:
         self._text.append(text)
         self._send.teller.say("stream_delta", stream_id="main", text=text, is_think=False)
+        if self._partial is not None:
+            self._partial.hear(text)
 
     def _hear_thought(self, text: str) -> None:
         self._send.teller.say("stream_think_delta", stream_id="main", text=text, is_think=True)
@@ -130,8 +150,11 @@ class Attempts:
     def _begin(self) -> None:
         self._number += 1
         self._text, self._in_hand = [], True
+        if self._partial is not None:
+            self._partial.begin()
         self._started = self._send.ports.clock.monotonic()
-        self._request.call_id = f"r{self._send.ahead.rounds}.a{self._number}"
+        place = "fold" if self._purpose == "fold" else f"r{self._send.ahead.rounds}"
+        self._request.call_id = f"{place}.a{self._number}"
         if not self._send.teller.silent:
             self._send.teller.say("llm_call_started", **self._call())
             self._send.teller.say("stream_started", stream_id="main", call_id=self._request.call_id)
@@ -144,9 +167,12 @@ class Attempts:
         self._end(usage, aborted=True, success=False, error_type=why)
 
     def _succeed(self, response: LLMResponse) -> None:
+        if self._partial is not None:
+            self._partial.look()
         self._send.partial_text, self._in_hand = "", False
         if not self._send.teller.silent:
-            self._end(usage_of(response, self._request), aborted=False, success=True, finish_reason=response.finish_reason)
+            told = {"finish_reason": response.finish_reason, "response_model": response.model, "response_id": response.response_id}
+            self._end(usage_of(response, self._request), aborted=False, success=True, **told)
 
     def _end(self, usage: CallUsage, *, aborted: bool, **outcome: Any) -> None:
         tell, duration_ms = self._send.teller.say, round((self._send.ports.clock.monotonic() - self._started) * 1000)
@@ -156,10 +182,11 @@ class Attempts:
 
     def _call(self) -> dict[str, Any]:
         """What the events of one attempt have in common."""
-        model = self._request.model or getattr(self._send.ports.model, "model", None)
+        asked = self._send.ports.model
+        model, provider = self._request.model or getattr(asked, "model", None), getattr(asked, "provider_name", None)
         round_index = self._send.teller.round_index
-        return {"call_id": self._request.call_id, "round_index": round_index, "attempt": self._number, "model": model}
+        return {"call_id": self._request.call_id, "round_index": round_index, "attempt": self._number, "model": model, "provider": provider}
 
     def _tell_retry(self, attempt: int, max_attempts: int, error: BaseException, wait_s: float) -> None:
-        told = {"error_type": type(error).__name__, "error_message": str(error)[:500], "next_sleep_seconds": wait_s}
+        told = {"error_type": type(error).__name__, "error_message": text_of(error)[:500], "next_sleep_seconds": wait_s}
         self._send.teller.say("llm_retry_attempted", attempt=attempt, max_attempts=max_attempts, **told)

@@ -10,14 +10,17 @@ from power_loop.contracts.errors import LLMError
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMRequest, LLMResponse, capabilities_of
-from power_loop.contracts.records import CallCharged, StopRequested
+from power_loop.contracts.records import ROUNDS, CallCharged, StopRequested
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
+from power_loop.runtime.fold_context import makes_room
+from power_loop.runtime.projecting import NOTHING_SHOWN, projected
 from power_loop.runtime.reply import Charge, charge_for, degrade, reply_record
 from power_loop.runtime.rounds import open_round
 from power_loop.runtime.send import Send
+from power_loop.runtime.spilling import spill
 from power_loop.runtime.steer import hear_steering
 
 
@@ -25,7 +28,7 @@ async def call_model(send: Send, effect: CallModel) -> None:
     """The next round's reply."""
     if await open_round(send):
         reminder: list[Message] = [{"role": "user", "content": effect.reminder}] if effect.reminder else []
-        await ask_model(send, "round", reminder)
+        await ask_model(send, effect.purpose, reminder)
 
 
 async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool_choice: str | None = None) -> None:
@@ -33,10 +36,18 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
 
     Raises `LLMError` when the model failed and no retry policy says that this is data.
     """
-    await send.flush()
-    if send.ahead.stop is not None:  # heard just now: no call is paid for that nobody waits for
+    await (send.flush() if send.books is None else send.books.may_call(send, purpose))
+    if send.ahead.stop is not None:  # heard just now, or refused: no call is paid for that nobody waits for
         return
+    shown = await projected(send) if send.terms.projectors else NOTHING_SHOWN
+    if shown is None:
+        return
+    tail = [*shown.messages, *tail] if shown.messages else tail
     request = request_of(send, tail, tool_choice)
+    if purpose == "limit_summary" and send.terms.output is not None:  # it is told in words, not in the form of an answer
+        request.response_format = None
+    if send.terms.settings.spill is not None:
+        await spill(send, request)
     given = await _before(send, request, purpose) if send.ports.hooks.stands("llm.before") else None
     if given is True:
         return
@@ -47,6 +58,8 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         await hear_steering(send)
         return
     except LLMError as error:
+        if purpose in ROUNDS and makes_room(send, error):
+            return
         if send.terms.settings.retry is None:
             raise
         degrade(send, error)
@@ -57,6 +70,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     charge = charge_for(send, response, purpose, request)
     try:
         await _keep(send, response, charge, digest)
+        send.seen_jobs = shown.seen_jobs
     except BaseException as error:  # of a handler; the call was made all the same
         send.note(CallCharged(purpose, charge.usage, type(error).__name__, charge.model))
         raise
@@ -88,7 +102,7 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
         max_tokens=settings.max_tokens,
         tools=tools if tools and native else None,
         tool_choice=tool_choice if tools and native else None,
-        response_format=settings.response_format,
+        response_format=terms.response_format,
         session_id=send.session_id,
         retry_in_transport=settings.retry is None,
     )
@@ -99,7 +113,7 @@ def digest_of(send: Send, request: LLMRequest, tail: Sequence[Message]) -> str:
     window = send.window
     if request.unseen:
         digest, rest = window.digest(), tail
-    elif _begins_with(request.messages, window.messages, len(tail)):
+    elif send.terms.settings.spill is None and _begins_with(request.messages, window.messages):
         digest, rest = window.digest(), request.messages[len(window.messages) :]
     else:
         digest, rest = RequestDigest(), request.messages
@@ -109,9 +123,9 @@ def digest_of(send: Send, request: LLMRequest, tail: Sequence[Message]) -> str:
     return digest.text()
 
 
-def _begins_with(shown: Sequence[Message], known: Sequence[Message], more: int) -> bool:
-    """``shown`` is ``known`` with ``more`` behind it: a handler that changes messages works on copies."""
-    return len(shown) == len(known) + more and (not known or shown[len(known) - 1] is known[-1])
+def _begins_with(shown: Sequence[Message], known: Sequence[Message]) -> bool:
+    """``shown`` is ``known``, perhaps with more behind it: a handler that changes messages works on copies."""
+    return len(shown) >= len(known) and (not known or shown[len(known) - 1] is known[-1])
 
 
 # --- hooks --------------------------------------------------------------------------------------------
@@ -122,7 +136,7 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
     context = await ask(
         send, "llm.before", messages=request.messages, system_prompt=request.system_prompt, tools=request.tools,
         max_tokens=request.max_tokens, temperature=request.temperature, model=request.model,
-        response_format=request.response_format, purpose=purpose, output=None,
+        response_format=request.response_format, purpose=purpose, output=None, run=send.session.head.epoch,
     )  # fmt: skip
     if context.directive in STOPPING:
         stop = stopped_by("llm.before", context)
@@ -133,7 +147,7 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
         if not isinstance(context.output, LLMResponse):
             raise ValueError("a handler at llm.before gave SHORT_CIRCUIT without an LLMResponse in ctx.output")
         return context.output
-    request.messages = context.adopted() or request.messages
+    request.messages = context.standing() or request.messages
     request.system_prompt, request.tools, request.model = context.system_prompt, context.tools, context.model
     request.max_tokens, request.temperature, request.response_format = context.max_tokens, context.temperature, context.response_format
     return None

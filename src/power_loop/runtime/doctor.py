@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from power_loop.context.fold import as_text
 from power_loop.context.pairing import pairing_problem
+from power_loop.context.summary import as_text
 from power_loop.context.window import Window
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.diagnosis import Diagnosis

@@ -12,23 +12,31 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from power_loop.context.represent import Representation
+from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost, StoreUnavailable
 from power_loop.contracts.outcome import StatefulResult, described
-from power_loop.contracts.records import SendEnded, SendRested
+from power_loop.contracts.records import CallCharged, SendEnded, SendRested
 from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.fold_after import FoldsAfter, due_after
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.openings import Opening
 from power_loop.runtime.outcome import result_of
+from power_loop.runtime.output import output_of
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
+from power_loop.runtime.project_send import migrate
 from power_loop.runtime.rounds import leave_round
 from power_loop.runtime.send import KeyTaken, Send
 from power_loop.runtime.session import Session
+
+if TYPE_CHECKING:
+    from power_loop.runtime.memory import LoopMemory
 
 log = logging.getLogger("power_loop")
 
@@ -88,13 +96,23 @@ class SessionCache:
             self.stats.entries = len(self._sessions)
 
 
+def word_for_word() -> Representation | None:
+    """Finished sends are shown as they were said."""
+
+
 class Driver:
     """Drives the sessions of one loop."""
 
-    def __init__(self, ports: Ports, lines: SessionLines, heartbeat: Heartbeat, lifeline: Lifeline, *, cache_size: int) -> None:
-        self._ports, self.lines, self._heartbeat, self._lifeline = ports, lines, heartbeat, lifeline
+    def __init__(
+        self, ports: Ports, lines: SessionLines, heartbeat: Heartbeat, lifeline: Lifeline, *, cache_size: int,
+        shown_as: Callable[[], Representation | None] = word_for_word, folds: FoldsAfter | None = None,
+    ) -> None:  # fmt: skip
+        self._ports, self._shown_as, self.lines, self._heartbeat, self._lifeline = ports, shown_as, lines, heartbeat, lifeline
         self.cache = SessionCache(cache_size)
         self.running: dict[str, Send] = {}
+        self.folds = folds or FoldsAfter()
+        self.memory: LoopMemory | None = None
+        """Told of every send that has ended."""
         self.owes = False
         """A lease was not given back, because the database was away."""
 
@@ -105,26 +123,50 @@ class Driver:
         terms: Callable[[Session], Terms],
         patience: Patience,
         watch: Callable[[Send], Callable[[], None]],
+        cancel: CancellationToken | None = None,
     ) -> StatefulResult:
         """Take the session, run it until it rests, and say how it stands; as it stood, where there was nothing to do.
 
         ``terms`` are asked for once the session is known; ``watch`` ties the send to what may stop it, and its
-        answer unties it. Raises what `openings` refuse, `SessionBusyError`, `SessionLeaseLost`, `LLMError` and
-        what hooks raise.
+        answer unties it. ``cancel`` ends the wait for a fold that the send before left. Raises what `openings` refuse,
+        `SessionBusyError`, `SessionLeaseLost`, `LLMError` and what hooks raise.
         """
         if not self.lines.enter(session_id):
             await self._wait_in_process(session_id, patience)
         try:
+            if self.folds.busy(session_id):
+                await self.folds.settled(session_id, cancel)
             session, send = await self._take(session_id, opening, terms, patience)
             if send is None:
-                return result_of(session, rounds=0)
-            await self._run(send, watch)
+                return await self.with_others(session, result_of(session, rounds=0))
+            try:
+                await self._run(send, watch)
+            except Exception:
+                if self.memory is not None:
+                    self.memory.begin(send)
+                raise
             result = result_of(session, rounds=send.rounds_here, partial_text=send.partial_text)
+            if session.below is not None or send.books is not None:
+                await self.with_others(session, result)
+            if send.terms.output is not None and result.status == "completed":
+                result.output = await output_of(send, result.final_text)
             send.teller.result(result)
+            if self.memory is not None:
+                self.memory.begin(send)
+            if (part := due_after(send)) is not None:
+                self.folds.begin(send, part)
             send.teller.answer_for_listeners()
             return result
         finally:
             self.lines.leave(session_id)
+
+    async def with_others(self, session: Session, result: StatefulResult) -> StatefulResult:
+        """The result, with what sub-agents used. A session that was just read does not know yet whether it has any."""
+        if session.below is not None or session.state.tool_calls:
+            from power_loop.runtime.ledger import whole_usage  # most sends have no ledger
+
+            result.usage = await whole_usage(self._ports.log, session, result.usage)
+        return result
 
     # --- the lease -----------------------------------------------------------------------------
 
@@ -143,10 +185,12 @@ class Driver:
         self, session_id: str, opening: Opening, terms: Callable[[Session], Terms], patience: Patience
     ) -> tuple[Session, Send | None]:
         """Take the lease, with the first words of the run in the same batch. Warm and undisturbed: one write, no read."""
-        session = self.cache.get(session_id)
+        session, shown_as = self.cache.get(session_id), self._shown_as()
+        if session is not None and session.shown_as is not shown_as:
+            session = None
         fresh = session is None
         if session is None:
-            session = await Session.load(self._ports.log, session_id)
+            session = await Session.load(self._ports.log, session_id, shown_as)
         place = Place(self._ports, session_id, patience, self._lifeline)
         try:
             while True:
@@ -188,6 +232,11 @@ class Driver:
         """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
         send = Send(self._ports, terms(session), session)
         send.key = opening.key
+        state = session.state
+        if not state.idle and not state.open_calls and not state.status:  # cut off where a model is asked
+            from power_loop.runtime.ledger import settle_the_dead  # most sends have no ledger
+
+            await settle_the_dead(send)
         if not opening.begin(send):
             return None
         self._lifeline.hold()
@@ -204,13 +253,19 @@ class Driver:
         return send
 
     async def _begin(self, send: Send, opening: Opening, ticket: int | None) -> None:
-        shaped = self._ports.hooks.stands("message.append")
+        if send.session.window.projects:
+            await migrate(send)
+        shaped = self._ports.hooks.stands("message.append") or (send.session.waiting and self._ports.hooks.stands("timer.fire"))
         if shaped:
             await self._write_take(send, ticket)
         if send.session.waiting and opening.hears:
             await send.hear(begins=True)
         if opening.word is not None:
             await send.say(opening.word)
+        if may_have_books(send):
+            from power_loop.runtime.ledger import keep_books  # most sends have no ledger
+
+            await keep_books(send)
         if shaped:
             await send.flush()
         else:
@@ -259,7 +314,7 @@ class Driver:
         """An exception leaves the send: record how it stands, give the lease back, tell the listeners."""
         if send.session.head.holder is None:  # it is over, written and told; a listener raised at that
             return
-        send.teller.break_off(send.terms.scope)
+        send.teller.break_off(send.terms.scope, send.ports.agent)
         leave_round(send)
         if isinstance(error, asyncio.CancelledError):
             send.teller.say("loop_cancelled", reason="the task was cancelled", round_index=send.teller.round_index)
@@ -282,6 +337,16 @@ class Driver:
     def _tell_error(self, send: Send, error: BaseException) -> None:
         told = described(error)
         send.teller.say("agent_error", error=told["message"], error_type=told["type"], details="", code=told["code"])
+
+
+def may_have_books(send: Send) -> bool:
+    """It has limits, stands below another send, or goes on and others may have charged it. Of a plain send nothing is asked."""
+    session = send.session
+    if session.parent is not None or send.terms.limits.usage is not None or send.books is not None:
+        return not send.ahead.idle
+    if len(send.noted) > 1 and isinstance(send.noted[0].record, CallCharged):  # heard just now, of a send that may have had limits
+        return True
+    return send.send_index == session.head.send_index and bool(session.state.tool_calls or session.state.open_calls)
 
 
 class Place:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from power_loop.contracts.effects import EndSend
-from power_loop.contracts.errors import LLMError, ModelRetry
+from power_loop.contracts.errors import LLMError, ModelRetry, StructuredOutputError
 from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.limits import TIME_LIMIT
 from power_loop.contracts.messages import Message
 from power_loop.contracts.records import SendEnded, UserSaid
 from power_loop.kernel.state import Stop
@@ -22,27 +23,27 @@ LIMIT_REQUEST: Message = {
 
 async def end_send(send: Send, effect: EndSend) -> None:
     """End it with ``effect.status``, unless a handler wants another round, or something is heard before it is written."""
-    hooks, ground = send.ports.hooks, _ground(send)
+    hooks, ground = send.ports.hooks, ground_of(send)
     if effect.status == "completed" and send.ahead.stop is None and hooks.stands("complete.decide") and await _vetoed(send):
         return
     await close_round(send)
-    if ground != _ground(send):
+    if ground != ground_of(send):
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
     if hooks.stands("session.end"):
-        ground = _ground(send)
+        ground = ground_of(send)
         await send.flush()
-        if ground != _ground(send):
+        if ground != ground_of(send):
             return
         text = final_text(effect.status, effect.reason, send.ahead.text)
         await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
     send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
 
 
-def _ground(send: Send) -> tuple[bool, Stop | None, bool]:
+def ground_of(send: Send) -> tuple[bool, Stop | None, bool]:
     """What the end rests on; what is heard, or could be, while what was noted is written changes it."""
     return send.ahead.answered, send.ahead.stop, send.may_hear_a_word()
 
@@ -72,15 +73,21 @@ async def _summarise(send: Send) -> None:
         send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
 
 
-def _tell_budget(send: Send, limit: str) -> None:
-    usage, limits = send.ahead.usage, send.terms.limits.usage
-    budget = limits.to_dict().get(limit) if limits is not None else None
+def _tell_budget(send: Send, reason: str) -> None:
+    """Which limit is reached: of this send, or of one above it."""
+    limit = "seconds" if reason == TIME_LIMIT else reason
+    limits = send.terms.limits.usage.to_dict() if send.terms.limits.usage is not None else {}
+    if send.books is not None:
+        limits = {**send.books.limits, **limits}
+    budget, spent = limits.get(limit), max(send.ahead.usage.total, send.books.spent_tokens if send.books is not None else 0)
     send.teller.say(
-        "status_changed", kind="budget_exceeded", budget_tokens=budget, spent_tokens=usage.total, rounds=send.ahead.rounds, limit=limit
+        "status_changed", kind="budget_exceeded", budget_tokens=budget, spent_tokens=spent, rounds=send.ahead.rounds, limit=limit
     )
 
 
 def _error(effect: EndSend) -> dict[str, str] | None:
+    if effect.status == "invalid_output":
+        return {"code": StructuredOutputError.code, "type": StructuredOutputError.__name__, "message": effect.reason}
     if effect.status != "cancelled":
         return None
     return {"code": "cancelled", "type": "CancellationRequested", "message": effect.reason or "cancelled"}

@@ -1,90 +1,84 @@
-"""Folding: older sends become a summary, so that a send's cost does not grow with history.
+"""Folding inside a send whose request does not fit: older sends, then older rounds, become a summary.
 
-A fold that fails leaves history as it was and never fails the send; it is charged and said, and not tried again
-before there is new material.
+What cannot be folded is shown cut: the oldest tool results first. Where that does not help either, the send ends as
+degraded, unless nobody said how much a request may have; then the provider decides.
 """
 
 from __future__ import annotations
 
-import asyncio
-
-from power_loop.context.fold import SUMMARY_PROMPT, as_text, cut, summary_in
-from power_loop.context.fold import Cut as Part
+from power_loop.context.fold import cut, exceeds, grown, of_messages, results_to_cut
 from power_loop.contracts.effects import FoldContext
-from power_loop.contracts.hooks import HookDirective
-from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
-from power_loop.contracts.model import LLMRequest, LLMResponse
-from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
+from power_loop.contracts.errors import CompactionFailed, ContextOverflow, LLMError, LLMRetryExhausted
+from power_loop.contracts.records import ContextFolded, FoldSkipped, ModelReplied
 from power_loop.runtime.asking import ask
-from power_loop.runtime.cancel import Cut
-from power_loop.runtime.ports import priced
-from power_loop.runtime.reply import estimated, usage_of
+from power_loop.runtime.folding import Folding
 from power_loop.runtime.rounds import close_round
 from power_loop.runtime.send import Send
 
-# The summariser reads at most this much of what is folded; head and tail of it when there is more.
-SUMMARY_INPUT_CHARS = 200_000
+# Results are cut to this part of what a request may have, so that the next rounds need not cut again.
+ROOM = 0.9
+# What a provider refuses is shortened to this part of it.
+AFTER_OVERFLOW = 0.75
 
 
 async def fold_context(send: Send, effect: FoldContext) -> None:
-    """Summarise what the border covers, or note why not."""
+    """Make the next request fit; at least one record says what was done."""
     await close_round(send)
-    settings = send.terms.settings
-    part = cut(send.session.window, settings.fold.keep_last_sends, settings.fold_target_tokens)
-    if part is None:
-        send.note(FoldSkipped("nothing to fold"))
-        return
     await send.flush()
-    if await _vetoed(send):
-        send.note(FoldSkipped("a hook skipped it", part.through))
-        return
-    before = send.window.tokens
-    send.teller.say(
-        "status_changed", kind="auto_compact", phase="started", round_index=send.ahead.rounds, trigger="tokens", before_tokens=before
-    )
-    summary = await _summary(send, part)
-    if not summary:
-        send.note(FoldSkipped("the summary failed or was empty", part.through))
-        send.teller.say("status_changed", kind="compaction_failed", reason="the summary failed or was empty")
-        return
-    after = before - estimate_tokens(part.messages) + estimate_text_tokens(summary)
-    count = len(send.window.messages)
-    send.note(ContextFolded(part.through, summary, part.through_send, before, after))
-    if send.ports.hooks.stands("compact.after"):
+    settings, head = send.terms.settings, send.terms.head_tokens
+    limit = send.overflow_at or settings.context_tokens or 0
+    window = send.session.window
+    target, room = of_messages(window, head, min(settings.fold_target_tokens, limit)), of_messages(window, head, limit)
+    part = cut(window, settings.fold.keep_last_sends, target, limit_tokens=room)
+    instead, left = results_to_cut(window, int(room * ROOM))
+    again = grown(window, head, settings.context_tokens or 0) or send.overflow_at or (left > room and not window.in_vain)
+    failed = part is not None
+    if part is not None and again:
+        record = await Folding(send, part, send.scope, send.note).made()
+        failed = isinstance(record, FoldSkipped)
+        await _stand(send, record)
+        if not exceeds(send.session.window, head, limit):
+            return
+        instead, left = results_to_cut(send.session.window, int(of_messages(send.session.window, head, limit) * ROOM))
+    if instead is not None:
+        send.note(FoldSkipped("the oldest results are shown cut", tokens=left, cut=instead))
         await send.flush()
-        messages = send.window.messages
+    elif part is None or not again:
+        why = "nothing to fold" if part is None else "the last attempt failed, and little was added since"
+        send.note(FoldSkipped(why, part.through if part else 0, window.tokens - window.growth() if part else window.tokens))
+    # A fold that failed fails no send: then the provider decides.
+    if settings.context_is_known and not failed and send.ahead.stop is None and exceeds(send.session.window, head, settings.context_tokens):
+        _overflow(send)
+
+
+async def _stand(send: Send, record: ContextFolded | FoldSkipped) -> None:
+    """Write what came of the fold; the handlers hear of one that was made."""
+    count = len(send.session.window.messages)
+    send.note(record)
+    await send.flush()
+    if isinstance(record, ContextFolded) and send.ports.hooks.stands("compact.after"):
+        messages = send.session.window.messages
         await ask(send, "compact.after", messages=messages, messages_before_count=count, messages_after_count=len(messages))
 
 
-async def _vetoed(send: Send) -> bool:
-    if not send.ports.hooks.stands("compact.before"):
+def _overflow(send: Send) -> None:
+    """Note that the request does not fit, whatever is done: a row for people, and the end of the send."""
+    tokens, limit = send.session.window.estimate(send.terms.head_tokens), send.terms.settings.context_tokens
+    text = f"the request has about {tokens} tokens, {limit} are allowed, and nothing more can be folded or cut"
+    error = CompactionFailed(text)
+    send.error = {"code": error.code, "type": type(error).__name__, "message": text}
+    send.teller.say("status_changed", kind="compaction_failed", reason=text)
+    send.teller.say("llm_degraded", reason="context_overflow", attempts=0, error_type=type(error).__name__, error_message=text)
+    send.note(ModelReplied(f"[degraded: LLM context_overflow — {type(error).__name__}: {text}]", purpose="degraded"))
+
+
+def makes_room(send: Send, error: LLMError) -> bool:
+    """The provider refused the request as too long: True when the send shall fold, and ask once more."""
+    cause = error.last_error if isinstance(error, LLMRetryExhausted) else error
+    if not isinstance(cause, ContextOverflow) or send.overflow_at is not None or send.terms.settings.context_tokens is None:
         return False
-    context = await ask(send, "compact.before", messages=send.window.messages)
-    return context.directive == HookDirective.SKIP
-
-
-async def _summary(send: Send, part: Part) -> str:
-    """One model call at temperature 0; empty when it fails. It is charged either way."""
-    settings = send.terms.settings
-    model = settings.fold.summary_llm or send.ports.model
-    text = as_text(part.messages, SUMMARY_INPUT_CHARS)
-    request = LLMRequest(
-        [{"role": "user", "content": text}], SUMMARY_PROMPT, settings.model if model is send.ports.model else None, 0.0,
-        settings.fold.summary_max_tokens, reason="fold", session_id=send.session_id,
-    )  # fmt: skip
-    if send.scope.stop is not None:
-        return ""
-    error: str | None = None
-    response: LLMResponse | None = None
-    try:
-        with send.scope:
-            async with asyncio.timeout(settings.fold_timeout_s):
-                response = await model.complete(request)
-    except Cut:
-        error = "cancelled"
-    except Exception as failure:  # the host's model: a failing fold never fails the send
-        error = type(failure).__name__
-    usage = usage_of(response, request) if response is not None else estimated(request, "")
-    name = (response.model if response else None) or request.model
-    send.note(CallCharged("fold", priced(settings, name, usage), error, name))
-    return summary_in(response.text) if response is not None else ""
+    if send.view is not None or not send.ahead.fold_due:
+        return False
+    tokens = send.session.window.estimate(send.terms.head_tokens)
+    send.overflow_at = max(1, int(min(tokens, send.terms.settings.context_tokens) * AFTER_OVERFLOW))
+    return True

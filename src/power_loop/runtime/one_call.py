@@ -21,9 +21,13 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Outcome, Record, StopRequested, ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
 from power_loop.contracts.tool import Tool, ToolRun, canonical
+from power_loop.contracts.usage import Usage
+from power_loop.kernel.state import State
+from power_loop.runtime.approvals import may_start
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.long_results import cut_to_size
+from power_loop.runtime.model_retry import asked_again, not_again, tries_left
 from power_loop.runtime.send import Send
 
 
@@ -62,7 +66,7 @@ async def prepare(send: Send, asked: ToolCall) -> Prepared | None:
     checked = check(send, call)
     rewritten: tuple[str | None, str | None] = (None, None)
     if isinstance(checked, tuple) and call is asked and send.ports.hooks.stands("tool.before"):
-        shaped = await _before(send, call, checked[1])
+        shaped = await _before(send, call, *checked)
         if shaped is None:
             return None
         if shaped != call:
@@ -72,8 +76,14 @@ async def prepare(send: Send, asked: ToolCall) -> Prepared | None:
         await send.say(ToolReturned(asked.id, checked, "failed", call.name, ran=False))
         return None
     tool, arguments = checked
+    if send.ahead.retried and tries_left(send, tool.definition) < 0:
+        await send.say(not_again(asked.id, tool.definition))
+        return None
+    run, rule = tool_run(send, asked, tool), tool.definition.needs_approval
+    if rule is not False and not await may_start(send, call, rule, run, arguments, rewritten=rewritten[0] is not None):
+        return None
     once = (tool.definition.effects or send.terms.settings.default_effects) == "once"
-    return Prepared(call, tool, arguments, tool_run(send, asked, tool), once or rewritten[0] is not None, rewritten)
+    return Prepared(call, tool, arguments, run, once or rewritten[0] is not None, rewritten)
 
 
 def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
@@ -111,10 +121,15 @@ def _refuse(constant: str) -> Any:
 ARGUMENTS = json.JSONDecoder(strict=False, parse_constant=_refuse)
 
 
-async def _before(send: Send, call: ToolCall, arguments: Mapping[str, Any]) -> ToolCall | None:
+async def _before(send: Send, call: ToolCall, tool: Tool, arguments: Mapping[str, Any]) -> ToolCall | None:
     """The call as the handlers at ``tool.before`` want it; None when they answered it themselves."""
     await send.flush()
-    context = await ask(send, "tool.before", tool_call=call.to_message(), tool_name=call.name, tool_args=dict(arguments), output=None)
+    fields = {"tool_call": call.to_message(), "tool_name": call.name, "tool_args": dict(arguments)}
+    try:
+        context = await ask(send, "tool.before", **fields, output=None)
+    except ModelRetry as asked:
+        await send.say(asked_again(send, call.id, tool.definition, asked, ran=False))
+        return None
     if context.directive == HookDirective.SKIP or context.directive in STOPPING:
         await send.say(
             ToolReturned(call.id, context.output or f"[skipped by a hook: {call.name} was not run]", "skipped", call.name, ran=False)
@@ -130,18 +145,33 @@ async def _before(send: Send, call: ToolCall, arguments: Mapping[str, Any]) -> T
 def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
     """What the handler may know of where it runs."""
     state = send.ahead
-    round_index = max(0, state.rounds - 1)
-    position = next((at for at, call in enumerate(state.asked) if call.id == asked.id), 0)
-    base = send.terms.tool_run or ToolRun()
+    base, tools = send.terms.tool_run or ToolRun(), send.terms.tools
 
     def tell(kind: str, told: Mapping[str, Any]) -> None:
         send.teller.say(kind, **told)
 
     return replace(
         base, session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
-        round_index=round_index, idempotency_key=idempotency_key(send.session_id, send.send_index, round_index, position, asked),
-        depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=tell,
+        round_index=max(0, state.rounds - 1), idempotency_key=key_of(send.session_id, send.send_index, state, asked),
+        depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=tell, answered=answered(state, asked.id),
+        env=base.env if base.env_of is None else base.env_of(tools), usage=Usage.of(state.usage, tool_calls=state.tool_calls),
+        attempt=1 + (asked.id in state.started), tools=tools, closes=[],
     )  # fmt: skip
+
+
+def answered(state: State, call_id: str) -> tuple[dict[str, Any], ...]:
+    """What this call asked for its own use, with the answers, in order."""
+    if not state.answers:
+        return ()
+    asked = {question["interaction_id"]: question for of, question in state.questions if of == call_id}
+    heard = [(asked[interaction], answer) for of, interaction, answer in state.answers if of == call_id]
+    return tuple({"state": question.get("state"), "answer": answer} for question, answer in heard)
+
+
+def key_of(session_id: str, send_index: int, state: State, asked: ToolCall) -> str:
+    """The idempotency key of a call of the round that is under way."""
+    position = next((at for at, call in enumerate(state.asked) if call.id == asked.id), 0)
+    return idempotency_key(session_id, send_index, max(0, state.rounds - 1), position, asked)
 
 
 def idempotency_key(session_id: str, send_index: int, round_index: int, position: int, asked: ToolCall) -> str:
@@ -185,7 +215,7 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
     except HumanInputRequired as asked:
         return _parked(prepared, asked)
     except ModelRetry as asked:
-        return ToolReturned(call_id, asked.message, "failed", name)
+        return asked_again(send, call_id, prepared.tool.definition, asked)
     except BaseException as error:  # the tool's own code: whatever it raises is told to the model
         return await _failed(send, prepared, error)
     content, failed, data = render_result(value)
@@ -219,7 +249,10 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         )
     if send.ports.hooks.stands("tool.error"):
         fields = {"tool_call": prepared.call.to_message(), "tool_name": name, "tool_args": dict(prepared.arguments)}
-        context = await ask(send, "tool.error", **fields, error=error, error_message=text, output=None)
+        try:
+            context = await ask(send, "tool.error", **fields, error=error, error_message=text, output=None)
+        except ModelRetry as asked:
+            return asked_again(send, call_id, prepared.tool.definition, asked)
         if context.directive == HookDirective.SKIP:
             return ToolReturned(call_id, context.output or text, "ok", name)
         if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
@@ -241,13 +274,16 @@ def said_by(error: BaseException) -> str:
 async def _after(send: Send, prepared: Prepared, record: ToolReturned) -> ToolReturned:
     """The result as the handlers at ``tool.after`` leave it."""
     fields = {"tool_call": prepared.call.to_message(), "tool_name": prepared.call.name, "tool_args": dict(prepared.arguments)}
-    context = await ask(send, "tool.after", **fields, output=record.output, failed=record.outcome == "failed", outcome=record.outcome)
+    try:
+        context = await ask(send, "tool.after", **fields, output=record.output, failed=record.outcome == "failed", outcome=record.outcome)
+    except ModelRetry as asked:
+        return replace(asked_again(send, record.call_id, prepared.tool.definition, asked), duration_ms=record.duration_ms)
     prepared.stop = stopped_by("tool.after", context)
     outcome: Outcome = record.outcome
     if context.failed != (record.outcome == "failed"):
         outcome = "failed" if context.failed else "ok"
     content, _, _ = render_result(context.output)
-    return replace(record, output=content, outcome=outcome)
+    return replace(record, output=content, outcome=outcome, retry=record.retry and outcome == "failed")
 
 
 def still_running(prepared: Prepared) -> ToolReturned:
@@ -267,13 +303,16 @@ def _parked(prepared: Prepared, asked: HumanInputRequired) -> Record:
 
 
 def interaction_of(asked: HumanInputRequired, prepared: Prepared) -> dict[str, Any]:
-    """The question that parks the call; its id is the same on every attempt."""
+    """The question that parks the call; its id is the same on every attempt, and another for every question of the call."""
+    earlier = len(prepared.run.answered)
+    state = {} if asked.state is None else {"state": asked.state}
     return {
-        "interaction_id": "input_" + prepared.run.idempotency_key[:16],
+        "interaction_id": "input_" + prepared.run.idempotency_key[:16] + (f"_{earlier + 1}" if earlier else ""),
         "tool_call_id": prepared.run.call_id,
         "tool_name": prepared.call.name,
         "kind": asked.kind,
         "prompt": asked.prompt,
         "options": asked.options,
         "metadata": asked.metadata,
+        **state,
     }

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from power_loop.contracts.errors import SessionArchivedError, SessionPendingError
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
+from power_loop.kernel.hears import says_nothing
+from power_loop.runtime.approvals import let_expire
 from power_loop.runtime.reports import UNKNOWN, in_doubt
 from power_loop.runtime.send import Send
 
@@ -73,12 +75,13 @@ class Resume:
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
+        let_expire(send)
         state = send.ahead
         if state.idle and (state.status in OVER or (self.broken_only and state.status != "failed")):
             return not self.broken_only and any(isinstance(item.record, UserSaid) for item in send.session.waiting)
         rests = state.open_calls and all(call.id in state.parked for call in state.open_calls)
         # A run that was cut off could not say that it waits; this one does.
-        if rests and state.status == "waiting_for_input" and not send.session.waiting:
+        if rests and state.status == "waiting_for_input" and all(says_nothing(item.record) for item in send.session.waiting):
             return False
         if state.idle or self.extra_rounds or self.unknown != "report" or self.overrides:
             send.note(SendResumed(self.extra_rounds, self.unknown, self.overrides))
@@ -104,7 +107,8 @@ class Abort:
 
 
 def abort(send: Send, reason: str, status: str) -> None:
-    """Answer every open call and end the send, with nothing performed outside."""
+    """Answer every open call and end the send, with nothing performed outside. What was decided meanwhile is on record."""
+    send.hear_decisions()
     for call in send.ahead.open_calls:
         send.note(aborted(send, call, reason))
     send.note(SendEnded(status, reason))
@@ -127,5 +131,5 @@ def pending_error(send: Send) -> SessionPendingError:
         send.session_id,
         assistant_seq=send.session.asked_at,
         pending_tool_calls=[call.to_message() for call in state.open_calls],
-        pending_interactions=[dict(asked) for call_id, asked in state.questions if call_id in state.parked],
+        pending_interactions=[dict(asked) for asked in state.asking()],
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from power_loop.contracts.records import SendEnded, SendResumed, UserSaid
-from power_loop.kernel.hears import hears
+from power_loop.kernel.hears import hears, says_nothing
+from power_loop.runtime.approvals import let_expire
 from power_loop.runtime.openings import OVER, Opening, Resume, Say, refuse_archived
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
@@ -41,8 +42,11 @@ class LookAfter:
         if not self.recovers:
             return self._closes_what_was_cut_off(send)
         if state.status in ("waiting_for_input", "pending_tools"):
+            let_expire(send)
             # Answers enter now; words only once all calls have theirs.
-            return any(hears(state, item.record) for item in send.session.waiting)
+            return bool(send.noted) or any(
+                hears(state, item.record) and not says_nothing(item.record) for item in send.session.waiting
+            )
         return True
 
     def _closes_what_was_cut_off(self, send: Send) -> bool:

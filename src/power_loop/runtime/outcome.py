@@ -7,8 +7,10 @@ from typing import Any
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.records import Answered, Decided, ToolReturned
 from power_loop.contracts.store import Head, SessionLog
 from power_loop.contracts.usage import Usage
+from power_loop.kernel.hears import hears
 from power_loop.kernel.state import State, replay
 from power_loop.runtime.session import Session
 
@@ -38,17 +40,21 @@ def result_of(session: Session, *, rounds: int, partial_text: str = "") -> State
     )  # fmt: skip
 
 
-async def outcome_of(log: SessionLog, session_id: str, send_index: int) -> StatefulResult:
-    """The stored outcome of an earlier send."""
+async def as_it_ended(log: SessionLog, session_id: str, send_index: int) -> Session:
+    """The session as an earlier send left it."""
     session = Session(Head(session_id, send_index=send_index))
     rows = await log.rows(session_id, after=0)
     session.state = replay(from_cells(row.cells) for row in rows if row.send_index == send_index)
-    return result_of(session, rounds=0)
+    return session
 
 
 def interactions(session: Session) -> list[dict[str, Any]]:
-    """The questions that parked calls wait with."""
-    return [dict(asked) for call_id, asked in session.state.questions if call_id in session.state.parked]
+    """What parked calls wait with, in the order of the calls; what was answered, heard or not, waits no more."""
+    if not session.state.parked:
+        return []
+    words = [item.record for item in session.waiting if isinstance(item.record, (Answered, Decided, ToolReturned))]
+    on_its_way = {word.call_id for word in words if hears(session.state, word)}
+    return [dict(asked) for asked in session.state.asking() if asked.get("tool_call_id") not in on_its_way]
 
 
 def pending(session: Session) -> dict[str, Any] | None:

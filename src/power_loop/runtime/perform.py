@@ -9,12 +9,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import (
+    CallModel,
+    CheckOutput,
+    Effect,
+    EndSend,
+    FoldContext,
+    ReportCancelled,
+    ReportDenied,
+    ReportUnknown,
+    Rest,
+    RunTools,
+)
 from power_loop.contracts.records import SendRested
+from power_loop.runtime.approvals import report_denied
 from power_loop.runtime.asking import adopt, ask, stopped_by
 from power_loop.runtime.call_model import call_model
 from power_loop.runtime.end_send import end_send
 from power_loop.runtime.fold_context import fold_context
+from power_loop.runtime.output import check_output
 from power_loop.runtime.reports import report_cancelled, report_unknown
 from power_loop.runtime.rounds import close_round
 from power_loop.runtime.run_tools import run_tools
@@ -26,7 +39,7 @@ async def run(send: Send) -> None:
     if send.ports.hooks.stands("session.start"):
         await _start_with_handlers(send)
     else:
-        send.teller.begin(send.terms.scope)
+        send.teller.begin(send.terms.scope, send.ports.agent)
     while send.session.head.holder is not None:
         if send.session.waiting:
             await send.hear()
@@ -47,9 +60,11 @@ async def rest(send: Send, effect: Rest) -> None:
 PERFORMERS: Mapping[type[Effect], Callable[[Send, Any], Awaitable[None]]] = {
     CallModel: call_model,
     RunTools: run_tools,
+    CheckOutput: check_output,
     EndSend: end_send,
     FoldContext: fold_context,
     ReportUnknown: report_unknown,
+    ReportDenied: report_denied,
     ReportCancelled: report_cancelled,
     Rest: rest,
 }
@@ -60,6 +75,6 @@ async def _start_with_handlers(send: Send) -> None:
     context = await ask(send, "session.start", messages=send.window.messages, stop_event=send.terms.cancel)
     adopt(send, context)
     stop = stopped_by("session.start", context)
-    send.teller.begin(send.terms.scope)
+    send.teller.begin(send.terms.scope, send.ports.agent)
     if stop is not None:
         send.note(stop)

@@ -18,6 +18,11 @@ from power_loop.contracts.tool import Effects, Toolbox, ToolRun
 from power_loop.contracts.usage import CallUsage, Price
 
 if TYPE_CHECKING:
+    from power_loop.context.spill import SpillPolicy
+    from power_loop.contracts.kept_rows import NoteRow
+    from power_loop.contracts.notes import NotesPolicy
+    from power_loop.contracts.projection import RuntimeProjector
+    from power_loop.contracts.structured import OutputForm
     from power_loop.runtime.bus import AgentEventBus
     from power_loop.runtime.hooks import AgentHooks
 
@@ -26,6 +31,21 @@ class Threads(Protocol):
     """Where synchronous handlers run, so that they block neither the event loop nor the store."""
 
     def run(self, call: Callable[[], Any]) -> Awaitable[Any]: ...
+
+
+class NoteKeeper(Protocol):
+    """Where the notes of sessions are kept, for folds that write some."""
+
+    @property
+    def notes_policy(self) -> NotesPolicy: ...
+
+    async def list_notes(self, session_id: str) -> list[NoteRow]: ...
+
+    async def add_note(self, session_id: str, content: str, *, pinned: bool = False, key: str | None = None) -> NoteRow: ...
+
+    async def update_note(
+        self, session_id: str, note_id: int, *, content: str | None = None, pinned: bool | None = None
+    ) -> NoteRow | None: ...
 
 
 class Closings:
@@ -60,6 +80,7 @@ class Ports:
     threads: Threads
     holder: str
     agent: str = "agent"
+    notes: NoteKeeper | None = None
     closings: Closings = field(default_factory=Closings)
 
 
@@ -88,6 +109,24 @@ class Settings(NamedTuple):
     fold_target_tokens: int = 0
     limits: Limits = NO_LIMITS
     """Those of a send that sets none of its own."""
+    projectors: tuple[RuntimeProjector, ...] = ()
+    approval_ttl_ms: int | None = None
+    output: OutputForm | None = None
+    """The form of the answers of sends that ask for none of their own."""
+    output_validators: tuple[Callable[[Any], Any], ...] = ()
+    output_retries: int = 2
+    context_tokens: int | None = None
+    """What a request may have before its send folds; None where nothing is ever folded."""
+    context_is_known: bool = False
+    """Somebody said so: more is not even tried."""
+    representation: Any = None
+    """How finished sends are shown; None: word for word."""
+    shown_as: Any = None
+    """The same as it was configured, for whoever asks."""
+    spill: SpillPolicy | None = None
+    """Which old results of a request become files; None: none."""
+    migrate_history: bool = True
+    """Sends of before are shown in the representation too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +144,13 @@ class Terms:
     scope: str = "main"
     tool_run: ToolRun | None = None
     """What every call's `ToolRun` starts from: store, loop, config, environment."""
+    output: OutputForm | None = None
+    """The form that the answer must have."""
+    response_format: Any = None
+    projectors: tuple[RuntimeProjector, ...] = ()
+    """Those that may have something to show with these tools on offer."""
+    head_tokens: int = 0
+    """Estimated: the system prompt and the tools."""
 
 
 def effects_of(tools: Toolbox | None, settings: Settings, name: str) -> Effects:

@@ -10,10 +10,11 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
-from power_loop.contracts.records import ModelReplied
+from power_loop.contracts.records import ROUNDS, ModelReplied
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.ports import priced
+from power_loop.runtime.retry import text_of
 from power_loop.runtime.send import Send
 
 # What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
@@ -30,7 +31,7 @@ class Charge(NamedTuple):
 
 def reply_record(send: Send, response: LLMResponse, charge: Charge, digest: str, *, calls: bool = True) -> ModelReplied:
     """The reply as it is stored, with what it cost; without its ``calls`` where none may follow from it."""
-    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose == "round" else ()
+    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose in ROUNDS else ()
     finish = response.finish_reason or ("tool_calls" if asked else "stop")
     return ModelReplied(
         response.text, asked, charge.purpose, charge.usage, finish, charge.model, response.response_id, digest, response.think,
@@ -79,7 +80,7 @@ def degrade(send: Send, error: LLMError) -> None:
     reason = "permanent" if isinstance(error, LLMPermanentError) else "timeout" if isinstance(error, LLMTimeout) else "retry_exhausted"
     reason = "context_overflow" if isinstance(error, ContextOverflow) else reason
     last = error.__cause__ or error
-    kind, text = type(last).__name__, str(last)
+    kind, text = type(last).__name__, text_of(last)
     attempts = error.attempts if isinstance(error, (LLMTimeout, LLMRetryExhausted)) else 1
     send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
     send.teller.say("llm_degraded", reason=reason, attempts=attempts, error_type=kind, error_message=text[:500])

@@ -8,7 +8,7 @@ from power_loop.contracts.effects import ReportCancelled, ReportUnknown
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
-from power_loop.runtime.one_call import Prepared, check, tool_run
+from power_loop.runtime.one_call import Prepared, check, key_of, tool_run
 from power_loop.runtime.send import Send
 
 UNKNOWN = "it was begun and then interrupted. It may or may not have taken effect: check before you repeat it."
@@ -21,7 +21,7 @@ async def report_unknown(send: Send, effect: ReportUnknown) -> None:
         if found is not None:
             await send.say(found)
         elif send.ahead.unknown == "ask" and send.ahead.stop is None:
-            send.note(ToolParked(call.id, _question(call)))
+            send.note(ToolParked(call.id, _question(send, call)))
         else:
             await send.say(ToolReturned(call.id, _unknown_text(send, call), "unknown", call.name, ran=False))
 
@@ -72,9 +72,10 @@ def _unknown_text(send: Send, call: ToolCall) -> str:
     return f"<aborted: {stop.reason or stop.status}> {call.name}: {UNKNOWN}" if stop else f"Outcome unknown. {call.name}: {UNKNOWN}"
 
 
-def _question(call: ToolCall) -> dict[str, object]:
+def _question(send: Send, call: ToolCall) -> dict[str, object]:
+    # The other half of the key: a call that asked something itself may be cut off after it was answered.
     return {
-        "interaction_id": f"unknown_{call.id}",
+        "interaction_id": "input_" + key_of(send.session_id, send.send_index, send.ahead, call)[16:],
         "tool_call_id": call.id,
         "tool_name": call.name,
         "kind": "unknown",

@@ -14,7 +14,9 @@ from power_loop.contracts.codec import from_cells
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
+    ROUNDS,
     CallCharged,
+    Decided,
     ModelReplied,
     Record,
     RoundSkipped,
@@ -84,12 +86,12 @@ class Retelling:
 
     def _read(self, row: RecordRow) -> list[Telling | None]:
         record = from_cells(row.cells)
-        call = _call_of(self._state, record)
+        call, asked = _call_of(self._state, record), self._state.question(record.call_id) if isinstance(record, Decided) else None
         self._state = apply(self._state, record)
         if _is_of_a_round(record):
             self._rounds.add(row.round_index)
         max_rounds = (self._state.overrides or {}).get("max_rounds") or 0
-        tellings = list(told_of(Written(record, row, call), max_rounds, row.created_at))
+        tellings = list(told_of(Written(record, row, call, asked), max_rounds, row.created_at))
         if tellings and isinstance(record, (SendEnded, SendRested)) and record.status not in WITHOUT_RESULT:
             tellings.append(("result", {"result": self._result(row)}))
         return [_without_content(telling) for telling in tellings] if _is_pruned(row) else tellings
@@ -135,7 +137,7 @@ def _is_of_a_round(record: Record) -> bool:
         case ModelReplied(purpose=purpose):
             return purpose != "limit_summary"
         case CallCharged(purpose=purpose):
-            return purpose == "round"
+            return purpose in ROUNDS
         case ToolReturned(ran=ran):
             return ran
         case _:

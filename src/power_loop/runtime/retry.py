@@ -71,7 +71,8 @@ class Tries:
         if policy.give_up_on(error):
             raise as_permanent(error)
         if not policy.tries_again(error, self.count):
-            raise LLMRetryExhausted(attempts=self.count, last_error=error)
+            text = f"{self.count} attempts failed, the last with {type(error).__name__}: {text_of(error)}"
+            raise LLMRetryExhausted(text, attempts=self.count, last_error=error)
         wait_s = policy.wait_s(self.count, retry_after_s=retry_after(error), chance=self._ids.uniform(-1.0, 1.0))
         if policy.total_timeout is not None and self._elapsed() + wait_s >= policy.total_timeout:
             raise self._out_of_time() from error
@@ -90,11 +91,18 @@ def retry_after(error: BaseException) -> float | None:
     return error.retry_after_s if isinstance(error, LLMError) else None
 
 
+def text_of(error: BaseException) -> str:
+    """What ``error`` says, without secrets: services repeat the key that they refuse."""
+    from power_loop.contracts.redact import redact_text  # its patterns cost milliseconds, and only an error needs them
+
+    return redact_text(str(error))
+
+
 def as_llm_error(error: BaseException) -> LLMError:
     """``error`` itself, or an `LLMError` to be raised from it."""
     if isinstance(error, LLMError):
         return error
-    wrapped = LLMError(f"the model call failed with {type(error).__name__}: {error}")
+    wrapped = LLMError(f"the model call failed with {type(error).__name__}: {text_of(error)}")
     wrapped.__cause__ = error
     return wrapped
 
@@ -103,6 +111,6 @@ def as_permanent(error: BaseException) -> LLMPermanentError:
     """``error`` itself, or an `LLMPermanentError` to be raised, with it as the cause."""
     if isinstance(error, LLMPermanentError):
         return error
-    wrapped = LLMPermanentError(f"{type(error).__name__}: {error}", status_code=getattr(error, "status_code", None))
+    wrapped = LLMPermanentError(f"{type(error).__name__}: {text_of(error)}", status_code=getattr(error, "status_code", None))
     wrapped.__cause__ = error
     return wrapped

@@ -7,6 +7,8 @@ from power_loop.contracts.records import RoundSkipped
 from power_loop.runtime.asking import adopt, ask, stopped_by
 from power_loop.runtime.send import Send
 
+LIST_TOOL = "todo"
+
 
 async def open_round(send: Send) -> bool:
     """Begin the next round; False when a handler stopped the send or used the round up."""
@@ -32,7 +34,7 @@ async def close_round(send: Send) -> None:
     if send.ports.hooks.stands("round.end"):
         await send.flush()
         has_tools = bool(send.ahead.asked)
-        await ask(send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=False)
+        await ask(send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=used_todo(send))
     leave_round(send)
 
 
@@ -40,7 +42,12 @@ def leave_round(send: Send) -> None:
     """The round is over for the listeners, whatever ended it."""
     if send.round_open:
         send.round_open = False
-        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=bool(send.ahead.asked), used_todo=False)
+        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=bool(send.ahead.asked), used_todo=used_todo(send))
+
+
+def used_todo(send: Send) -> bool:
+    """The round asked for the list of what is left to do to be written."""
+    return bool(send.ahead.asked) and any(call.name == LIST_TOOL for call in send.ahead.asked)
 
 
 async def _may_start(send: Send) -> bool:

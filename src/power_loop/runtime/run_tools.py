@@ -17,7 +17,7 @@ from power_loop.contracts.records import Record, ToolReturned, ToolStarted
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by_side, still_running
-from power_loop.runtime.rounds import begin_round
+from power_loop.runtime.rounds import begin_round, used_todo
 from power_loop.runtime.send import Send
 
 Running = dict[asyncio.Task[Record], Prepared]
@@ -37,7 +37,7 @@ async def run_tools(send: Send, effect: RunTools) -> None:
         await _run_group(send, ready)
     if send.ports.hooks.stands("tools.batch.after"):
         await send.flush()
-        await ask(send, "tools.batch.after", messages=send.window.messages, used_todo=False)
+        await ask(send, "tools.batch.after", messages=send.window.messages, used_todo=used_todo(send))
 
 
 def groups(send: Send, calls: Sequence[ToolCall]) -> Iterator[list[ToolCall]]:
@@ -128,6 +128,7 @@ async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record
 async def _note_one(send: Send, record: Record, prepared: Prepared) -> None:
     if isinstance(record, ToolReturned):
         await send.say(record)
+        send.closes += prepared.run.closes
     else:
         send.note(record)
     if prepared.stop is not None:

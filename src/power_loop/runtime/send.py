@@ -8,26 +8,26 @@ ever acts on what is not durable. Performing what follows is `perform`'s busines
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from power_loop.context.fold import too_long
-from power_loop.context.window import Window
+from power_loop.context.fold import exceeds
+from power_loop.context.window import Window, tokens_of
 from power_loop.contracts.codec import to_cells
 from power_loop.contracts.effects import Effect
 from power_loop.contracts.errors import SessionLeaseLost
-from power_loop.contracts.messages import estimate_text_tokens
+from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import (
     ContextFolded,
+    Decided,
     ModelReplied,
     Record,
     SendEnded,
-    SendRested,
-    StopRequested,
+    SendProjected,
     ToolParked,
     ToolReturned,
     UserSaid,
 )
-from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, Tally
+from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, Tally, TimerMove
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.decide import decide
 from power_loop.kernel.hears import hears
@@ -35,10 +35,15 @@ from power_loop.kernel.state import State, apply, round_of
 from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
+from power_loop.runtime.heard import as_follow_up, wakes
 from power_loop.runtime.ports import Ports, Terms, effects_of
+from power_loop.runtime.project_send import projection_of
 from power_loop.runtime.session import Session
 from power_loop.runtime.tell import Teller
 from power_loop.runtime.told import Written
+
+if TYPE_CHECKING:
+    from power_loop.runtime.ledger import Books
 
 # A holder that meets this many conflicts in a row with its lease intact is not making progress.
 MAX_CONFLICTS = 100
@@ -61,8 +66,10 @@ class Send:
     """One send in hand: its session, what was noted of it, and how to go on."""
 
     __slots__ = (
-        "ahead", "error", "fold_seq", "fold_through", "heard", "key", "noted", "partial_text", "ports", "round_open", "rounds_here",
-        "scope", "send_index", "send_seq", "session", "session_id", "teller", "terms", "view",
+        "ahead", "books", "closes",
+        "error", "fold_seq", "fold_through", "heard", "key", "noted", "output", "overflow_at", "partial_text", "ports",
+        "round_open", "rounds_here", "scope", "seen_jobs", "send_index", "send_seq", "session", "session_id", "teller", "terms", "timers",
+        "view",
     )  # fmt: skip
 
     def __init__(self, ports: Ports, terms: Terms, session: Session) -> None:
@@ -85,6 +92,18 @@ class Send:
         self.rounds_here = 0
         self.partial_text = ""
         self.error: dict[str, Any] | None = None
+        self.books: Books | None = None
+        """What it may spend, where there are limits or somebody above it; None for a plain send."""
+        self.output: tuple[str, Any] | None = None
+        """The last answer that was found to be of the form that was asked for, and its value."""
+        self.closes: list[str] = []
+        """Sessions that go with the next batch, because what they were for is in it."""
+        self.seen_jobs: Sequence[Job] = ()
+        """Their end was told to the reply that is noted; they count as seen with the batch that stores it."""
+        self.timers: Sequence[TimerMove] = ()
+        """What becomes of timers with the next batch."""
+        self.overflow_at: int | None = None
+        """So many tokens are too many, the provider said; less than the configuration allows."""
         self.view: Window | None = None
         """What the model sees instead of the session's window, when a hook replaced the messages of this run."""
 
@@ -104,12 +123,13 @@ class Send:
 
     def _window_is_too_long(self) -> bool:
         """Asked for only where the answer may matter: before another model call."""
-        state, fold_at = self.ahead, self.terms.limits.fold_at_tokens
-        if fold_at is None or state.idle or state.answered or state.open_calls:
+        state, limit = self.ahead, self.overflow_at or self.terms.settings.context_tokens
+        if limit is None or state.idle or state.answered or state.open_calls:
             return False
         if self.view is not None:  # what a handler put in the window's place is not ours to fold
             return False
-        return too_long(self.session.window, estimate_text_tokens(self.terms.system_text), fold_at)
+        more = sum(tokens_of(noted.row.cells) for noted in self.noted) if self.noted else 0
+        return exceeds(self.session.window, self.terms.head_tokens, limit, more)
 
     # --- the one way to write ----------------------------------------------------------------
 
@@ -120,6 +140,8 @@ class Send:
             call = before.call(record.call_id)
             if call is None:
                 return  # answered from outside while it ran: a call has one answer
+        if isinstance(record, SendEnded) and self.session.window.projects and (shown := projection_of(self)) is not None:
+            self.note(shown)
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
         if before.idle and isinstance(record, UserSaid):
@@ -130,7 +152,8 @@ class Send:
         row = RecordRow(seq, self.send_index, round_of(before, record), to_cells(record))
         self.noted.append(Noted(record, row, before, counts(before, record)))
         if not self.ports.bus.silent:
-            self.teller.wrote(Written(record, row, call))
+            asked = before.question(record.call_id) if isinstance(record, Decided) else None
+            self.teller.wrote(Written(record, row, call, asked))
 
     async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
         """Note a message, after the handlers at ``message.append`` have seen it."""
@@ -142,9 +165,11 @@ class Send:
             record = shaped
         self.note(record)
 
-    async def flush(self, *, release: bool = False) -> None:
-        """Durable first, then believed, then told."""
-        if not self.noted and not self.heard and not release:
+    async def flush(self, *, release: bool = False, hears: bool = True) -> None:
+        """Durable first, then believed, then told. ``hears``: should something wait by now that may be heard, it is."""
+        if self.books is not None and not release:
+            await self.books.prepare(self)
+        if not self.noted and not self.heard and not release and (self.books is None or not self.books.wants):
             self.teller.answer_for_listeners()
             return
         batch = self.batch(release=release)
@@ -152,7 +177,7 @@ class Send:
             try:
                 await self.ports.log.append(batch)
             except Conflict:
-                release = await self._look_again() and release
+                release = await self._look_again(hears) and release
                 batch = self.batch(release=release)
             else:
                 self.believe(batch)
@@ -186,7 +211,14 @@ class Send:
         )  # fmt: skip
         rows, tallies = [each.row for each in noted], [each.tally for each in noted]
         key = self.key if noted else None
-        return Append(seen, head, rows, joined(tallies), tuple(self.heard), ticket, take_id, bound, key, now)
+        append = Append(seen, head, rows, joined(tallies), tuple(self.heard), ticket, take_id, bound, key, now)
+        if self.books is not None:
+            append = append._replace(entries=self.books.entries(noted, release=holder is None))
+        if self.closes and any(isinstance(each.record, ToolReturned) for each in noted):
+            append = append._replace(closes=tuple(self.closes))
+        if self.timers:
+            append = append._replace(timers=self.timers)
+        return append._replace(seen_jobs=self.seen_jobs) if self.seen_jobs else append
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""
@@ -194,19 +226,28 @@ class Send:
         if self.view is not None:
             for row in batch.rows:
                 self.view.add(row)
-        self.noted, self.heard = [], []
+        self.noted, self.heard, self.seen_jobs, self.timers = [], [], (), ()
+        self.closes = [] if batch.closes else self.closes
         self.key = self.key if batch.send_key is None else None
+        if self.books is not None:
+            self.books.wrote(batch.entries)
         self.teller.flush()
 
-    async def _look_again(self) -> bool:
+    async def _look_again(self, hears: bool = True) -> bool:
         """A guard failed: another holder (stop), or something waits to be heard. True when we may still rest."""
         await self.scan()
         if self.key is not None and await self.ports.log.send_of_key(self.session_id, self.key) is not None:
             self._withdraw()
             raise KeyTaken
         rests = not self._take_back_the_end()
-        if self.session.waiting and not self.ports.hooks.stands("message.append"):
+        if hears and self.session.waiting and not self.ports.hooks.stands("message.append", "timer.fire"):
             await self.hear()
+        if self.books is not None:
+            await self.books.look_again(self)
+        elif self.ahead.asked:
+            from power_loop.runtime.ledger import learn_of_others  # most sends have no ledger
+
+            await learn_of_others(self)
         return rests
 
     async def scan(self) -> None:
@@ -219,19 +260,23 @@ class Send:
 
     def _withdraw(self) -> None:
         """Nothing of what was noted stands, and nothing was heard."""
-        self.noted, self.heard, self.ahead, self.key = [], [], self.session.state, None
+        self.noted, self.heard, self.timers, self.ahead, self.key = [], [], (), self.session.state, None
+        if self.books is not None:
+            self.books.withdraw()
         self.send_index, self.send_seq = self.session.head.send_index, self.session.head.send_seq
 
     def _take_back_the_end(self) -> bool:
         """An end that was noted does not stand while something may be heard that wants an answer."""
         last = self.noted[-1] if self.noted else None
-        if last is None or not any(wakes(last, item.record) for item in self.session.waiting):
+        if last is None or not any(wakes(last.record, last.before, item.record) for item in self.session.waiting):
             return False
         self._take_back_last()
         return True
 
     def _take_back_last(self) -> None:
         last = self.noted.pop()
+        if self.noted and isinstance(self.noted[-1].record, SendProjected):  # made for the end that is taken back
+            last = self.noted.pop()._replace(record=last.record)
         self.ahead = last.before
         self.teller.forget(last.record)
 
@@ -263,9 +308,12 @@ class Send:
         written, rest = self.noted[: head.head - seen.head], self.noted[head.head - seen.head :]
         self.session.believe(head, [noted.row for noted in written], rest[0].before if rest else self.ahead)
         self.noted = rest if head.holder is not None else []
+        if self.books is not None and written:
+            self.books.caught_up()
         self.key = None if written else self.key
         waiting = {item.item_id for item in await self.ports.log.inbox(self.session_id)} if self.heard else set[int]()
         self.heard = [item for item in self.heard if item in waiting]
+        self.timers = self.timers if self.heard else ()
 
     # --- the inbox -------------------------------------------------------------------------------
 
@@ -283,6 +331,8 @@ class Send:
         left: list[InboxItem] = []
         for item in self.session.waiting:
             fits = hears(self.ahead, item.record)
+            if isinstance(item.record, ContextFolded) and item.record.through <= self.fold_through:
+                fits = False  # somebody else folded as much meanwhile
             if fits is None:
                 left.append(item)
             elif fits and isinstance(item.record, UserSaid):
@@ -295,7 +345,15 @@ class Send:
             words, left = [], [item for item in self.session.waiting if item in words or item in left]
         self.session.waiting = left
         if words:
-            await self._hear_words({item.item_id: item.record for item in words if isinstance(item.record, UserSaid)})
+            await self._hear_words(words)
+
+    def hear_decisions(self) -> None:
+        """Note what was decided about calls that wait, although they are answered otherwise now."""
+        for item in list(self.session.waiting):
+            if isinstance(item.record, Decided) and hears(self.ahead, item.record):
+                self.heard.append(item.item_id)
+                self.session.waiting.remove(item)
+                self.note(item.record)
 
     def may_hear_a_word(self) -> bool:
         """A word waits that could enter now."""
@@ -303,8 +361,16 @@ class Send:
             return False
         return any(isinstance(item.record, UserSaid) and hears(self.ahead, item.record) for item in self.session.waiting)
 
-    async def _hear_words(self, words: dict[int, UserSaid]) -> None:
-        """Note ``words`` (by inbox item) and that they were heard: both in one batch, or a crash in between loses them."""
+    async def _hear_words(self, items: Sequence[InboxItem]) -> None:
+        """Note the words of ``items`` and that they were heard: both in one batch, or a crash in between loses them."""
+        words = {item.item_id: item.record for item in items if isinstance(item.record, UserSaid)}
+        timed = any(word.name == "timer" for word in words.values())
+        if timed:
+            from power_loop.runtime.timers import at_timer_fire  # most sessions have no timers
+
+            words = await at_timer_fire(self, items, words)
+            if not words:
+                return
         record: Record | None = as_follow_up(list(words.values()))
         if self.ports.hooks.stands("message.append"):
             await self.flush()
@@ -314,30 +380,12 @@ class Send:
         self.heard += words
         if record is not None:
             self.note(record)
+        if timed and record is not None:
+            from power_loop.runtime.timers import tell_delivered  # most sessions have no timers
+
+            tell_delivered(self, items, words)
 
     # --- what the terms say ---------------------------------------------------------------------------
 
     def effects_of(self, name: str) -> Effects:
         return effects_of(self.terms.tools, self.terms.settings, name)
-
-
-def wakes(last: Noted, word: Record) -> bool:
-    """``word`` enters, and so the send does not end (or rest) as noted. A cancel comes too late for an answer."""
-    match last.record:
-        case SendEnded(status="completed"):
-            return not isinstance(word, StopRequested) and hears(last.before, word) is True
-        case SendRested():
-            return hears(last.before, word) is True
-        case _:
-            return False
-
-
-def as_follow_up(words: Sequence[UserSaid]) -> UserSaid:
-    """Words that enter a send under way: one user row, each in its own tags."""
-    if all(isinstance(word.content, str) for word in words):
-        return UserSaid("\n".join(f"<follow_up>\n{word.content}\n</follow_up>" for word in words), "follow_up")
-    blocks: list[dict[str, Any]] = []
-    for word in words:
-        inner = [{"type": "text", "text": word.content}] if isinstance(word.content, str) else word.content
-        blocks += [{"type": "text", "text": "<follow_up>"}, *inner, {"type": "text", "text": "</follow_up>"}]
-    return UserSaid(blocks, "follow_up")

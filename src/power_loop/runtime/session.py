@@ -6,32 +6,47 @@ A cache, no more: thrown away when in doubt, and brought up to date by reading w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from power_loop.context.projected import window_for
+from power_loop.context.represent import Representation
 from power_loop.context.window import Window
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.store import Head, InboxItem, RecordRow, SessionLog
 from power_loop.kernel.state import IDLE, State, apply
+from power_loop.runtime.window_rows import rows_of_a_window
+
+if TYPE_CHECKING:
+    from power_loop.runtime.projecting import Quiet
 
 
 class Session:
     """What a driver knows of a session. Only whoever stands first in its line may touch it."""
 
-    __slots__ = ("asked_at", "head", "prompt", "state", "waiting", "window")
+    __slots__ = ("asked_at", "below", "head", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, shown_as: Representation | None = None) -> None:
         self.head = head
         self.state = IDLE
-        self.window = Window()
+        self.shown_as = shown_as
+        """How finished sends are shown; None: word for word."""
+        self.window: Window = window_for(shown_as, head.session_id)
         self.prompt: str | None = None
+        self.parent: str | None = None
+        """The session whose sub-agent this one is."""
+        self.below: str | None = None
+        """The ledger of a send of ours, where others charge it too."""
         self.asked_at = 0
         """seq of the last reply that asked for tools."""
         self.waiting: list[InboxItem] = []
         """Scanned in the inbox, not heard yet."""
+        self.quiet: Quiet | None = None
+        """Which projectors had nothing to show when they were last asked."""
 
     @classmethod
-    async def load(cls, log: SessionLog, session_id: str) -> Session:
+    async def load(cls, log: SessionLog, session_id: str, shown_as: Representation | None = None) -> Session:
         """The session as it is now. Raises `SessionNotFoundError`."""
-        session = cls(Head(session_id))
+        session = cls(Head(session_id), shown_as)
         await session.refresh(log)
         return session
 
@@ -41,10 +56,10 @@ class Session:
         cold = seen.head == 0
         after = min(head.fold_through, head.send_seq - 1) if cold and head.head else seen.head
         if head.wake_no != seen.wake_no or cold:
-            self.prompt = await log.session_prompt(head.session_id)
+            self.prompt, self.parent = await log.session_ground(head.session_id)
         if head.head > after:
             whole_from = head.send_seq if cold else 0
-            rows = await log.rows(head.session_id, after=after, whole_from=whole_from)
+            rows = await (rows_of_a_window(log, head, after, self.shown_as) if cold else log.rows(head.session_id, after=after))
             # Rows that were added after the row was read belong to the next look, which would count them twice.
             self._add([row for row in rows if row.seq <= head.head], whole_from)
         # The inbox is scanned after the row was read: wake_no is never newer than what was scanned.

@@ -25,8 +25,8 @@ class Teller:
     """Speaks to the bus for one send."""
 
     __slots__ = (
-        "_began", "_bus", "_end", "_holds", "_over", "_queue", "_raised", "_session", "depth", "max_rounds", "now_ms", "round_index",
-        "send_index", "session_id", "takes_over",
+        "_began", "_bus", "_end", "_holds", "_last_index", "_over", "_queue", "_raised", "_session", "depth", "max_rounds", "now_ms",
+        "round_index", "send_index", "session_id", "takes_over",
     )  # fmt: skip
 
     def __init__(self, bus: AgentEventBus, session: Session, depth: int, max_rounds: int, now_ms: Any) -> None:
@@ -46,6 +46,8 @@ class Teller:
         self.max_rounds = max_rounds
         self.now_ms = now_ms
         self.send_index = 0
+        self._last_index = session.head.send_index
+        """Of the send before this run: the same, where it goes on with that one."""
         self.round_index: int | None = None
 
     @property
@@ -66,19 +68,20 @@ class Teller:
         """A noted record was dropped before it was written."""
         self._queue = [told for told in self._queue if not (isinstance(told, Written) and told.record is record)]
 
-    def begin(self, scope: str) -> None:
+    def begin(self, scope: str, agent: str) -> None:
         """The first event of every run. What ended the send before it is told first, what opens this one behind it."""
-        self._open(scope)
+        self._open(scope, agent)
         self.flush()
 
-    def _open(self, scope: str) -> None:
+    def _open(self, scope: str, agent: str) -> None:
         self._began = True
         if self._bus.silent:
             self._queue = []
             return
         self._tell_earlier()
         if self.wants("session_started"):
-            self._publish("session_started", {"scope": scope}, self.round_index)
+            resumed = self.send_index == self._last_index
+            self._publish("session_started", {"scope": scope, "agent": agent, "resumed": resumed}, self.round_index)
 
     def _tell_earlier(self) -> None:
         """The end of the run before this one, unless it was told then."""
@@ -90,13 +93,13 @@ class Teller:
         self._tell(earlier)
         self._over = False
 
-    def break_off(self, scope: str) -> None:
+    def break_off(self, scope: str, agent: str) -> None:
         """The run fails before it could begin: it is begun all the same, so that its end has a beginning.
 
         What was noted is told once it is known to be written.
         """
         if not self._began:
-            self._open(scope)
+            self._open(scope, agent)
 
     def ended(self, reason: str) -> None:
         """The run is over; said here where no record could say so."""

@@ -15,6 +15,7 @@ from power_loop.contracts.codec import content_of
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
+    ROUNDS,
     CallCharged,
     ContextFolded,
     Decided,
@@ -34,7 +35,7 @@ from power_loop.contracts.usage import CallUsage
 Telling = tuple[str, dict[str, Any]]
 """(event type, fields of its payload)."""
 
-APPROVAL_FIELDS = ("interaction_id", "tool_call_id", "name", "arguments", "digest", "expires_at")
+APPROVAL_FIELDS = ("interaction_id", "tool_call_id", "arguments", "digest", "expires_at")
 
 # How a send is closed that a run left open; the end of that run is told by whoever finds it so.
 INTERRUPTED = "interrupted"
@@ -46,6 +47,8 @@ class Written(NamedTuple):
     record: Record
     row: RecordRow
     call: ToolCall | None = None
+    asked: Mapping[str, Any] | None = None
+    """What a decision answers."""
 
 
 def told_of(written: Written, max_rounds: int, at_ms: int) -> Iterator[Telling | None]:
@@ -59,14 +62,15 @@ def told_of(written: Written, max_rounds: int, at_ms: int) -> Iterator[Telling |
             yield _message(row)
         case ModelReplied():
             yield from _reply(record, row, max_rounds, at_ms)
-        case CallCharged(purpose, usage):
-            yield _usage(usage, purpose)
+        case CallCharged(purpose, usage, error, model):
+            yield _usage(usage, purpose, model, error)
         case ToolReturned():
             yield from _tool(record, row, written.call)
         case ToolParked(_, interaction) if interaction.get("kind") == "approval":
-            yield "approval_requested", {name: interaction[name] for name in APPROVAL_FIELDS if name in interaction}
+            yield "approval_requested", _approval(interaction)
         case Decided(interaction_id, call_id, approved, by):
-            yield "approval_decided", {"interaction_id": interaction_id, "tool_call_id": call_id, "approved": approved, "by": by}
+            told = {**_approval(written.asked or {}), "interaction_id": interaction_id, "tool_call_id": call_id}
+            yield "approval_decided", {**told, "approved": approved, "by": by}
         case ContextFolded():
             fields = {"before_tokens": record.before_tokens, "after_tokens": record.after_tokens}
             yield "status_changed", {"kind": "auto_compact", "phase": "completed", "round_index": row.round_index, **fields}
@@ -91,8 +95,8 @@ def event_of(type: str, fields: dict[str, Any], **where: Any) -> AgentEvent:
 
 def _reply(record: ModelReplied, row: RecordRow, max_rounds: int, at_ms: int) -> Iterator[Telling | None]:
     # A degraded row, or a reply that a handler gave, is no call.
-    yield _usage(record.usage, record.purpose) if record.usage.calls else None
-    if record.purpose == "round":
+    yield _usage(record.usage, record.purpose, record.model) if record.usage.calls else None
+    if record.purpose in ROUNDS:
         yield "status_changed", _round_usage(record.usage, row.round_index or 0, max_rounds, at_ms)
         yield "round_tools_present", {"has_tools": bool(record.calls)}
     yield _message(row)
@@ -108,6 +112,10 @@ def _tool(record: ToolReturned, row: RecordRow, call: ToolCall | None) -> Iterat
     yield _message(row)
 
 
+def _approval(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": asked.get("tool_name", ""), **{name: asked[name] for name in APPROVAL_FIELDS if name in asked}}
+
+
 def _message(row: RecordRow) -> Telling:
     cells = row.cells
     told: dict[str, Any] = {"seq": row.seq, "role": cells.role, "name": cells.name, "tool_call_id": cells.call_id}
@@ -115,8 +123,8 @@ def _message(row: RecordRow) -> Telling:
     return "message_appended", {**told, "content": content_of(cells.content, cells.escaped), "tool_calls": calls}
 
 
-def _usage(usage: CallUsage, purpose: str) -> Telling:
-    return "usage_updated", {"usage": told_usage(usage), "purpose": purpose}
+def _usage(usage: CallUsage, purpose: str, model: str | None, error: str | None = None) -> Telling:
+    return "usage_updated", {"usage": told_usage(usage), "purpose": purpose, "model": model, "error_type": error}
 
 
 def _round_usage(usage: CallUsage, round_index: int, max_rounds: int, at_ms: int) -> dict[str, Any]:
@@ -147,6 +155,7 @@ def told_usage(usage: CallUsage) -> Mapping[str, int]:
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
         "reasoning_tokens": usage.reasoning,
         "total_tokens": usage.total,
         "calls": usage.calls,

@@ -25,7 +25,7 @@ CLAIM = "UPDATE {p}sessions SET claim = ?, claimed_until = {t}, runnable_at = {t
 STANDING = """SELECT s.session_id, s.head, s.epoch, s.wake_no, s.holder, s.send_index, s.attempts,
  (SELECT r.kind FROM {p}records r WHERE r.session_id = s.session_id AND r.seq = s.head),
  (SELECT MAX(CASE WHEN i.kind = 'user_said' THEN 2 ELSE 1 END) FROM {p}inbox i WHERE i.session_id = s.session_id
-  AND i.heard_seq IS NULL AND (i.not_before IS NULL OR i.not_before <= {t})),
+  AND i.heard_seq IS NULL AND i.mode <> 'aside' AND (i.not_before IS NULL OR i.not_before <= {t})),
  (SELECT MIN(i.not_before) FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL AND i.not_before > {t}), {clock}
  FROM {p}sessions s WHERE """
 OF_CLAIM = "s.claim = ? ORDER BY s.runnable_at, s.session_id"
@@ -34,7 +34,7 @@ OF_SESSION = "s.session_id = ?"
 SETTLE = """UPDATE {p}sessions SET claim = NULL, claimed_until = 0, runnable_at = {t}, attempts = ?
  WHERE session_id = ? AND claim = ? AND epoch = ? AND head = ? AND wake_no = ?"""
 # What came too late for a send that is over is never heard any more.
-DROP_LATE = "UPDATE {p}inbox SET heard_seq = ? WHERE session_id = ? AND heard_seq IS NULL AND kind <> 'user_said'"
+DROP_LATE = "UPDATE {p}inbox SET heard_seq = ? WHERE session_id = ? AND heard_seq IS NULL AND kind <> 'user_said' AND mode <> 'aside'"
 GIVE_BACK = "UPDATE {p}sessions SET claim = NULL, claimed_until = 0, runnable_at = {t} WHERE session_id = ? AND claim = ?"
 
 HELD = """SELECT session_id, epoch, holder, CASE WHEN lease_until <= {t} THEN 1 ELSE 0 END
@@ -44,6 +44,10 @@ CLAIMED = "SELECT session_id, claim FROM {p}sessions WHERE claim IS NOT NULL"
 REVIVE = """UPDATE {p}sessions SET lease_until = CASE WHEN lease_until < {t} THEN lease_until ELSE {t} END,
  runnable_at = CASE WHEN runnable_at < {t} THEN runnable_at ELSE {t} END WHERE session_id = ? AND epoch = ? AND holder = ?"""
 SWEEP_ALL = "DELETE FROM {p}waiters WHERE alive_until < {t}"
+
+
+TIMED = """ AND EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = {p}sessions.session_id AND i.heard_seq IS NULL
+ AND i.name = 'timer')"""
 
 
 class Standing(NamedTuple):
@@ -86,16 +90,18 @@ class Claims(Part):
     """What workers ask of a store."""
 
     async def claim(
-        self, claimant: str, *, limit: int, agents: Sequence[str] | None = None, free: bool = True, orphaned: bool = True
-    ) -> tuple[str, list[Standing]]:
+        self, claimant: str, *, limit: int, agents: Sequence[str] | None = None, free: bool = True, orphaned: bool = True,
+        timed: bool = False,
+    ) -> tuple[str, list[Standing]]:  # fmt: skip
         """Claim up to ``limit`` sessions that are due, the longest waiting first: the claim's token, and how they stand.
 
         ``claimant``: who claims, as in leases, so that its death can be seen. ``agents``: only sessions of these
         agents; None: of all. ``free``: those that nobody holds; ``orphaned``: those whose holder let its lease run out.
-        Nobody else gets them for `CLAIM_MS`, or before they are settled or given back.
+        ``timed``: only those in which a timer's note waits. Nobody else gets them for `CLAIM_MS`, or before they are settled or given back.
         """
         now, token = self._now(), f"{claimant}#{self._ids.token(8)}"
         where, params = _wanted(now, agents, free, orphaned)
+        where += TIMED if timed else ""
         tail = self._dialect.first_rows(f"{self._prefix}sessions", "session_id", where, "runnable_at", limit)
         await self._write_once([Statement(self._sql(CLAIM + tail), (token, now + CLAIM_MS, now + CLAIM_MS, *params))])
         return token, await self._standings(OF_CLAIM, token)

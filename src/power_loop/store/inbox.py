@@ -18,6 +18,7 @@ from power_loop.store.part import Part
 WAKE = """UPDATE {p}sessions SET wake_no = wake_no + 1, runnable_at = CASE WHEN runnable_at < {t} THEN runnable_at ELSE {t} END
  WHERE session_id = ?"""
 WAKE_RUNNING = WAKE + " AND epoch = ? AND holder IS NOT NULL AND lease_until > {t}"
+WAKE_UNMOVED = WAKE + " AND epoch = ? AND head = ? AND wake_no = ?"
 POST = """INSERT INTO {p}inbox (session_id, item_key, mode, kind, version, name, content, escaped, call_id, body, not_before,
  created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {t}, ?)"""
 KNOWN = "SELECT item_id FROM {p}inbox WHERE session_id = ? AND item_key = ?"
@@ -46,16 +47,22 @@ class Inbox(Part):
 
     async def post(
         self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None,
-        not_before: int | None = None, keyed: bool = False,
+        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None,
     ) -> bool:  # fmt: skip
         """Leave ``record``; False when ``key`` was taken before.
 
-        ``running``: only if that holder still holds the session; else `Conflict`. ``not_before``: ms; it is not heard
-        earlier. ``keyed``: a send under the same key counts too. Raises `SessionNotFoundError`.
+        ``running``: only if that holder still holds the session; else `Conflict`. ``unmoved``: only if nothing was
+        written or posted since then. ``not_before``: ms; it is not heard earlier. ``keyed``: a send under the same
+        key counts too. Raises `SessionNotFoundError`.
         """
         now, cells = self._clock.now_ms(), to_cells(record)
         due, at_once = self._at(max(now, not_before or 0)), self._at(now)
-        if running is None:
+        if mode == "aside":  # heard by whoever comes next; nobody has to come for it
+            wake = Statement(self._sql(JUMP_IN), (session_id,), 1)
+        elif unmoved is not None:
+            seen = (unmoved.epoch, unmoved.head, unmoved.wake_no)
+            wake = Statement(self._sql(WAKE_UNMOVED), (due, due, session_id, *seen), 1)
+        elif running is None:
             wake = Statement(self._sql(WAKE), (due, due, session_id), 1)
         else:
             wake = Statement(self._sql(WAKE_RUNNING), (due, due, session_id, running.epoch, at_once), 1)
@@ -75,7 +82,7 @@ class Inbox(Part):
             return False
         if not await self._database.read(self._sql(EXISTS), (session_id,)):
             raise SessionNotFoundError(session_id)
-        raise conflict or Conflict(f"session {session_id!r}: its holder is gone")
+        raise conflict or Conflict(f"session {session_id!r}: it moved, or its holder is gone")
 
     async def inbox(self, session_id: str, *, due: bool = True) -> list[InboxItem]:
         """What waits, oldest first; ``due``: only what may be heard by now."""
@@ -109,9 +116,11 @@ class Inbox(Part):
             # Whoever gave up before it knew its ticket would hold the line up until the ticket expires.
             await self._write_once([Statement(self._sql(GIVE_UP), (name,))])
             raise
-        if not place:  # the session was deleted in between
+        if place:
+            return place[0][0]
+        if not await self._database.read(self._sql(EXISTS), (session_id,)):  # it was deleted in between
             raise SessionNotFoundError(session_id)
-        return place[0][0]
+        return await self.queue_up(session_id, holder)  # the ticket was swept up: a clock jumped, or we were stopped
 
     async def still_waiting(self, ticket: int) -> bool:
         """A sign of life from the line; False when the ticket was swept up meanwhile."""

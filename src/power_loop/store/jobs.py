@@ -13,6 +13,10 @@ from power_loop.store.part import Part
 
 TASKS = """SELECT session_id, job_id, command, status, return_code, output_tail, output_path, created_at, updated_at
  FROM {p}jobs WHERE session_id = ? AND kind = 'command'"""
+UNSEEN = " AND (status = 'running' OR body IS NULL OR body NOT LIKE ?) ORDER BY created_at, job_id"
+SEEN = "UPDATE {p}jobs SET body = ? WHERE session_id = ? AND job_id = ? AND status = ?"
+# As `dumps` spells it. Within a text of the body its quotes would be escaped.
+SEEN_MARK = '%"seen":true%'
 RUNNING = "SELECT job_id, kind, holder FROM {p}jobs WHERE session_id = ? AND status = 'running' ORDER BY job_id"
 JOBS = """SELECT session_id, job_id, kind, command, status, return_code, output_tail, holder, body, created_at, updated_at
  FROM {p}jobs WHERE session_id = ?"""
@@ -47,6 +51,11 @@ class Jobs(Part):
     async def list_jobs(self, session_id: str) -> list[Job]:
         """Oldest first."""
         return [_job(row) for row in await self._database.read(self._sql(JOBS) + " ORDER BY created_at, job_id", (session_id,))]
+
+    async def unseen_jobs(self, session_id: str) -> list[Job]:
+        """Background commands that run, or whose end no stored reply was told of; oldest first."""
+        rows = await self._database.read(self._sql(JOBS + " AND kind = 'command'" + UNSEEN), (session_id, SEEN_MARK))
+        return [_job(row) for row in rows]
 
     async def begin_job(
         self, session_id: str, job_id: str, *, kind: str, command: str, holder: str | None, timeout_s: float | None = None
@@ -89,5 +98,11 @@ def _job(row: tuple[Any, ...]) -> Job:
     )  # fmt: skip
 
 
-def _body(timeout_s: float | None, stop: str | None) -> str:
-    return dumps({"timeout_s": timeout_s} if stop is None else {"timeout_s": timeout_s, "stop": stop})
+def seen_now(job: Job) -> tuple[Any, ...]:
+    """The parameters of `SEEN`: an ended job changes no more, so nobody else writes its body."""
+    return (_body(job.timeout_s, job.stop, seen=True), job.session_id, job.job_id, job.status)
+
+
+def _body(timeout_s: float | None, stop: str | None, *, seen: bool = False) -> str:
+    more = {**({"stop": stop} if stop is not None else {}), **({"seen": True} if seen else {})}
+    return dumps({"timeout_s": timeout_s, **more})

@@ -11,9 +11,13 @@ from typing import Any
 
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
-from power_loop.contracts.store import Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement
+from power_loop.contracts.store import FAR, Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement, TimerMove
 from power_loop.store.dialect import Dialect
-from power_loop.store.part import RESOLVE_TRIES, Part, nobody_knows
+from power_loop.store.jobs import SEEN, seen_now
+from power_loop.store.large import LargeContent
+from power_loop.store.ledger import with_entries
+from power_loop.store.part import RESOLVE_TRIES, nobody_knows
+from power_loop.store.sessions import deletion
 
 FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = {t0}, takeovers = ?,
  send_index = ?, send_seq = ?, fold_seq = ?, fold_through = ?, sends = sends + ?, rounds = rounds + ?, llm_calls = llm_calls + ?,
@@ -46,17 +50,25 @@ LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq
 CELLS = "kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body"
 COLUMNS = f"seq, send_index, round_index, {CELLS}, epoch, take_id, created_at"
 ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
- AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'send_resumed')) ORDER BY seq"""
+ AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'fold_skipped', 'send_resumed')) ORDER BY seq"""
+WHOLE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ? AND seq <= ? ORDER BY seq"
+PROJECTED = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ? AND (seq >= ?
+ OR kind IN ('context_folded', 'fold_skipped') OR (kind = 'send_projected' AND name = ?)) ORDER BY seq"""
 MINE = "SELECT epoch, take_id FROM {p}records WHERE session_id = ? AND seq = ?"
 LAST_BATCH = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
 WAKES = "SELECT session_id, epoch, wake_no FROM {p}sessions WHERE session_id IN ({})"
 RENEW = "UPDATE {p}sessions SET lease_until = {t} WHERE session_id = ? AND epoch = ? AND holder IS NOT NULL"
 
+# A timer that somebody cancelled meanwhile, or that has fired again, stays as it is.
+STANDS = " WHERE session_id = ? AND timer_id = ? AND fire_count = ? AND status <> 'cancelled'"
+TIMER = "UPDATE {p}timers SET status = ?, updated_at = ?" + STANDS
+TIMER_LATER = "UPDATE {p}timers SET status = ?, due_at = {t}, updated_at = ?" + STANDS
+
 # A ticket without a sign of life counts no more after this long.
 TICKET_MS = 3_000
 
 
-class RecordLog(Part):
+class RecordLog(LargeContent):
     """Reads a session's rows and appends to them under its lease."""
 
     def __init__(self, database: Database, dialect: Dialect, prefix: str, clock: Clock, ids: Ids) -> None:
@@ -75,13 +87,25 @@ class RecordLog(Part):
         seen = Head(session_id, head, epoch, holder, until, *numbers, archived=bool(status), takeovers=takeovers)
         return seen._replace(first_ticket=ticket, waiting=bool(waiting))
 
-    async def rows(self, session_id: str, *, after: int, whole_from: int = 0) -> list[RecordRow]:
-        """The rows with ``seq > after``, in order; of those before ``whole_from`` only what a window is made of."""
-        found = await self._database.read(self._rows, (session_id, after, whole_from))
-        return [to_row(row) for row in found]
+    async def rows(
+        self, session_id: str, *, after: int, whole_from: int = 0, projected: str | None = None, until: int = FAR
+    ) -> list[RecordRow]:
+        """The rows with ``after < seq <= until``, in order; of those before ``whole_from`` only what a window is made of.
+
+        ``projected``: of those not the messages, but how finished sends are shown in that kind.
+        """
+        if projected is not None:
+            found = await self._database.read(self._sql(PROJECTED), (session_id, after, whole_from, projected))
+        elif until != FAR:
+            found = await self._database.read(self._sql(WHOLE), (session_id, after, until))
+        else:
+            found = await self._database.read(self._rows, (session_id, after, whole_from))
+        return await self._made_whole(session_id, [to_row(row) for row in found])
 
     async def append(self, batch: Append) -> None:
         """Write it. A COMMIT that raised is resolved first, so that an error means "not written"."""
+        if batch.tally.tool_calls or batch.heard:  # only then may there be a result among the rows
+            batch = await self._with_large_kept(batch)
         mark = str(self._ids.bits(62)) if not batch.rows else None
         statements = self._statements(batch, mark)
         try:
@@ -128,19 +152,28 @@ class RecordLog(Part):
             kind, version, *rest = cells
             values = (seen.session_id, seq, new.epoch, batch.take_id, kind, version, send_index, round_index, *rest, now)
             statements.append(Statement(self._append_row, values))
-        if batch.heard or batch.ticket is not None or batch.send_key is not None:
+        if batch.heard or batch.ticket is not None or batch.send_key is not None or batch.seen_jobs or batch.closes:
             statements += self._beside(batch)
-        return statements
+        return statements if batch.entries is None else with_entries(statements, batch, batch.entries, self._prefix)
 
     def _beside(self, batch: Append) -> list[Statement]:
         """What a batch changes outside the session's row and records."""
         new = batch.next
         beside = [Statement(self._sql(HEARD), (new.head, item), 1) for item in batch.heard]
+        beside += [Statement(self._sql(SEEN), seen_now(job)) for job in batch.seen_jobs]
+        beside += deletion(self._sql, batch.closes)
+        beside += [self._moved(move, batch) for move in batch.timers]
         if batch.ticket is not None:
             beside.append(Statement(self._sql(LEFT), (batch.ticket,)))
         if batch.send_key is not None:
             beside.append(Statement(self._sql(KEYED), (new.session_id, batch.send_key, new.send_index, new.send_seq, batch.now)))
         return beside
+
+    def _moved(self, move: TimerMove, batch: Append) -> Statement:
+        which = (batch.now, batch.seen.session_id, move.timer_id, move.firing)
+        if move.due_at is None:
+            return Statement(self._sql(TIMER), (move.status, *which))
+        return Statement(self._sql(TIMER_LATER), (move.status, self._at(move.due_at), *which))
 
     async def _resolve(self, batch: Append, statements: Sequence[Statement], mark: str | None) -> None:
         """COMMIT raised: send the same batch again. If its guard fails, the first one may be there: its rows tell."""

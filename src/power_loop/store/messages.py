@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from power_loop.contracts.codec import content_of, usage_of
 from power_loop.contracts.kept_rows import CompactionRow, UsageRow
@@ -16,7 +16,18 @@ MESSAGES = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
 ONE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq = ? AND role IS NOT NULL"
 FOLDS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind = 'context_folded' ORDER BY seq"
 CALLS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind IN ('model_replied', 'call_charged') ORDER BY seq"
-THROUGH = "SELECT fold_through FROM {p}sessions WHERE session_id = ?"
+FOLD = "SELECT body FROM {p}records WHERE session_id = ? AND seq = ?"
+
+
+class Covered(NamedTuple):
+    """The records that a summary stands for."""
+
+    through: int = 0
+    keeps: int = 0
+    """The word of a send that was folded while it went on: it stays."""
+
+    def __contains__(self, seq: object) -> bool:
+        return isinstance(seq, int) and seq <= self.through and seq != self.keeps
 
 
 class Messages(Blobs):
@@ -24,15 +35,16 @@ class Messages(Blobs):
 
     async def load_active_messages(self, session_id: str, *, after_seq: int | None = None) -> list[MessageRow]:
         """What no fold covers, in logical order."""
-        through = await self._fold_through(session_id)
+        covered = await self._covered(session_id)
         rows = await self.load_all_messages(session_id)
-        return [row for row in rows if row.seq > max(through, after_seq or 0)]
+        return [row for row in rows if row.seq > (after_seq or 0) and row.seq not in covered]
 
     async def load_all_messages(self, session_id: str) -> list[MessageRow]:
         """Every message ever said, whole, results in the order of their calls; what a fold covers is ``compacted_out``."""
-        through = await self._fold_through(session_id)
-        found = [to_row(row) for row in await self._database.read(self._sql(MESSAGES), (session_id, 0))]
-        return [await self._uncut_in(message_row(session_id, row, through), row.cells.body) for row in in_call_order(found)]
+        covered = await self._covered(session_id)
+        rows = [to_row(row) for row in await self._database.read(self._sql(MESSAGES), (session_id, 0))]
+        found = await self._made_whole(session_id, rows)
+        return [await self._uncut_in(message_row(session_id, row, covered), row.cells.body) for row in in_call_order(found)]
 
     async def _uncut_in(self, message: MessageRow, body: str | None) -> MessageRow:
         """The message with the text that was cut for the model."""
@@ -41,7 +53,10 @@ class Messages(Blobs):
 
     async def get_message(self, session_id: str, seq: int) -> MessageRow | None:
         rows = await self._database.read(self._sql(ONE), (session_id, seq))
-        return message_row(session_id, to_row(rows[0]), await self._fold_through(session_id)) if rows else None
+        if not rows:
+            return None
+        [row] = await self._made_whole(session_id, [to_row(rows[0])])
+        return message_row(session_id, row, await self._covered(session_id))
 
     async def list_compactions(self, session_id: str) -> list[CompactionRow]:
         """The folds of a session, oldest first."""
@@ -59,9 +74,13 @@ class Messages(Blobs):
         rows = [to_row(row) for row in await self._database.read(self._sql(CALLS), (session_id,)) if row[6] != "degraded"]
         return [usage_row(row) for row in rows if not is_merged(row)]
 
-    async def _fold_through(self, session_id: str) -> int:
-        await self.look(session_id)
-        return (await self._database.read(self._sql(THROUGH), (session_id,)))[0][0]
+    async def _covered(self, session_id: str) -> Covered:
+        """What the newest fold covers. Raises `SessionNotFoundError`."""
+        head = await self.look(session_id)
+        if not head.fold_seq:
+            return Covered()
+        rows = await self._database.read(self._sql(FOLD), (session_id, head.fold_seq))
+        return Covered(head.fold_through, json.loads(rows[0][0] or "{}").get("keeps", 0) if rows else 0)
 
 
 def in_call_order(rows: list[RecordRow]) -> list[RecordRow]:
@@ -80,14 +99,14 @@ def in_call_order(rows: list[RecordRow]) -> list[RecordRow]:
     return ordered + [landed[call] for call in asked if call in landed]
 
 
-def message_row(session_id: str, row: RecordRow, fold_through: int) -> MessageRow:
+def message_row(session_id: str, row: RecordRow, covered: Covered) -> MessageRow:
     cells = row.cells
     meta: dict[str, Any] = json.loads(cells.body) if cells.body else {}
     calls = json.loads(cells.tool_calls) if cells.tool_calls else None
     if "pruned" in meta:
         state = MessageState.DROPPED
     else:
-        state = MessageState.COMPACTED_OUT if row.seq <= fold_through else MessageState.ACTIVE
+        state = MessageState.COMPACTED_OUT if row.seq in covered else MessageState.ACTIVE
     content = content_of(cells.content, cells.escaped)
     return MessageRow(
         session_id,

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from power_loop.contracts.errors import NotesFullError
 from power_loop.contracts.kept_rows import NoteRow
+from power_loop.contracts.notes import DEFAULT_NOTES_POLICY, NotesPolicy
 from power_loop.store.log import RecordLog
 from power_loop.store.values import MUTATE_SKIP, Values
 
 # Beside whatever a host keeps under names of its own.
 NOTES_KEY = "power_loop:notes"
-MAX_NOTES, MAX_NOTE_CHARS = 50, 1000
 
 T = TypeVar("T")
 Value = dict[str, Any]
@@ -21,41 +21,38 @@ Value = dict[str, Any]
 class Notes(RecordLog, Values):
     """What the agent wants to remember, in the order in which it was written."""
 
+    notes_policy: NotesPolicy = DEFAULT_NOTES_POLICY
+    """What holds for every writer that brings no policy of its own. A loop that was configured with one sets it."""
+
     async def add_note(
-        self,
-        session_id: str,
-        content: str,
-        *,
-        pinned: bool = False,
-        max_notes: int = MAX_NOTES,
-        max_chars: int = MAX_NOTE_CHARS,
-        key: str | None = None,
+        self, session_id: str, content: str, *, pinned: bool = False, policy: NotesPolicy | None = None, key: str | None = None
     ) -> NoteRow:
         """A new note; where one was added with this ``key`` before, it is given back as it is.
 
-        Raises `NotesFullError`, `ValueError` for an empty or too long one, `SessionNotFoundError`.
+        Raises `NotesFullError` when there is no room and none may be made, `ValueError` for an empty or too long one,
+        `SessionNotFoundError`.
         """
         await self.look(session_id)
-        text, now = _checked(content, max_chars), self._clock.now_ms()
+        policy = policy or self.notes_policy
+        text, now = _checked(content, policy), self._clock.now_ms()
 
         def add(value: Value) -> tuple[Value | None, Value]:
             if (before := next((note for note in value["notes"] if key is not None and note.get("key") == key), None)) is not None:
                 return None, before
-            if len(value["notes"]) >= max_notes:
-                raise NotesFullError(f"session {session_id!r} has {max_notes} notes already: update or delete one of them")
+            kept = _with_room(session_id, value["notes"], policy)
             note = {"id": value["next"], "content": text, "pinned": pinned, "created_at": now, "updated_at": now}
             if key is not None:
                 note["key"] = key
-            return {"next": value["next"] + 1, "notes": [*value["notes"], note]}, note
+            return {"next": value["next"] + 1, "notes": [*kept, note]}, note
 
         return _row(session_id, await self._change_notes(session_id, add))
 
     async def update_note(
-        self, session_id: str, note_id: int, *, content: str | None = None, pinned: bool | None = None, max_chars: int = MAX_NOTE_CHARS
+        self, session_id: str, note_id: int, *, content: str | None = None, pinned: bool | None = None, policy: NotesPolicy | None = None
     ) -> NoteRow | None:
         """The note as it is now; None when there is no such note. What is not given stays."""
         await self.look(session_id)
-        text, now = None if content is None else _checked(content, max_chars), self._clock.now_ms()
+        text, now = None if content is None else _checked(content, policy or self.notes_policy), self._clock.now_ms()
 
         def update(value: Value) -> tuple[Value | None, Value | None]:
             old = next((note for note in value["notes"] if note["id"] == note_id), None)
@@ -119,10 +116,19 @@ def notes_value(rows: Sequence[Mapping[str, Any]]) -> Value:
     return {"next": len(notes) + 1, "notes": notes}
 
 
-def _checked(content: str, max_chars: int) -> str:
-    if not content.strip() or len(content) > max_chars:
-        raise ValueError(f"a note has 1 to {max_chars} characters, not {len(content)}")
+def _checked(content: str, policy: NotesPolicy) -> str:
+    if (fault := policy.fault_in(content)) is not None:
+        raise ValueError(fault)
     return content
+
+
+def _with_room(session_id: str, notes: Sequence[Value], policy: NotesPolicy) -> list[Value]:
+    """``notes`` with room for one more. Raises `NotesFullError`."""
+    gone = policy.evicted([note["pinned"] for note in notes])
+    if gone is None:
+        held = "" if policy.eviction == "reject" else ", and too many of them are pinned to make room"
+        raise NotesFullError(f"session {session_id!r} has {len(notes)} notes already{held}: update or delete one of them")
+    return [note for place, note in enumerate(notes) if place not in gone]
 
 
 def _row(session_id: str, note: Value) -> NoteRow:

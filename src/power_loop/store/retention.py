@@ -60,7 +60,8 @@ class Retention(Sessions):
         head = await self._look_at(session_id)
         # The send under way is left whole: its state is made of all of it.
         found = await self._records(FOLDED, session_id, head["fold_through"], head["send_seq"], self._before(older_than_ms))
-        wanted = [row for row in found[: len(found) - keep_recent] if not is_pruned(row)]
+        covered = await self._covered(session_id)
+        wanted = [row for row in found[: len(found) - keep_recent] if not is_pruned(row) and row.seq in covered]
         return await self._in_batches([self._emptied(session_id, row) for row in wanted])
 
     async def prune_usage_rounds(self, session_id: str, *, keep_last: int | None = None, older_than_ms: int | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import dumps
@@ -23,7 +23,7 @@ DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, con
 INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.model, i.config, s.status, i.kind, i.parent_session_id,
  i.spawn_tool_call_id, i.spawn_depth, i.lifecycle, i.metadata, s.agent
  FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
-PROMPT = "SELECT system_prompt FROM {p}session_info WHERE session_id = ?"
+GROUND = "SELECT system_prompt, parent_session_id FROM {p}session_info WHERE session_id = ?"
 METADATA = "SELECT metadata FROM {p}session_info WHERE session_id = ?"
 TOUCH = "UPDATE {p}sessions SET wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
 STATUS = "UPDATE {p}sessions SET status = ?, wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
@@ -42,7 +42,7 @@ STATS = """SELECT session_id, sends, rounds, llm_calls, tool_calls, prompt_token
 # Every table that holds rows of a session under the column ``session_id``; the thin row first, as in every batch.
 OF_A_SESSION = (
     "sessions", "session_info", "records", "inbox", "waiters", "send_keys", "timers",
-    "ledgers", "reservations", "late_results", "jobs", "blobs",
+    "ledgers", "charges", "reservations", "late_results", "jobs", "blobs",
 )  # fmt: skip
 
 
@@ -140,10 +140,10 @@ class Sessions(Part):
     async def unarchive_session(self, session_id: str) -> None:
         await self._set_status(session_id, 0)
 
-    async def session_prompt(self, session_id: str) -> str | None:
-        """The system prompt that was given to this session explicitly."""
-        rows = await self._database.read(self._sql(PROMPT), (session_id,))
-        return rows[0][0] if rows else None
+    async def session_ground(self, session_id: str) -> tuple[str | None, str | None]:
+        """(the system prompt that was given to this session explicitly, its parent session)."""
+        rows = await self._database.read(self._sql(GROUND), (session_id,))
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""
@@ -188,11 +188,7 @@ class Sessions(Part):
         """The same; the ids of what is gone."""
         await self.get_session(session_id)
         gone = await self._tree(session_id) if cascade else [session_id]
-        batch: list[Statement] = []
-        for table in OF_A_SESSION:
-            batch += [Statement(self._sql(f"DELETE FROM {{p}}{table} WHERE session_id = ?"), (one,)) for one in sorted(gone)]
-        batch += [Statement(self._sql("DELETE FROM {p}state WHERE owner = ?"), (one,)) for one in gone]
-        batch += [Statement(self._sql(FREE_CHILDREN), (one,)) for one in gone]
+        batch = deletion(self._sql, gone)
         batch += [Statement(self._sql(RAISE), (depth, one)) for one, depth in (await self._freed(gone)).items()]
         await self._write_once(batch)
         return gone
@@ -231,6 +227,13 @@ class Sessions(Part):
             await self._write_once(batch)
         except Conflict:
             raise SessionNotFoundError(session_id) from None
+
+
+def deletion(sql: Callable[[str], str], gone: Sequence[str]) -> list[Statement]:
+    """What deletes the sessions ``gone`` with all that is theirs; their other children become roots."""
+    batch = [Statement(sql(f"DELETE FROM {{p}}{table} WHERE session_id = ?"), (one,)) for table in OF_A_SESSION for one in sorted(gone)]
+    batch += [Statement(sql("DELETE FROM {p}state WHERE owner = ?"), (one,)) for one in gone]
+    return batch + [Statement(sql(FREE_CHILDREN), (one,)) for one in gone]
 
 
 def session_row(row: Row) -> SessionRow:

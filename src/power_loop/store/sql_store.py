@@ -14,8 +14,10 @@ from power_loop.store.archive import Archive
 from power_loop.store.care import Care
 from power_loop.store.claims import Claims
 from power_loop.store.dialect import Dialect
+from power_loop.store.firing import Firing
 from power_loop.store.inbox import Inbox
 from power_loop.store.jobs import Jobs
+from power_loop.store.ledger import Ledgers
 from power_loop.store.messages import Messages
 from power_loop.store.migrate import script
 from power_loop.store.notes import Notes
@@ -24,12 +26,11 @@ from power_loop.store.outside import Outside
 from power_loop.store.retention import Retention
 from power_loop.store.sessions import Sessions
 from power_loop.store.tables import SCHEMA
-from power_loop.store.timers import Timers
 from power_loop.store.values import Values
 from power_loop.store.watch import Watch
 
 
-class SessionStore(Retention, Sessions, Archive, Outside, Watch, Messages, Notes, Inbox, Claims, Values, Timers, Jobs, Care):
+class SessionStore(Retention, Sessions, Archive, Outside, Watch, Messages, Notes, Inbox, Claims, Values, Firing, Jobs, Ledgers, Care):
     """One open store; may be shared by any number of loops, event loops and threads."""
 
     def __init__(

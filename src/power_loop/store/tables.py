@@ -8,6 +8,7 @@ needs a migration for them.
 from __future__ import annotations
 
 from power_loop.store.schema import FIRST_VERSION, VERSIONS, Column, Index, Migration, Schema, Table, View
+from power_loop.store.tables_41 import SECOND
 
 
 def _key(name: str, *, null: bool = False) -> Column:
@@ -291,7 +292,8 @@ MESSAGES = View(
 )
 PROJECT_MESSAGES = View(
     "project_messages",
-    "SELECT session_id, seq, send_index, version, body, created_at FROM {p}records WHERE kind = 'send_projected'",
+    "SELECT session_id, seq, call_index AS send_index, name AS kind, version, body, created_at "
+    "FROM {p}records WHERE kind = 'send_projected'",
 )
 
 FIRST = Migration(
@@ -304,4 +306,4 @@ FIRST = Migration(
     views=(MESSAGES, PROJECT_MESSAGES),
 )  # fmt: skip
 
-SCHEMA = Schema((FIRST,))
+SCHEMA = Schema((FIRST, SECOND))

@@ -1,69 +1,74 @@
-"""Timers as rows: armed, looked at, moved on by compare-and-set, and fired into the inbox exactly once per occurrence.
-
-Firing is a post, not a run: whoever drives the session next hears the note. There is no state in between that could
-be left behind.
-"""
+"""Timers as rows: armed, looked at, moved on by compare-and-set. How due ones fire is the business of `firing`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from power_loop.contracts.codec import to_cells
+from power_loop.contracts.cron import next_cron_ms
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.kept_rows import TimerRow
-from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Statement
-from power_loop.store.inbox import POST, WAKE
 from power_loop.store.part import Part
 
 FIELDS = """session_id, timer_id, due_at, note, status, interval_ms, fire_count, last_fired_at, created_at, updated_at, cron, tz,
  {clock}"""
-ARM = """INSERT INTO {p}timers (session_id, status, due_at, anchor_at, note, interval_ms, tz, claim, created_at, updated_at)
- VALUES (?, 'armed', {t}, {t}, ?, ?, 'UTC', ?, ?, ?)"""
+ARM = """INSERT INTO {p}timers (session_id, status, due_at, anchor_at, note, interval_ms, cron, tz, claim, created_at, updated_at)
+ VALUES (?, 'armed', {t}, {t}, ?, ?, ?, ?, ?, ?, ?)"""
+# A cron expression names times of the clock that decides.
+ARM_CRON = ARM.replace("{t}", "?")
+CLOCK = "SELECT {clock}"
 OF_CLAIM = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND claim = ?"
 # Touches nothing unless this very timer is there already. The row of the session, locked just before, keeps others out.
 NOT_YET = "UPDATE {p}timers SET claim = claim WHERE session_id = ? AND claim = ?"
 ONE = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND timer_id = ?"
 OF_SESSION = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND status IN (:statuses) ORDER BY due_at, timer_id"
-DUE = f"SELECT {FIELDS} FROM {{p}}timers WHERE status = 'armed' AND due_at <= {{t}} ORDER BY due_at, timer_id"
+DUE = f"SELECT {FIELDS}, anchor_at FROM {{p}}timers WHERE status = 'armed' AND due_at <= {{t}}"
 OVERDUE = "SELECT COUNT(*) FROM {p}timers WHERE session_id = ? AND status = 'armed' AND due_at <= {t}"
 MOVE = "UPDATE {p}timers SET status = ?, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
 MOVE_AND_SET = "UPDATE {p}timers SET status = ?, due_at = {t}, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
-# Added to, not set: what is read through two clocks is not exact, and would drift.
-FIRE = """UPDATE {p}timers SET status = ?, due_at = due_at + ?, fire_count = fire_count + 1, last_fired_at = {t}, updated_at = ?
- WHERE timer_id = ? AND status = 'armed' AND fire_count = ?"""
 STAY = "UPDATE {p}sessions SET updated_at = ? WHERE session_id = ?"
 
-STATUSES = ("armed", "done", "cancelled")
+# A hundred years, and the year 9999: what lies further ahead is a slip of the unit.
+LONGEST_S = 100 * 366 * 24 * 3600
+LAST_MS = 253_402_300_799_000
+
+STATUSES = ("armed", "fired", "cancelled")
 
 
 class Timers(Part):
-    """The rows of timers, and their way into the inbox."""
+    """The rows of timers."""
 
     async def create_timer(
-        self, session_id: str, *, due_at: int, note: str, interval_s: float | None = None, key: str | None = None
-    ) -> TimerRow:
+        self, session_id: str, *, due_at: int | None = None, note: str, interval_s: float | None = None, cron: str | None = None,
+        tz: str = "UTC", key: str | None = None,
+    ) -> TimerRow:  # fmt: skip
         """An armed timer, due at a time (ms); ``interval_s``: due again and again, counted from then.
 
-        ``key``: where the session has a timer of this key already, in whatever status, it is given back as it is.
-        Raises `ValueError` for a blank note or an interval below a second, `SessionNotFoundError`.
+        ``cron``: due whenever it names a time of the zone ``tz``, instead. ``key``: where the session has a timer of this
+        key already, in whatever status, it is given back as it is. Raises `ValueError` for a blank note, an interval below
+        a second, or a wrong ``cron`` or ``tz``, `ImportError` without the extra ``cron``, `SessionNotFoundError`.
         """
-        if not note.strip():
-            raise ValueError("a timer needs a note: what the session shall hear when it fires")
-        if interval_s is not None and interval_s < 1:
-            raise ValueError(f"interval_s is {interval_s}; it must be at least 1")
-        now, token, at = self._clock.now_ms(), self._ids.token(12) if key is None else claim_of(key), self._at(due_at)
+        check_timer(due_at, note, interval_s, cron)
+        now, token = self._clock.now_ms(), self._ids.token(12) if key is None else claim_of(key)
+        if cron is None:
+            arm, at = self._sql(ARM), self._at(due_at or 0)
+        else:
+            arm, at = self._sql(ARM_CRON), next_cron_ms(cron, tz, await self._deciding_now())
         interval_ms = None if interval_s is None else int(interval_s * 1000)
-        arm = Statement(self._sql(ARM), (session_id, at, at, note, interval_ms, token, now, now))
+        values = (session_id, at, at, note, interval_ms, cron, tz, token, now, now)
         once = Statement(self._sql(NOT_YET), (session_id, token), 0)
         try:
-            await self._write_once([Statement(self._sql(STAY), (now, session_id), 1), once, arm])
+            await self._write_once([Statement(self._sql(STAY), (now, session_id), 1), once, Statement(arm, values)])
         except Conflict:
             pass  # the session is gone, or the timer is there: looking tells which
         if (timer := await self._timer_of(session_id, token)) is None:
             raise SessionNotFoundError(session_id)
         return timer
+
+    async def _deciding_now(self) -> int:
+        """What the clock shows that decides when timers are due (ms)."""
+        return (await self._database.read(self._sql(CLOCK)))[0][0] if self._server_decides else self._clock.now_ms()
 
     async def keyed_timer(self, session_id: str, key: str) -> TimerRow | None:
         """The timer that was created with ``key``, in whatever status; None when there is none."""
@@ -84,7 +89,7 @@ class Timers(Part):
 
     async def due_timers(self, *, now: int | None = None, limit: int = 50) -> list[TimerRow]:
         """The armed ones whose time has come, the longest overdue first."""
-        return [self._timer(row) for row in await self._due(now, limit)]
+        return [self._timer(row[:-1]) for row in await self._due(now, limit)]
 
     async def overdue_timers(self, session_id: str, now: int) -> int:
         """How many of one session are due at ``now`` (ms)."""
@@ -106,39 +111,11 @@ class Timers(Part):
         except Conflict:
             return False
 
-    async def fire_due(self, *, now: int | None = None, limit: int = 50) -> int:
-        """Leave the notes of due timers in the inboxes of their sessions; how many. No other caller fires the same ones.
-
-        Taking, posting and re-arming are one batch. A recurring timer counts from its nominal time; what was missed
-        meanwhile is one firing. A timer whose session is gone is cancelled.
-        """
-        at, fired = now if now is not None else self._clock.now_ms(), 0
-        for row in await self._due(at, limit):
-            timer = self._timer(row)
-            try:
-                fired += await self._write_once(self._firing(timer, at))
-            except Conflict:
-                if not await self._database.read(self._sql("SELECT 1 FROM {p}sessions WHERE session_id = ?"), (timer.session_id,)):
-                    await self.transition_timer(timer.session_id, timer.timer_id, from_status="armed", to_status="cancelled")
-        return fired
-
-    def _firing(self, timer: TimerRow, at: int) -> list[Statement]:
-        number, status, step = timer.fire_count + 1, "done", 0
-        if timer.interval_s is not None:
-            interval_ms = int(timer.interval_s * 1000)
-            status, step = "armed", interval_ms * (max(0, at - timer.due_at) // interval_ms + 1)
-        cells = to_cells(UserSaid(f"<timer id={timer.timer_id}>{timer.note}</timer>", "timer"))
-        told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
-        now, soon = self._clock.now_ms(), self._at(self._clock.now_ms())
-        return [
-            Statement(self._sql(WAKE), (soon, soon, timer.session_id), 1),
-            Statement(self._sql(FIRE), (status, step, self._at(at), now, timer.timer_id, timer.fire_count), 1),
-            Statement(self._sql(POST), (timer.session_id, f"timer:{timer.timer_id}:{number}", "queue", *told, self._at_or_none(None), now)),
-        ]
-
-    async def _due(self, now: int | None, limit: int) -> list[tuple[Any, ...]]:
+    async def _due(self, now: int | None, limit: int, also: str = "", names: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Rows of `DUE`; ``also``: a further condition, with its parameters."""
         at = now if now is not None else self._clock.now_ms()
-        return await self._database.read(self._sql(DUE) + f" LIMIT {int(limit)}", (self._at(at),))
+        sql = f"{DUE}{also} ORDER BY due_at, timer_id LIMIT {int(limit)}"
+        return await self._database.read(self._sql(sql), (self._at(at), *names))
 
     async def _is_now(self, session_id: str, timer_id: int, status: str) -> bool:
         timer = await self.get_timer(session_id, timer_id)
@@ -156,3 +133,17 @@ class Timers(Part):
 def claim_of(key: str) -> str:
     """How a caller's key stands beside the tokens that are drawn."""
     return f"key:{key}"
+
+
+def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: str | None) -> None:
+    """ValueError for what is no timer."""
+    if not note.strip():
+        raise ValueError("a timer needs a note: what the session shall hear when it fires")
+    if (due_at is None) == (cron is None):
+        raise ValueError("a timer is due at a time, or whenever cron= says so: give one of them")
+    if interval_s is not None and cron is not None:
+        raise ValueError("cron= says when a timer is due again: leave out interval_s")
+    if interval_s is not None and not 1 <= interval_s <= LONGEST_S:
+        raise ValueError(f"interval_s is {interval_s}; it must be at least 1, and at most a hundred years")
+    if due_at is not None and not 0 <= due_at <= LAST_MS:
+        raise ValueError(f"due_at_ms is {due_at}; it must be milliseconds since 1970, UTC")

@@ -80,7 +80,8 @@ class Watch(RecordLog):
 
     async def added(self, session_id: str, *, after: int, through: int, limit: int) -> list[RecordRow]:
         """The rows ``after < seq <= through``, in order, the first ``limit`` of them."""
-        return [to_row(row) for row in await self._database.read(self._sql(ADDED), (session_id, after, through, limit))]
+        found = await self._database.read(self._sql(ADDED), (session_id, after, through, limit))
+        return await self._made_whole(session_id, [to_row(row) for row in found])
 
     async def send_begins(self, session_id: str, seq: int) -> int:
         """The seq of the first record of the send that the record ``seq`` belongs to."""

@@ -23,7 +23,10 @@ from power_loop.testing.world import Process, SimulatedAgentLoop, World
 from power_loop.tools.toolbox import ToolRegistry
 
 # How a word asks for what the model shall do: tag, rounds of calls, calls a round, which tools.
-PLAN = re.compile(r"(?P<tag>m\d+) rounds=(?P<rounds>\d+) calls=(?P<calls>\d+) tools=(?P<tools>[a-z,]+)")
+PLAN = re.compile(r"(?P<tag>m\d+) rounds=(?P<rounds>\d+) calls=(?P<calls>\d+) tools=(?P<tools>[a-z,]+)(?: wrong=(?P<wrong>\d+))?")
+
+# What a send may ask of its answer. The model gives so many wrong answers as the word says, then a right one.
+FORM: dict[str, Any] = {"type": "object", "properties": {"tags": {"type": "array"}}, "required": ["tags"]}
 
 TOOL_EFFECTS: dict[str, Effects] = {"once": "once", "again": "idempotent", "look": "pure", "ask": "once", "fails": "once"}
 RESULT = "SELECT seq FROM {p}records WHERE session_id = ? AND call_id = ? AND kind = 'tool_returned'"
@@ -106,7 +109,7 @@ def stored(world: World, session_id: str) -> tuple[Window, State]:
 
 def answer(request: LLMRequest, response: LLMResponse) -> None:
     """The reply that follows from the request alone: tool calls while the plan has rounds left, then a text."""
-    at = max(n for n, message in enumerate(request.messages) if message["role"] == "user")
+    at = max(n for n, message in enumerate(request.messages) if message["role"] == "user" and message.get("name") != "schema")
     plans = list(PLAN.finditer(str(request.messages[at]["content"])))
     if not plans:
         response.content_text = "what?"
@@ -114,7 +117,10 @@ def answer(request: LLMRequest, response: LLMResponse) -> None:
     plan = plans[-1]
     done = sum("tool_calls" in message for message in request.messages[at:])
     if done >= int(plan["rounds"]) or request.tool_choice == "none":
-        response.content_text = f"answer to {', '.join(found['tag'] for found in plans)}"
+        tags = [found["tag"] for found in plans]
+        reasks = sum(message.get("name") == "schema" for message in request.messages[at:])
+        is_right = request.response_format is not None and reasks >= int(plan["wrong"] or 0)
+        response.content_text = json.dumps({"tags": tags}) if is_right else f"answer to {', '.join(tags)}"
         return
     tools = plan["tools"].split(",")
     for n in range(int(plan["calls"])):

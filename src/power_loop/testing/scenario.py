@@ -15,6 +15,7 @@ from power_loop.contracts.records import UserSaid
 from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.session import Session
 from power_loop.testing.faults import AN_HOUR_S
+from power_loop.testing.outside import FORM
 from power_loop.testing.talk import HOOK_POINTS, Talk
 from power_loop.testing.verdict import leases_of_the_living, verdict
 from power_loop.testing.world import NoFaults, Process, World
@@ -80,6 +81,13 @@ async def send(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
 async def send_when_free(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
     tag, text = talk.word()
     result = await loop.send(text, session_id, on_busy="raise")
+    talk.acknowledged[tag], talk.completed[tag] = session_id, result
+
+
+async def send_for_a_form(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
+    """The answer must be of a form, and may be so after it was asked for again, or never."""
+    tag, text = talk.word()
+    result = await loop.send(f"{text} wrong={talk.world.chance.randint(0, 3)}", session_id, output_type=FORM, heal_pending=True)
     talk.acknowledged[tag], talk.completed[tag] = session_id, result
 
 
@@ -151,8 +159,8 @@ async def abort(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
 
 Deed = Callable[[Talk, StatefulAgentLoop, str], Awaitable[None]]
 DEEDS: tuple[Deed, ...] = (
-    send, send, send, send_when_free, send_impatiently, send_what_was_enqueued, follow_up, follow_up, enqueue, enqueue, work, work,
-    cancel, resume, resume, answer, abort,
+    send, send, send, send_for_a_form, send_when_free, send_impatiently, send_what_was_enqueued, follow_up, follow_up, enqueue, enqueue,
+    work, work, cancel, resume, resume, answer, abort,
 )  # fmt: skip
 
 

@@ -22,14 +22,17 @@ SESSION = "s"
 WORD = "m{} rounds=2 calls=2 tools=once,again,look"
 
 
-def at_every_gap(strike: Strike, hook_points: Iterable[str] = ()) -> Report:
-    """Strike at each gap in turn; the report over all of them. The seed of a violation is the number of its gap, from 0."""
+def at_every_gap(strike: Strike, hook_points: Iterable[str] = (), word: str = WORD, **asked: Any) -> Report:
+    """Strike at each gap in turn; the report over all of them. The seed of a violation is the number of its gap, from 0.
+
+    ``asked``: what the send of ``word`` is given besides.
+    """
     points = tuple(hook_points)
-    gaps = simulate(sending(None, points), 1).check().gaps
-    return simulate(sending(strike, points), gaps)
+    gaps = simulate(sending(None, points, word, **asked), 1).check().gaps
+    return simulate(sending(strike, points, word, **asked), gaps)
 
 
-def sending(strike: Strike | None, hook_points: Iterable[str] = ()) -> Scenario:
+def sending(strike: Strike | None, hook_points: Iterable[str] = (), word: str = WORD, **asked: Any) -> Scenario:
     """A scenario whose seed is the number of the gap at which ``strike`` happens to a send."""
 
     async def scenario(world: World) -> None:
@@ -39,7 +42,7 @@ def sending(strike: Strike | None, hook_points: Iterable[str] = ()) -> Scenario:
         sender = world.process("sender")
         loop = talk.agent(sender)
         world.faults = StrikeAt(sender, world.seed + 1, strike) if strike is not None else NoFaults()
-        await sender.run(_send(talk, loop))
+        await sender.run(_send(talk, loop, word.format(1), asked))
         await asyncio.sleep(2 * LONG_PAUSE_S)
         world.faults = NoFaults()
         forgotten = [] if world.database_was_away else leases_of_the_living(world)
@@ -51,9 +54,9 @@ def sending(strike: Strike | None, hook_points: Iterable[str] = ()) -> Scenario:
     return scenario
 
 
-async def _send(talk: Talk, loop: StatefulAgentLoop) -> None:
+async def _send(talk: Talk, loop: StatefulAgentLoop, text: str, asked: dict[str, Any]) -> None:
     try:
-        talk.completed["m1"] = await loop.send(WORD.format(1), SESSION)
+        talk.completed["m1"] = await loop.send(text, SESSION, **asked)
         talk.acknowledged["m1"] = SESSION
     except (*EXPECTED, asyncio.CancelledError) as error:
         talk.world.note(f"the sender got {type(error).__name__}: {error}")

@@ -44,14 +44,34 @@ def _content(talk: Talk, session_id: str, rows: list[tuple[RecordRow, Record]]) 
         if where == session_id and not said[tag]:
             yield f"{tag} was acknowledged and is gone"
     yield from _unanswered(rows)
+    yield from _out_of_form(rows)
     ends = {row.send_index: record for row, record in rows if isinstance(record, SendEnded)}
     for tag, result in talk.completed.items():
         if talk.acknowledged[tag] == session_id and result.status == "completed":
             if result.send_index not in ends:
                 yield f"{tag} was completed in send {result.send_index}, which has no end"
             texts = [record.text for row, record in rows if row.send_index == result.send_index and isinstance(record, ModelReplied)]
+            if result.final_text.startswith("{") and result.output != json.loads(result.final_text):
+                yield f"{tag} was told the output {result.output!r} of {result.final_text!r}"
             if result.final_text not in texts:
                 yield f"{tag} was told {result.final_text!r}; send {result.send_index} said {texts}"
+
+
+def _out_of_form(rows: list[tuple[RecordRow, Record]]) -> Iterable[str]:
+    """Sends that were completed with something else than they asked for."""
+    form, answer = False, ""
+    for row, record in rows:
+        match record:
+            case UserSaid(overrides=overrides) if overrides or not answer:
+                form = bool(overrides and "output" in overrides)
+            case ModelReplied(text=text):
+                answer = text
+            case SendEnded(status):
+                if form and status == "completed" and not answer.startswith('{"tags"'):
+                    yield f"send {row.send_index} asked for a form and is completed with {answer!r}"
+                form, answer = False, ""
+            case _:
+                continue
 
 
 def _unanswered(rows: list[tuple[RecordRow, Record]]) -> Iterable[str]:

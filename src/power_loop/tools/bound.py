@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import replace
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from power_loop.contracts.errors import ToolValidationError
 from power_loop.contracts.tool import Effects, ToolDefinition, ToolRun
 from power_loop.tools.calling import settle
+from power_loop.tools.current import RUNNING
 from power_loop.tools.instances import Convert, complaints
 from power_loop.tools.signature import is_async
 from power_loop.tools.validate import compile_schema
@@ -65,7 +67,12 @@ class BoundTool:
         """
         if self._converts:
             arguments = {name: self._converted(name, value) for name, value in arguments.items()}
-        return self._calling.call(run, arguments)
+        token = RUNNING.set(run)
+        try:
+            value = self._calling.call(run, arguments)
+        finally:
+            RUNNING.reset(token)
+        return Within(run, value) if isawaitable(value) else value
 
     def _converted(self, name: str, value: Any) -> Any:
         convert = self._converts.get(name)
@@ -78,6 +85,28 @@ class BoundTool:
 
     def __repr__(self) -> str:
         return f"<tool {self.definition.name!r}: {self.handler!r}>"
+
+
+class Within:
+    """The rest of an async handler, which finds its run in the air as the part before did."""
+
+    __slots__ = ("_rest", "_run")
+
+    def __init__(self, run: ToolRun, rest: Awaitable[Any]) -> None:
+        self._run, self._rest = run, rest
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        token = RUNNING.set(self._run)
+        try:
+            return (yield from self._rest.__await__())
+        finally:
+            RUNNING.reset(token)
+
+    def close(self) -> None:
+        """It is not awaited after all."""
+        close = getattr(self._rest, "close", None)
+        if callable(close):
+            close()
 
 
 def check_name(name: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ AnyPath = str | os.PathLike[str]
 
 # Below the home only these may be touched; the rest is the kernel's own.
 HOME_FOLDERS = (".cache", "logs")
+VARIABLES = ("WORKSPACE", "HOME", "SKILLS_DIR")
 
 
 class Place(NamedTuple):
@@ -67,7 +69,7 @@ class RuntimeEnv:
     def from_env(cls, env: Mapping[str, str] | None = None) -> RuntimeEnv:
         """The environment that the variables ``POWER_LOOP_WORKSPACE``, ``_HOME`` and ``_SKILLS_DIR`` describe; empty is unset."""
         variables = os.environ if env is None else env
-        workspace, home, skills = (variables.get(f"POWER_LOOP_{name}") or None for name in ("WORKSPACE", "HOME", "SKILLS_DIR"))
+        workspace, home, skills = (variables.get(f"POWER_LOOP_{name}") or None for name in VARIABLES)
         return cls(workspace, home, skills)
 
     def completed_by(self, outer: RuntimeEnv) -> RuntimeEnv:
@@ -189,3 +191,23 @@ def runtime_env_context(env: RuntimeEnv) -> Generator[RuntimeEnv]:
 def current_runtime_env() -> RuntimeEnv | None:
     """The environment of the innermost `runtime_env_context`; None outside of any."""
     return _CURRENT.get()
+
+
+def environment_of(tools: Any) -> RuntimeEnv:
+    """The environment of calls of ``tools``: what their registry is bound to, else that of the context, else of the variables."""
+    bound, outer = getattr(tools, "env", None), current_runtime_env()
+    if bound is not None:
+        return bound.completed_by(outer) if outer is not None else bound
+    if outer is not None:
+        return outer
+    values = [os.environ.get(f"POWER_LOOP_{name}") or None for name in VARIABLES]
+    try:
+        return _of_variables(*values, os.getcwd())
+    except OSError:  # the current directory is gone, and with it what is relative to it
+        return RuntimeEnv()
+
+
+@lru_cache(maxsize=8)
+def _of_variables(workspace: str | None, home: str | None, skills: str | None, cwd: str) -> RuntimeEnv:
+    """Made once for the same variables in the same directory: it follows links, and no call should wait for the disk."""
+    return RuntimeEnv(workspace, home, skills)

@@ -83,7 +83,9 @@ def create_default_tool_registry(
         shell_backend, blackboard, blackboard_id, tuple(read_only_roots),
     )  # fmt: skip
     _refuse_without_workspace(names, bound)
-    return _registry(names, Given(bound_env(bound), command_check=command_check))
+    registry = _registry(names, Given(bound_env(bound), command_check=command_check))
+    registry.env = bound
+    return registry
 
 
 def chosen_names(preset: str | None, include: Iterable[str] | None, exclude: Iterable[str] | None) -> list[str]:

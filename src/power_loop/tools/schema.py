@@ -74,7 +74,7 @@ class Shapes:
     def _of_generic(self, annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape:
         if origin is Annotated:
             return described(self.of(arguments[0]), help_of(annotation))
-        if origin in (NotRequired, Required):
+        if origin in (NotRequired, Required) or getattr(origin, "_name", "") == "ReadOnly":  # Python 3.11 has it in typing_extensions
             return self.of(arguments[0])
         if origin in (Union, UnionType):
             return self._union([self.of(each) for each in arguments])

@@ -26,6 +26,8 @@ FILE = "SKILL.md"
 # A body is read by a model: what is longer belongs into files beside it.
 MAX_BYTES = 1024 * 1024
 
+HOW = "Before you begin a task that one of these is for, read how to go about it with load_skill."
+
 Version = tuple[int, int]
 """Time of the last change (ns) and size."""
 
@@ -74,6 +76,7 @@ class SkillLoader:
         """None: the skills of the current `runtime_env_context`, else those that the variables name."""
         self.skills_dir = str(absolute(skills_dir, "skills_dir") if skills_dir is not None else current_env().skills)
         self._known: dict[str, _Known] = {}
+        self._section: tuple[dict[str, Version], str] = ({}, "")
         self._lock = threading.Lock()
 
     @property
@@ -97,10 +100,13 @@ class SkillLoader:
         return None if skill is None else skill.body
 
     def build_system_prompt_section(self) -> str:
-        """What the model is told of its skills; empty without any."""
+        """What the model is told of its skills; empty without any. The same object until a file changes."""
         described = self.get_descriptions()
-        how = "Before you begin a task that one of these is for, read how to go about it with load_skill."
-        return f"# Skills\n{how}\n{described}" if described else ""
+        with self._lock:
+            versions = {folder: known.version for folder, known in self._known.items()}
+            if self._section[0] != versions:
+                self._section = (versions, f"# Skills\n{HOW}\n{described}" if described else "")
+            return self._section[1]
 
     def handle_load_skill(self, name: str) -> ToolHandlerResult:
         """The block that the model reads of a skill, or why there is none."""
@@ -194,6 +200,26 @@ def block(skill: Skill, env: RuntimeEnv) -> str:
     return f"<skill {told}>\n{skill.body}\n</skill>"
 
 
+def skills_of(env: RuntimeEnv, run: ToolRun) -> str:
+    """The folder of skills that a call in ``env`` means: its own, else that of the loop's configuration, else below the home."""
+    if env.skills_dir is None and run.config is not None and (configured := run.config.tooling.skills_dir) is not None:
+        return str(absolute(configured, "skills_dir"))
+    return str(env.skills)
+
+
+def prompt_section(tool: Any, run: ToolRun) -> str:
+    """What ``tool`` (``load_skill``, as it is on offer) has to say in the system prompt: its handler's ``prompt_section(run)``.
+
+    Looks at the disk. Empty where the handler has no such method, or it fails; that is logged.
+    """
+    say = getattr(tool.handler, "prompt_section", None)
+    try:
+        return str(say(run)) if say is not None else ""
+    except Exception as error:  # may be the host's own handler
+        log.warning("the skills are left out of the system prompt: %s", error)
+        return ""
+
+
 def current_env() -> RuntimeEnv:
     """The environment of the context, else that of the variables."""
     return current_runtime_env() or RuntimeEnv.from_env()
@@ -211,10 +237,18 @@ def register_skill_tools(registry: ToolRegistry, *, skills_dir: AnyPath | None =
     the home, or take all of them from one `create_default_tool_registry`, where loading a skill opens its folder.
     """
     loader = SkillLoader(skills_dir)
-
-    def load_skill(run: ToolRun, name: str) -> ToolHandlerResult:
-        env = run.env if isinstance(run.env, RuntimeEnv) else current_env()
-        return loader.load(name, env)[0]
-
-    registry.register(LOAD_SKILL_DEFINITION, load_skill)
+    registry.register(LOAD_SKILL_DEFINITION, _ByHand(loader))
     return loader
+
+
+class _ByHand:
+    """``load_skill`` over one loader."""
+
+    def __init__(self, loader: SkillLoader) -> None:
+        self._loader = loader
+
+    def __call__(self, run: ToolRun, name: str) -> ToolHandlerResult:
+        return self._loader.load(name, run.env if isinstance(run.env, RuntimeEnv) else current_env())[0]
+
+    def prompt_section(self, run: ToolRun) -> str:
+        return self._loader.build_system_prompt_section()

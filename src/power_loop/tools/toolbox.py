@@ -12,6 +12,7 @@ from power_loop.contracts.errors import AsyncToolInSyncContext, ToolNotFound, To
 from power_loop.contracts.tool import ToolDefinition, ToolRun
 from power_loop.tools.bound import BoundTool
 from power_loop.tools.define import FunctionTool, function_tool
+from power_loop.tools.env import RuntimeEnv
 
 ToolHandler = Callable[..., Any]
 ToolHandlerMap = Mapping[str, ToolHandler]
@@ -31,6 +32,8 @@ class ToolRegistry:
         self._tools: Tools = {}
         self._wire: tuple[Tools, list[dict[str, Any]]] | None = None
         self._changing = threading.Lock()
+        self.env: RuntimeEnv | None = None
+        """What its tools are bound to, where all of them are: `create_default_tool_registry` sets it."""
         self.add(*tools)
 
     # --- what is on offer ----------------------------------------------------------------------------------
@@ -73,6 +76,7 @@ class ToolRegistry:
         """A registry of its own with these tools only. Raises `ToolNotFound` for a name that is none of them."""
         chosen = ToolRegistry()
         chosen._tools = {name: self._find(name) for name in names}
+        chosen.env = self.env
         return chosen
 
     def to_openai_tools(self) -> list[dict[str, Any]]:
@@ -102,10 +106,10 @@ class ToolRegistry:
 
         Raises `ToolNotFound`, `ToolValidationError`, `AsyncToolInSyncContext`, and what the handler raises.
         """
-        bound = self._checked(name, args)
+        bound, run = self._checked(name, args), run or ToolRun(tool_name=name)
         if bound.is_async:
             raise AsyncToolInSyncContext(f"the handler of {name!r} is async; await invoke_async({name!r}, …)")
-        value = bound.call(run or ToolRun(tool_name=name), args)
+        value = bound.call(run, args)
         if inspect.isawaitable(value):
             _dismiss(value)
             raise AsyncToolInSyncContext(f"the handler of {name!r} gave an awaitable; await invoke_async({name!r}, …)")
@@ -170,5 +174,6 @@ def build_registry(definitions: Iterable[ToolDefinition], handlers: ToolHandlerM
 
 def _dismiss(awaitable: Any) -> None:
     """Leave nothing behind that warns of never having been awaited."""
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
+    close = getattr(awaitable, "close", None)
+    if callable(close):
+        close()

@@ -81,6 +81,19 @@ async def ask(at: str) -> str:
     raise HumanInputRequired(f"may {at} happen?")
 
 
+@tool(needs_approval=True)
+async def grant(at: str) -> str:
+    """Grant."""
+    return f"granted {at}"
+
+
+@tool(effects="once")
+async def stall(at: str) -> str:
+    """Never end."""
+    await asyncio.Event().wait()
+    return at
+
+
 class Scene:
     """One session, and a loop of its own over the store that all share."""
 
@@ -93,7 +106,7 @@ class Scene:
 
     def new_loop(self) -> StatefulAgentLoop:
         config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=20.0))
-        return StatefulAgentLoop(llm=FunctionLLM(self._answer), store=self.store, tools=[fetch, ask], config=config)
+        return StatefulAgentLoop(llm=FunctionLLM(self._answer), store=self.store, tools=[fetch, ask, grant, stall], config=config)
 
     async def _answer(self, request: LLMRequest) -> Any:
         word = str(next(message["content"] for message in reversed(request.messages) if message["role"] == "user"))
@@ -103,7 +116,8 @@ class Scene:
             return say("done")
         if "hang" in word and not again:
             await asyncio.Event().wait()
-        return call("fetch", at="x") if "fetch" in word else call("ask", at="it") if "ask" in word else say("done")
+        wanted = next((name for name in ("fetch", "ask", "grant", "stall") if name in word), None)
+        return call(wanted, at="it") if wanted is not None else say("done")
 
     async def begin(self, how: str) -> None:
         self.session = await self.loop.new_session()
@@ -112,6 +126,10 @@ class Scene:
                 await self.loop.send("hello", self.session)
             case "parked":
                 await self.loop.send("ask", self.session)
+            case "unapproved":
+                await self.loop.send("grant", self.session)
+            case "in doubt":
+                await self._stall()
             case "interrupted":
                 await self._interrupt()
             case "running":
@@ -123,6 +141,13 @@ class Scene:
     async def _interrupt(self) -> None:
         sending = asyncio.create_task(self.loop.send("hang, then fetch", self.session))
         await self.asked.wait()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    async def _stall(self) -> None:
+        sending = asyncio.create_task(self.loop.send("stall", self.session))
+        while not ((pending := await self.loop.get_pending(self.session)) and pending["unknown_call_ids"]):
+            await asyncio.sleep(0)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
@@ -165,6 +190,17 @@ async def _submit(scene: Scene) -> None:
     await scene.loop.submit_input(scene.session, await scene.question(), "yes")
 
 
+async def _decide(scene: Scene, verb: str) -> None:
+    (approval,) = await scene.loop.list_approvals(scene.session)
+    await getattr(scene.loop, verb)(scene.session, approval.interaction_id, digest=approval.digest)
+
+
+async def _settle(scene: Scene) -> None:
+    waiting = await scene.loop.get_pending(scene.session)
+    assert waiting is not None
+    await scene.loop.settle(scene.session, waiting["unknown_call_ids"][0], output="done")
+
+
 async def _aclose(scene: Scene) -> None:
     await scene.loop.aclose()
 
@@ -175,6 +211,11 @@ async def _open(scene: Scene) -> None:
         await loop.ensure_store()
     finally:
         await loop.aclose()
+
+
+async def _cancel_timer(scene: Scene) -> Any:
+    timer = await scene.loop.schedule_timer(scene.session, delay_s=60, note="look again")
+    return await scene.loop.cancel_timer(scene.session, timer.timer_id)
 
 
 VERBS: dict[str, tuple[str, Verb]] = {
@@ -194,6 +235,10 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "resume, interrupted": ("interrupted", lambda scene: scene.loop.resume(scene.session)),
     "resume, nothing to do": ("used", lambda scene: scene.loop.resume(scene.session)),
     "submit_input": ("parked", _submit),
+    "list_approvals": ("unapproved", lambda scene: scene.loop.list_approvals(scene.session)),
+    "approve": ("unapproved", lambda scene: _decide(scene, "approve")),
+    "deny": ("unapproved", lambda scene: _decide(scene, "deny")),
+    "settle": ("in doubt", _settle),
     "abort_pending": ("parked", lambda scene: scene.loop.abort_pending(scene.session)),
     "cancel": ("running", lambda scene: scene.loop.cancel(scene.session)),
     "cancel, elsewhere": ("running", lambda scene: scene.new_loop().cancel(scene.session)),
@@ -205,8 +250,12 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "prewarm": ("used", lambda scene: scene.new_loop().prewarm(scene.session)),
     "get_messages": ("used", lambda scene: scene.loop.get_messages(scene.session)),
     "get_pending": ("parked", lambda scene: scene.loop.get_pending(scene.session)),
+    "schedule_timer": ("used", lambda scene: scene.loop.schedule_timer(scene.session, delay_s=60, note="look again")),
+    "cancel_timer": ("used", _cancel_timer),
+    "list_timers": ("used", lambda scene: scene.loop.list_timers(scene.session)),
     "list_jobs": ("used", lambda scene: scene.loop.list_jobs(scene.session)),
     "stop_job": ("used", lambda scene: scene.loop.stop_job(scene.session, "1", reason="not needed")),
+    "budget": ("used", lambda scene: scene.loop.budget(scene.session)),
     "get_session_stats": ("used", lambda scene: scene.loop.get_session_stats(scene.session)),
     "list_session_stats": ("used", lambda scene: scene.loop.list_session_stats()),
     "resolve_system_prompt": ("used", lambda scene: scene.loop.resolve_system_prompt(session_id=scene.session)),

@@ -17,6 +17,7 @@ from power_loop.contracts.jobs import Job
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.builtin.given import Given, failed
 from power_loop.tools.env import RuntimeEnv
+from power_loop.tools.projectors import LATE_MS, LOST
 from power_loop.tools.shell.background import JOBS, TIMEOUT_S, JobKey, RunningJob
 from power_loop.tools.shell.commands import grace_of, ground_of, refused
 from power_loop.tools.shell.session import Shell
@@ -24,10 +25,7 @@ from power_loop.tools.shell.table import SHELLS
 
 log = logging.getLogger("power_loop")
 
-# A job that says it runs so long after its time was up runs nowhere.
-LATE_MS = 60_000
 LISTED_COMMAND = 120
-LOST = "lost: the process that ran it has ended, so nobody knows how far it came"
 
 
 def about_run(args: Mapping[str, Any], result: str | None) -> str:

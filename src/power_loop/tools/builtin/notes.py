@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from power_loop.contracts.errors import NotesFullError
 from power_loop.contracts.kept_rows import NoteRow
+from power_loop.contracts.notes import NotesPolicy
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.builtin.given import Given, failed
 
@@ -18,7 +19,7 @@ P = ParamSpec("P")
 Handler = Callable[Concatenate[ToolRun, P], Awaitable[ToolHandlerResult]]
 
 _ID = {"type": "integer", "minimum": 1, "description": "The number that note_add gave"}
-_CONTENT = {"type": "string", "minLength": 1, "description": "One fact, decision or preference; at most 1000 characters"}
+_CONTENT = {"type": "string", "minLength": 1, "description": "One fact, decision or preference; short"}
 _PINNED = {"type": "boolean", "description": "Never hidden or given up to make room. false by default"}
 
 
@@ -73,7 +74,7 @@ def told(handler: Handler[P]) -> Handler[P]:
 
 @told
 async def note_add(run: ToolRun, content: str, pinned: bool = False) -> ToolHandlerResult:
-    note = await run.store.add_note(run.session_id, content, pinned=pinned, key=run.idempotency_key or None)
+    note = await run.store.add_note(run.session_id, content, pinned=pinned, policy=policy_of(run), key=run.idempotency_key or None)
     return ToolHandlerResult(True, f"Note {note.note_id} is kept{', pinned' if note.pinned else ''}.", {"note_id": note.note_id})
 
 
@@ -81,7 +82,7 @@ async def note_add(run: ToolRun, content: str, pinned: bool = False) -> ToolHand
 async def note_update(run: ToolRun, note_id: int, content: str | None = None, pinned: bool | None = None) -> ToolHandlerResult:
     if content is None and pinned is None:
         return failed(f"Nothing was changed in note {note_id}: give content, pinned, or both.")
-    note = await run.store.update_note(run.session_id, note_id, content=content, pinned=pinned)
+    note = await run.store.update_note(run.session_id, note_id, content=content, pinned=pinned, policy=policy_of(run))
     if note is None:
         return await _no_such(run, note_id)
     return ToolHandlerResult(True, f"Note {_line(note)}", {"note_id": note_id})
@@ -92,6 +93,11 @@ async def note_delete(run: ToolRun, note_id: int) -> ToolHandlerResult:
     if await run.store.delete_note(run.session_id, note_id) or await _was_there(run, note_id):
         return ToolHandlerResult(True, f"Note {note_id} is deleted.", {"note_id": note_id})
     return await _no_such(run, note_id)
+
+
+def policy_of(run: ToolRun) -> NotesPolicy | None:
+    """That of the loop; None outside of one, where the store has its own."""
+    return run.config.recall.notes if run.config is not None else None
 
 
 async def _was_there(run: ToolRun, note_id: int) -> bool:

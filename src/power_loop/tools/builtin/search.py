@@ -15,7 +15,7 @@ from typing import Any
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.builtin.files import PATH, FileTools, printable, told
 from power_loop.tools.builtin.given import Given, failed
-from power_loop.tools.builtin.search_helpers import Matcher, TookTooLong, worth_a_look
+from power_loop.tools.builtin.search_helpers import LARGE_BYTES, Matcher, TookTooLong, worth_a_look
 from power_loop.tools.builtin.search_lines import Lines, Wanted
 from power_loop.tools.builtin.search_walk import Found, Pattern, walk
 from power_loop.tools.env import Place, RuntimeEnv
@@ -159,7 +159,7 @@ class SearchTools(FileTools):
         pattern = Pattern(include or "**")
         worthy = worth_a_look(place, wanted, pattern, hidden=hidden, timeout_s=GREP_TIMEOUT_S)
         for found in walk(place, pattern, hidden=hidden, stopped=run.cancel.is_cancelled):
-            if found.kind != "file" or (worthy is not None and "/".join(found.parts) not in worthy):
+            if found.kind != "file" or (worthy is not None and "/".join(found.parts) not in worthy and not _is_large(found)):
                 continue
             try:
                 fd = found.folder.open_file(found.name)
@@ -186,6 +186,14 @@ def _as_file(place: Place) -> int | None:
         return open_file(place)
     except IsADirectoryError:
         return None
+
+
+def _is_large(found: Found) -> bool:
+    """Too large for ripgrep to have looked at it."""
+    try:
+        return found.folder.status(found.name).st_size > LARGE_BYTES
+    except OSError:
+        return False
 
 
 def _changed(found: Found, place: Place, env: RuntimeEnv) -> int | None:

@@ -118,8 +118,12 @@ _COMMON = re.compile(
 _NEED_A_LOOK = r"(?-u)[\x80-\xff]|[\x00\r\x1c-\x1f]"
 
 
+# ripgrep holds a whole line; a larger file may be one, so it is read here, piece by piece.
+LARGE_BYTES = 64 * 1024 * 1024
+
+
 def worth_a_look(place: Place, wanted: Wanted, pattern: Pattern, *, hidden: bool, timeout_s: float) -> frozenset[str] | None:
-    """The files below ``place`` that may match, as paths from there; None when ripgrep cannot say."""
+    """The files below ``place`` that may match, as paths from there, without large ones; None when ripgrep cannot say."""
     program = shutil.which("rg")
     if program is None or not (wanted.literal or _COMMON.fullmatch(wanted.pattern)):
         return None
@@ -128,6 +132,7 @@ def worth_a_look(place: Place, wanted: Wanted, pattern: Pattern, *, hidden: bool
     if not wanted.pattern.isascii() or "\n" in wanted.pattern or "\r" in wanted.pattern:
         return None
     command = [program, "--no-config", "--no-messages", "--files-with-matches", "--null", "--no-ignore", "--text"]
+    command += [f"--max-filesize={LARGE_BYTES}"]
     command += [] if wanted.case_sensitive else ["--ignore-case"]
     command += ["--hidden"] if hidden or pattern.names_hidden else []
     command += [f"--glob=!{name}/" for name in sorted(SKIPPED_FOLDERS - pattern.named)]

@@ -10,7 +10,7 @@ from typing import Any
 from power_loop.contracts.errors import RuntimeEnvError
 from power_loop.contracts.tool import ToolHandlerResult, ToolRun
 from power_loop.tools.builtin.given import Given, failed
-from power_loop.tools.skills import LOAD_SKILL_DEFINITION, SkillLoader
+from power_loop.tools.skills import LOAD_SKILL_DEFINITION, SkillLoader, skills_of
 
 DEFINITIONS = (LOAD_SKILL_DEFINITION,)
 
@@ -18,7 +18,7 @@ DEFINITIONS = (LOAD_SKILL_DEFINITION,)
 MAX_LOADERS = 64
 
 
-class SkillTools:
+class LoadSkill:
     """The handler, for one registry that may serve many environments."""
 
     def __init__(self, given: Given) -> None:
@@ -26,16 +26,20 @@ class SkillTools:
         self._loaders: OrderedDict[str, SkillLoader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load_skill(self, run: ToolRun, name: str) -> ToolHandlerResult:
+    def __call__(self, run: ToolRun, name: str) -> ToolHandlerResult:
         """Synchronous: files are read in a thread, off the event loop."""
         try:
             env = self._given.env(run)
-            result, skill = self._loader(str(env.skills)).load(name, env)
+            result, skill = self._loader(skills_of(env, run)).load(name, env)
         except RuntimeEnvError as error:
             return failed(str(error))
         if skill is not None:
             self._given.memory.of(run).open_root(skill.root)
         return result
+
+    def prompt_section(self, run: ToolRun) -> str:
+        """The skills that a call would find, for the system prompt; looks at the disk."""
+        return self._loader(skills_of(self._given.env(run), run)).build_system_prompt_section()
 
     def _loader(self, skills_dir: str) -> SkillLoader:
         with self._lock:
@@ -47,4 +51,4 @@ class SkillTools:
 
 
 def handlers(given: Given) -> dict[str, Callable[..., Any]]:
-    return {"load_skill": SkillTools(given).load_skill}
+    return {"load_skill": LoadSkill(given)}

@@ -1,23 +1,19 @@
 """The tool ``todo``: the list of what is left to do, written whole each time.
 
-It is kept as a small value beside the session, never in the transcript; showing it is the business of a projector.
+It is kept as a small value beside the session, never in the transcript (`tools.todos`); showing it is the business of a projector.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.builtin.given import Given, failed
+from power_loop.tools.todos import MARKS, TODO_KEY, Item, counted, render_todos
 
-# Beside whatever a host keeps under names of its own.
-TODO_KEY = "power_loop:todo"
 MAX_TODOS = 20
-MARKS: Mapping[str, str] = {"pending": "[ ]", "in_progress": "[>]", "completed": "[x]"}
-
-Item = Mapping[str, Any]
 
 
 def about(args: Mapping[str, Any], result: str | None) -> str:
@@ -83,23 +79,6 @@ def fault_in(items: Sequence[Item]) -> str | None:
     if len(in_progress) > 1:
         return f"Only one item may be in progress, not {len(in_progress)} ({', '.join(map(repr, in_progress))}): leave the others pending"
     return None
-
-
-def render_todos(items: Iterable[Item]) -> str:
-    """A line for each item, as the model reads the list."""
-    return "\n".join(f"{MARKS[item['status']]} {item['id']}: {item['text']}" for item in items)
-
-
-def counted(items: Sequence[Item]) -> str:
-    if not items:
-        return "nothing to do"
-    done = sum(item.get("status") == "completed" for item in items)
-    return f"{done} of {len(items)} completed"
-
-
-async def todos_of(store: Any, session_id: str) -> list[dict[str, Any]]:
-    """The list as the session wrote it last; empty when it never did."""
-    return (await store.get_runtime_state(session_id, TODO_KEY, {"items": []}))["items"]
 
 
 def handlers(given: Given) -> dict[str, Callable[..., Any]]:

@@ -1,0 +1,172 @@
+"""The window of projection mode: finished sends as their representation shows them, the last one word for word.
+
+A send is shown by what was recorded of it when it ended; where no such record is there, word for word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from power_loop.context.pairing import pairing_problem
+from power_loop.context.represent import COMPACT, VERBATIM, Representation, rendered
+from power_loop.context.window import Border, Window, summary_of
+from power_loop.contracts.codec import content_of
+from power_loop.contracts.kept_rows import ProjectMessageRow
+from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens
+from power_loop.contracts.rows import MessageRow, MessageState
+from power_loop.contracts.store import Cells, RecordRow
+
+SEND_PROJECTED = "send_projected"
+
+
+def window_for(representation: Representation | None, session_id: str) -> Window:
+    """An empty window; None shows everything word for word."""
+    return Window() if representation is None else ProjectedWindow(representation, session_id)
+
+
+def projecting(representation: Any) -> Representation | None:
+    """``representation``, unless it shows what is stored anyway."""
+    return None if representation is None or representation.kind == VERBATIM else representation
+
+
+class ProjectedWindow(Window):
+    """Grown row by row like every window; a send changes its shape when the next one begins."""
+
+    __slots__ = ("_bare", "_pending", "_placed", "_representation", "_session_id", "own_rows")
+
+    projects = True
+
+    def __init__(self, representation: Representation, session_id: str) -> None:
+        super().__init__()
+        self._representation, self._session_id = representation, session_id
+        self._pending: dict[int, RecordRow] = {}
+        """Send → how it is shown once it is not the last one."""
+        self._placed: set[int] = set()
+        self._bare: set[int] = set()
+        """Finished sends that are shown word for word, for lack of a projection."""
+        self.own_rows: list[RecordRow] = []
+        """The messages of the last send, as stored: it is projected from these."""
+
+    def add(self, row: RecordRow) -> None:
+        if row.cells.kind == SEND_PROJECTED:
+            if row.cells.name in (None, self._representation.kind):
+                self._project(row)
+            return
+        super().add(row)
+        if row.cells.role is not None:
+            self.own_rows.append(row)
+
+    def unprojected(self, *, idle: bool) -> list[int]:
+        """Sends that will be shown word for word, for lack of a projection; the last one too where it is over (``idle``)."""
+        there = {border.send_index for border in self.borders}
+        last = self.borders[-1].send_index if self.borders and idle else 0
+        own = {last} if last and last not in self._pending and last not in self._placed else set[int]()
+        return sorted(self._bare & there | own)
+
+    def _begin_send(self, row: RecordRow) -> None:
+        if self.borders:
+            last = self.borders[-1].send_index
+            if (projection := self._pending.pop(last, None)) is not None:
+                self._place(projection)
+            elif last not in self._placed:
+                self._bare.add(last)
+        self.own_rows = []
+        super()._begin_send(row)
+
+    def _project(self, row: RecordRow) -> None:
+        body = json.loads(row.cells.body or "{}")
+        send, last = body["send"], self.borders[-1].send_index if self.borders else 0
+        if send == last and send not in self._placed:
+            self._pending[send] = row
+        else:
+            self._place(row)
+
+    def _place(self, row: RecordRow) -> None:
+        """Show the send of ``row`` so, wherever it stands."""
+        body = json.loads(row.cells.body or "{}")
+        send, shown = body["send"], self._rendered(body, row)
+        at = next((i for i, border in enumerate(self.borders) if border.send_index >= send), len(self.borders))
+        if at == len(self.borders) or self.borders[at].send_index != send:
+            start = self.borders[at].at if at < len(self.borders) else len(self.messages)
+            self.borders.insert(at, Border(send, body.get("lo", 0), start))
+        start = self.borders[at].at
+        end = self.borders[at + 1].at if at + 1 < len(self.borders) else len(self.messages)
+        gone, moved = self.messages[start:end], len(shown) - (end - start)
+        self.messages = [*self.messages[:start], *shown, *self.messages[end:]]
+        self.tokens += estimate_tokens(shown) - estimate_tokens(gone)
+        self.borders[at + 1 :] = [border._replace(at=border.at + moved) for border in self.borders[at + 1 :]]
+        self._move(self.rounds if at + 1 < len(self.borders) else [], end, moved)
+        self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
+        self._counted, self._scale, self._digest = None, body.get("scale", 0.0), None
+        self._placed.add(send)
+        self._bare.discard(send)
+
+    def _rendered(self, body: Mapping[str, Any], row: RecordRow) -> list[Message]:
+        rows = [self._row(body, each, row.created_at) for each in body["rows"]]
+        return spelled(self._representation, rows)
+
+    def _noted(self, cells: Cells, body: Mapping[str, Any]) -> list[Message]:
+        through, text = body.get("send", 0), summary_of(cells)
+        content = {"summary": text, "rounds": body["rounds"]} if body.get("rounds") else text
+        row = ProjectMessageRow(
+            self._session_id, through, COMPACT, content, text, 0, body["through"], 1, through, self._representation.version,
+            estimate_text_tokens(text), 0,
+        )  # fmt: skip
+        return spelled(self._representation, [row])
+
+    def _row(self, body: Mapping[str, Any], each: Mapping[str, Any], created_at: int) -> ProjectMessageRow:
+        text = each.get("text") or ""
+        return ProjectMessageRow(
+            self._session_id, body["send"], each["kind"], each.get("content"), text, body.get("lo", 0), body.get("hi", 0), None, None,
+            body["version"], estimate_text_tokens(text), created_at,
+        )  # fmt: skip
+
+
+def spelled(representation: Representation, rows: list[ProjectMessageRow]) -> list[Message]:
+    """``rows`` as their representation renders them; by their text alone where it fails, or gives what no request can take."""
+    try:
+        messages: Any = representation.render(rows)
+        if sound(messages):
+            return list(messages)
+    except Exception:  # the representation's own code
+        return [rendered(row) for row in rows]
+    return [rendered(row) for row in rows]
+
+
+def sound(messages: Any) -> bool:
+    """These can stand where finished sends stand: some messages, of known roles, with every call answered."""
+    if not isinstance(messages, Sequence) or not messages:
+        return False
+    if not all(isinstance(message, dict) for message in cast("list[Any]", messages)):
+        return False
+    given = cast("list[Message]", messages)
+    if not all(message.get("role") in ("user", "assistant", "tool") for message in given):
+        return False
+    return all(isinstance(message.get("content"), (str, list)) for message in given) and pairing_problem(given) is None
+
+
+def message_rows(session_id: str, rows: Sequence[RecordRow]) -> list[MessageRow]:
+    """Rows of the log as the messages that a host reads, results in the order of their calls."""
+    ordered: list[RecordRow] = []
+    asked: list[str] = []
+    landed: dict[str, RecordRow] = {}
+    for row in rows:
+        if row.cells.role == "tool":
+            landed.setdefault(row.cells.call_id or "", row)
+        elif row.cells.role is not None:
+            ordered += [landed[call] for call in asked if call in landed]
+            ordered.append(row)
+            asked, landed = [call["id"] for call in json.loads(row.cells.tool_calls or "[]")], {}
+    ordered += [landed[call] for call in asked if call in landed]
+    return [_message_row(session_id, row) for row in ordered]
+
+
+def _message_row(session_id: str, row: RecordRow) -> MessageRow:
+    cells = row.cells
+    return MessageRow(
+        session_id, row.seq, cells.role or "", cells.name, content_of(cells.content, cells.escaped),
+        json.loads(cells.tool_calls) if cells.tool_calls else None, cells.call_id, row.round_index, MessageState.ACTIVE,
+        json.loads(cells.body) if cells.body else {}, row.created_at, row.send_index,
+    )  # fmt: skip
