@@ -292,8 +292,7 @@ MESSAGES = View(
 )
 PROJECT_MESSAGES = View(
     "project_messages",
-    "SELECT session_id, seq, call_index AS send_index, name AS kind, version, body, created_at "
-    "FROM {p}records WHERE kind = 'send_projected'",
+    "SELECT session_id, seq, send_index, version, body, created_at FROM {p}records WHERE kind = 'send_projected'",
 )
 
 FIRST = Migration(

@@ -1,8 +1,8 @@
-"""What version 41 adds: the lines of a ledger. Released, it is never edited."""
+"""What version 41 adds: the lines of a ledger, and which send a projection shows. Released, it is never edited."""
 
 from __future__ import annotations
 
-from power_loop.store.schema import Column, Index, Migration, Table
+from power_loop.store.schema import Column, Index, Migration, Table, View
 
 # One line for each model call that was charged to a ledger. They belong to the session whose send the ledger stands for, so
 # they outlive a sub-agent that is deleted.
@@ -30,4 +30,11 @@ CHARGES = Table(
     indexes=(Index("charges_session", ("session_id",)),),
 )
 
-SECOND = Migration(41, "lines of a ledger", tables=(CHARGES,))
+# A projection is written with a later send's rows; the one that it shows stands in columns of its own.
+PROJECT_MESSAGES = View(
+    "project_messages",
+    "SELECT session_id, seq, call_index AS send_index, name AS kind, version, body, created_at "
+    "FROM {p}records WHERE kind = 'send_projected'",
+)
+
+SECOND = Migration(41, "lines of a ledger", tables=(CHARGES,), views=(PROJECT_MESSAGES,))
