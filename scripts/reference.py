@@ -85,10 +85,15 @@ def summary(thing: Any) -> str:
     return re.sub(r"\s+", " ", inspect.cleandoc(documented).split("\n\n")[0]).replace("``", "`")
 
 
+# Bases that are no public names of their own: their methods stand with the class.
+OTHER_HALVES = ("SessionVerbs",)
+
+
 def methods(kind: type) -> Iterator[tuple[str, str]]:
-    """(call, first line of the docstring) of the public methods that a class defines itself and documents."""
+    """(call, first line of the docstring) of the public methods that a class, or the other half of it, defines and documents."""
     fields = getattr(kind, "__dataclass_fields__", {})
-    for name, member in vars(kind).items():
+    halves = [half for half in reversed(kind.__mro__) if half is kind or half.__name__ in OTHER_HALVES]
+    for name, member in (item for half in halves for item in vars(half).items()):
         function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         if not name.startswith("_") and name not in fields and inspect.isfunction(function) and (said := summary(function)):
             prefix = "await " if inspect.iscoroutinefunction(function) else ""

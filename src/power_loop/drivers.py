@@ -216,6 +216,7 @@ class Drivers(Posts):
             await self._shower.close()
         if self._heartbeat is not None:
             self._heartbeat.stop()
+        await self._threads.settle()
         self._threads.close()
         self._lifeline.release(owes=self._driver is not None and self._driver.owes)
         if self._owns and self.store is not None:

@@ -30,9 +30,9 @@ class Posts:
     runs: dict[str, Run]
     holder: str
 
-    async def open(self) -> tuple[SessionStore, Driver]:
-        """The store, opened, and what drives sessions on it."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        async def open(self) -> tuple[SessionStore, Driver]: ...
 
     async def post(
         self, session_id: str, record: Record, key: str | None, *, mode: str = "queue", not_before: int | None = None

@@ -17,7 +17,7 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "verbs", "drivers", "posting", "terms", "words", "sync", "streaming", "watching"}
+LOOP = {"loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "sync", "streaming", "watching"}
 FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker", "timer_runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(("words", "sync"), CORE),
     **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
     "terms": CORE | {"config", "context", "runtime", "tools"},
-    **dict.fromkeys(("loop", "verbs", "drivers", "posting"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
+    **dict.fromkeys(("loop", "verbs", "drivers", "posting", "session_verbs"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
     "worker": FLOORS_1_TO_4 | LOOP | {"workflow"},
     "timer_runner": {"worker"} | LOOP,
     **dict.fromkeys(("__init__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"), FLOORS_1_TO_5),
@@ -46,7 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Single files that may import a little more than their room.
 FILE_MAY_IMPORT: dict[str, set[str]] = {
     "cli/inspect.py": {"inspector"},
-    "workflow/worker.py": {"store"},
+    "workflow/isolated.py": {"loop", "providers", "tools"},  # a leaf with a loop of its own, in a process of its own
+    "workflow/subprocess.py": {"tools.shell.backend"},  # the allow-listed environment of children
+    "workflow/launchers.py": {"tools.shell.bubblewrap"},  # what a sandbox shows of the system
     "agents/tools.py": {"context.prompt_builder"},
     **dict.fromkeys(("contrib/mcp_register.py", "contrib/mcp_servers.py", "contrib/mcp_serve.py"), {"tools.bound", "tools.toolbox"}),
     "contrib/mcp_endpoints.py": {"tools.shell.backend"},  # the allow-listed environment of children
@@ -69,6 +71,7 @@ LATE_IMPORTS: dict[str, str] = {
     "store/mysql_wire.py": "extra: mysql",
     "cli/worker.py": "app: the string names a module of the host's",
     "cli/inspect.py": "extra: inspect",
+    "cli/pretty.py": "extra: cli",
     "providers/open.py": "provider: the name chooses the transport",
     "providers/openai/model.py": "extra: openai",
     "providers/anthropic/model.py": "extra: anthropic",
@@ -96,6 +99,7 @@ THIRD_PARTY: dict[str, str] = {
     "tools/schema.py": "pydantic",
     "contracts/attachments.py": "pypdf",
     "contracts/cron.py": "cronsim",
+    "cli/pretty.py": "rich",
     "inspector/app.py": "starlette",
     "inspector/server.py": "uvicorn",
     # The SDK, and what comes with it.
