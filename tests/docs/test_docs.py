@@ -66,9 +66,9 @@ def test_few_blocks_are_shown_without_being_run() -> None:
 
 
 def test_every_make_target_that_the_docs_name_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
-    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)}
+    named = {name for page in pages for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)}
     assert named <= targets
 
 
