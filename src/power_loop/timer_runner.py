@@ -1,4 +1,4 @@
-"""`TimerRunner`: fires the timers of a loop's store, and drives the sessions that they wake; nothing else.
+"""`TimerRunner`: fires the timers of a loop's store, and drives the sessions that they wake, or that a detached workflow woke.
 
 For programs that have no `Worker`, which does the same among other things. What a crash cuts off in the middle of a send
 goes on with `resume`, or with a worker.
@@ -41,9 +41,14 @@ class TimerRunner:
         self._worker = _Timed(loop, concurrency=max_concurrency, recover=False, poll_s=scan_interval_s)
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def running(self) -> bool:
+        """It was started, and has not ended: by `stop`, or with its loop."""
+        return self._running is not None and not self._running.done()
+
     def start(self) -> None:
         """Begin, in the running event loop; a second call changes nothing."""
-        if self._running is None or self._running.done():
+        if not self.running:
             self._worker.may_go_on()
             self._running = asyncio.create_task(self._worker.run())
 
@@ -70,7 +75,7 @@ class TimerRunner:
 
 
 class _Timed(Worker):
-    """A worker for sessions in which a timer's note waits."""
+    """A worker for sessions that something wakes which nobody said."""
 
     _timed = True
 

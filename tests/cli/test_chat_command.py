@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from power_loop import HumanInputRequired, LLMRequest, StatefulAgentLoop, tool
+from power_loop import HumanInputRequired, LLMRequest, StatefulAgentLoop, open_store, tool
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import ModelReplied, UserSaid
 from power_loop.testing import FunctionLLM, ScriptedLLM, call
+from power_loop.testing.hand import Hand
 
 COMMAND = [sys.executable, "-m", "power_loop"]
 MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
@@ -235,3 +239,44 @@ async def test_a_session_that_another_process_drives_is_busy(tmp_path: Path) -> 
         assert (await send).status == "cancelled"
     assert done.returncode == 4
     assert "is held by" in done.stderr
+
+
+# --- tools, and programs that listen -------------------------------------------------------------------------
+
+
+# acceptance: 179 (chat with tools)
+def test_built_in_tools_are_offered_in_a_workspace(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    first = power_loop("chat", "--tools", "explore", "--workspace", "work", "--dsn", "app.db", lines="hi\n", folder=tmp_path)
+    assert (first.returncode, first.stderr) == (0, "")
+    for wrong in (["--tools", "core"], ["--workspace", "work"], ["--tools", "core", "--workspace", "gone"]):
+        assert power_loop("chat", *wrong, "--dsn", "app.db", folder=tmp_path).returncode == 2
+
+
+def test_a_call_that_was_cut_off_goes_on_where_the_chat_has_its_tool(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("green")
+    asked = ModelReplied("", (ToolCall("c1", "read_file", '{"path": "note.txt"}'),))
+
+    async def cut_off() -> None:
+        store = await open_store(str(tmp_path / "app.db"))
+        await store.create_session(session_id="s")
+        hand = await Hand.of(store, "s", "a")
+        await hand.take(UserSaid("What colour?"), asked)
+        await hand.release()
+        await store.close()
+
+    asyncio.run(cut_off())
+    words = ("chat", "s", "--tools", "explore", "--workspace", ".", "--dsn", "app.db")
+    done = power_loop(*words, lines="r\n", folder=tmp_path)
+    assert done.returncode == 0
+    assert "green" in done.stdout
+
+
+# acceptance: 179 (chat --json)
+def test_for_programs_a_chat_is_one_event_a_line(tmp_path: Path) -> None:
+    done = power_loop("chat", "--json", "--dsn", "app.db", lines="hi\nagain\n", folder=tmp_path)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    results = [event["payload"] for event in told if event.get("type") == "result"]
+    assert [result["final_text"] for result in results] == ["echo: hi", "echo: again"]
+    assert {result["session_id"] for result in results} == {told[0]["session_id"]}

@@ -12,7 +12,7 @@ import pytest
 from power_loop import AgentLoopConfig, LLMError, LLMRetryPolicy, StatefulAgentLoop, tool
 from power_loop.cli.ctrl_c import CtrlC
 from power_loop.cli.exits import failure
-from power_loop.cli.screen import Screen, message_line
+from power_loop.cli.screen import Screen, message_line, seen
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.errors import SessionBusyError, SessionNotFoundError, SessionPendingError, StoreSchemaError
 from power_loop.testing import ScriptedLLM, call, calls, fail, say
@@ -78,6 +78,14 @@ async def test_what_no_delta_showed_is_shown_at_the_end() -> None:
         loop.event_bus.subscribe(None, screen.hear)
         screen.result(await loop.send("Go.", await loop.new_session()))
     assert out.getvalue() == "All at once.\n"
+
+
+@pytest.mark.parametrize("mark", ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200f", "\x07", "\r"])
+def test_nothing_that_was_said_changes_how_a_terminal_writes(mark: str) -> None:
+    told = seen(f"rm -rf {mark}safe\n\tתודה, c'est ça")
+    assert mark[0] not in told
+    assert told.startswith("rm -rf ·")
+    assert told.endswith("safe\n\tתודה, c'est ça")
 
 
 def test_every_message_of_a_history_has_its_line() -> None:

@@ -163,6 +163,21 @@ async def test_the_hook_is_asked_for_a_note_that_enters_a_send_under_way(stand: 
     assert (result.final_text, result.rounds) == ("heard 1", 2)
 
 
+async def test_a_note_that_is_dropped_while_a_send_ends_does_not_prolong_it(stand: Any) -> None:
+    async def fires_meanwhile(request: Any) -> Any:
+        await stand.time.advance(1)
+        await stand.fire_due()
+        return say("done")
+
+    loop = stand.loop(FunctionLLM(fires_meanwhile))
+    loop.hooks.register("timer.fire", lambda ctx: HookDirective.SKIP)
+    session = await loop.new_session()
+    await loop.schedule_timer(session, delay_s=1, note="wake up")
+    result = await loop.send("first", session)
+    assert (result.status, result.final_text, result.rounds) == ("completed", "done", 1)
+    assert await stand.inbox(session) == []
+
+
 async def test_what_a_handler_raises_passes_and_the_note_stays(scene: Scene) -> None:
     def broken(ctx: TimerFireCtx) -> None:
         raise RuntimeError("no")

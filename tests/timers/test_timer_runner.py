@@ -9,6 +9,7 @@ import pytest
 from operating import Place
 
 from power_loop import HumanInputRequired, TimerRunner, Worker, tool
+from power_loop.contracts.records import UserSaid
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, fail, say
 
 
@@ -158,6 +159,14 @@ async def test_a_runner_leaves_enqueued_words_to_workers(stand: Any) -> None:
     assert await Worker(loop).run_once() == 1
 
 
+async def test_a_session_that_the_end_of_a_detached_workflow_wakes_is_driven(place: Place) -> None:
+    loop = place.loop("thanks")
+    session = await loop.new_session()
+    await place.store.post(session, UserSaid("[workflow 'x' ended: completed]"), key="workflow:0123")
+    assert await TimerRunner(loop).scan_once() == 0
+    assert [message["role"] for message in await loop.get_messages(session)] == ["user", "assistant"]
+
+
 async def test_a_note_whose_firing_process_died_is_found_by_the_next_runner(stand: Any) -> None:
     loop = stand.loop()
     session = await loop.new_session()
@@ -197,6 +206,18 @@ async def test_a_started_runner_scans_until_it_is_stopped_and_can_be_started_aga
             await runner.stop()
     await runner.stop()  # nothing runs
     assert told.empty()
+
+
+async def test_a_runner_ends_with_its_loop(stand: Any) -> None:
+    loop = stand.loop()
+    runner = TimerRunner(loop, scan_interval_s=1.0)
+    runner.start()
+    await stand.time.advance(1)
+    await loop.aclose()
+    async with asyncio.timeout(10):
+        while runner.running:
+            await stand.time.advance(1)
+    await runner.stop()
 
 
 @pytest.mark.parametrize("wrong", [{"scan_interval_s": 0}, {"max_concurrency": 0}])

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from power_loop.cli import archive, chat, doctor, inspect, mcp, schema, sessions, tail, worker
+from power_loop.cli import archive, chat, completion, doctor, inspect, mcp, run, schema, sessions, tail, timers, worker, workflow
+from power_loop.cli.examples import give_examples
 from power_loop.cli.exits import CommandFailed, failure
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.version import __version__
 
-COMMANDS = (chat, tail, sessions, inspect, archive, doctor, schema, worker, mcp)
+COMMANDS = (chat, run, tail, sessions, inspect, archive, doctor, schema, worker, timers, workflow, mcp, completion)
 
 EXAMPLES = """\
 examples:
@@ -25,6 +26,7 @@ examples:
   power-loop chat sess_0123... --dsn app.db          go on with a session of app.db
   power-loop chat --model openai:gpt-4o-mini         with OPENAI_API_KEY set
   echo "Name a colour." | power-loop chat --dsn app.db
+  power-loop run "Name a colour."                    one prompt, its outcome as JSON
   power-loop tail sess_0123... --dsn app.db          what happens in it, in whichever process
   power-loop sessions; power-loop show sess_0123...  which there are, and what was said in one
   power-loop inspect --open                          the same in the browser, on this machine only
@@ -46,7 +48,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Raises `SystemExit` for ``--help``, ``--version`` and wrong usage, as argparse does."""
     _never_fail_at_a_character()
-    parser = _parser()
+    parser = parser_of_all()
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()
@@ -65,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_all() -> argparse.ArgumentParser:
+    """The parser of the command, with all that it offers."""
     parser = argparse.ArgumentParser(
         prog="power-loop",
         description="Durable conversations with agents, from the command line.",
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         command.add(commands)
+    give_examples(commands.choices)
     return parser
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from power_loop.cli.exits import FAILED, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
+from power_loop.cli.pretty import working
 
 
 def add(commands: Any) -> None:
@@ -33,7 +34,8 @@ def add(commands: Any) -> None:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    archive = json.dumps(asyncio.run(_export(args)), indent=None if args.output is None else 1)
+    with working(f"exporting {args.session}"):
+        archive = json.dumps(asyncio.run(_export(args)), indent=None if args.output is None else 1)
     if args.output is None:
         print(archive)
         return OK
@@ -52,7 +54,8 @@ async def _export(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    return asyncio.run(_import(args, _archive_in(args.file)))
+    with working(f"importing {args.file}"):
+        return asyncio.run(_import(args, _archive_in(args.file)))
 
 
 async def _import(args: argparse.Namespace, archive: Any) -> int:

@@ -11,22 +11,22 @@ import asyncio
 import contextlib
 import getpass
 import json
-import os
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
+from power_loop.cli.agent import add_agent_options, refuse_unusable, system_of, tools_of
 from power_loop.cli.ctrl_c import CtrlC
-from power_loop.cli.exits import BUSY_OR_PENDING, NOT_FOUND, OK, USAGE, CommandFailed, code_of, failure
+from power_loop.cli.exits import BUSY_OR_PENDING, OK, USAGE, CommandFailed, code_of, failure
 from power_loop.cli.model import Chosen, chosen_model
-from power_loop.cli.screen import Screen, call_line, message_line, seen
+from power_loop.cli.place import add_options, dsn_of
+from power_loop.cli.screen import JsonLines, Screen, call_line, message_line, seen
 from power_loop.config import AgentLoopConfig, RunPolicy
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import ApprovalError, PowerLoopError
 from power_loop.contracts.outcome import RunStatus, StatefulResult
-from power_loop.loop import DEFAULT_DB_PATH, StatefulAgentLoop
+from power_loop.loop import StatefulAgentLoop
 from power_loop.store.dsn import parse_dsn
 
 # For its effect: input() then edits and remembers lines. A Python without it still chats.
@@ -50,45 +50,28 @@ def add(commands: Any) -> None:
         "chat", help="talk to an agent; the conversation is kept", description=f"A durable conversation. {HELP}."
     )
     parser.add_argument("session", nargs="?", metavar="SESSION", help="the session to go on with; none: a new one")
-    parser.add_argument("--dsn", help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
-    parser.add_argument("--prefix", help="prefix of its tables (default: pl_)")
-    parser.add_argument("--model", metavar="PROVIDER:MODEL", help="such as openai:gpt-4o-mini (default: as POWER_LOOP_MODEL etc. say)")
-    parser.add_argument("--system", metavar="FILE", type=Path, help="a file with the system prompt; a new session keeps it")
+    add_agent_options(parser)
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Talk until the user leaves; the exit code."""
-    dsn = args.dsn or os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
-    _refuse_unusable(dsn, args.session)
-    system = _text_of(args.system) if args.system is not None else None
+    dsn = dsn_of(args)
+    refuse_unusable(dsn, args.session)
+    system, tools = system_of(args), tools_of(args)
     chosen = chosen_model(args.model)
     config = AgentLoopConfig(running=RunPolicy(on_busy="raise"))
-    loop = StatefulAgentLoop(llm=chosen.llm, dsn=dsn, table_prefix=args.prefix, config=config, name="chat")
+    loop = StatefulAgentLoop(llm=chosen.llm, dsn=dsn, table_prefix=args.prefix, config=config, tool_registry=tools, name="chat")
     with asyncio.Runner() as runner:
         try:
             session_id = runner.run(_session(loop, args.session, system))
-            chat = Chat(loop, session_id, runner, system if args.session is not None else None)
+            screen = JsonLines() if args.json else Screen()
+            screen.opens(session_id, str(parse_dsn(dsn)))
+            chat = Chat(loop, session_id, runner, system if args.session is not None else None, screen)
             return chat.talk(_greeting(chosen, session_id, str(parse_dsn(dsn))))
         finally:
             runner.run(_leave(loop, chosen))
-
-
-def _refuse_unusable(dsn: str, session: str | None) -> None:
-    """Raise `CommandFailed` for a DSN that is none, and for a session of a file that is not there, which would be created."""
-    try:
-        parsed = parse_dsn(dsn)
-    except ValueError as error:
-        raise CommandFailed(f"--dsn: {error}", USAGE) from error
-    if session is not None and parsed.engine == "sqlite" and not Path(parsed.path).exists():
-        raise CommandFailed(f"no session {session!r}: there is no database {parsed.path}", NOT_FOUND)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"--system: {path} cannot be read: {error}", USAGE) from error
 
 
 async def _session(loop: StatefulAgentLoop, session_id: str | None, system: str | None) -> str:
@@ -122,9 +105,11 @@ def _greeting(chosen: Chosen, session_id: str, dsn: str) -> list[str]:
 class Chat:
     """One conversation: a session, and someone who types."""
 
-    def __init__(self, loop: StatefulAgentLoop, session_id: str, runner: asyncio.Runner, system: str | None) -> None:
+    def __init__(
+        self, loop: StatefulAgentLoop, session_id: str, runner: asyncio.Runner, system: str | None, screen: Screen
+    ) -> None:  # fmt: skip
         self._loop, self._session_id, self._runner, self._system = loop, session_id, runner, system
-        self._screen = Screen()
+        self._screen = screen
         self._ctrl_c = CtrlC()
         self._by_hand = sys.stdin.isatty()
         self._code = OK
@@ -265,8 +250,10 @@ class Chat:
         for call in pending["tool_calls"]:
             self._screen.line(f"  -> {call_line(call)}{UNKNOWN if call['id'] in unknown else ''}")
         if len(unknown) < len(pending["tool_calls"]):
-            self._screen.line("This chat has no tools to run them with: resume in the program that has them, or abort them here.")
-            can, question = "aq", "[a]bort or [q]uit? "
+            missing = self._missing(pending)
+            if missing:
+                self._screen.line(f"This chat has no {missing} to run them with: resume in the program that has them, or abort them here.")
+            can, question = ("aq", "[a]bort or [q]uit? ") if missing else ("raq", "[r]esume, [a]bort or [q]uit? ")
         else:
             can, question = "raq", "[r]esume, [a]bort or [q]uit? "
         chosen = self._choice(question, can)
@@ -275,6 +262,14 @@ class Chat:
         if chosen == "a":
             self._abort()
         return chosen == "a"
+
+    def _missing(self, pending: dict[str, Any]) -> str:
+        """Which of the tools that are waited for this chat does not have; empty when it has them all."""
+        registry = self._loop.tool_registry
+        if registry is None:
+            return "tools"
+        names = sorted({call["function"]["name"] for call in pending["tool_calls"]})
+        return ", ".join(seen(name) for name in names if name not in registry)
 
     def _show_history(self) -> None:
         messages = self._runner.run(self._loop.get_messages(self._session_id))

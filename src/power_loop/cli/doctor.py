@@ -9,6 +9,7 @@ from typing import Any
 
 from power_loop.cli.exits import BUSY_OR_PENDING, OK
 from power_loop.cli.place import add_options, opened, tell
+from power_loop.cli.pretty import working
 from power_loop.cli.screen import one_line
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.runtime.doctor import doctor
@@ -25,7 +26,8 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = asyncio.run(_examine(args))
+    with working(f"examining {args.session}"):
+        found = asyncio.run(_examine(args))
     data = {**found._asdict(), "findings": [finding._asdict() for finding in found.findings]}
     tell(args, data, "\n".join(_lines(found)))
     return BUSY_OR_PENDING if found.findings else OK

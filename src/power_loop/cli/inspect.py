@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
+import sys
 import webbrowser
 from typing import Any
 
 from power_loop.cli.exits import NOT_FOUND, OK, USAGE, CommandFailed
-from power_loop.cli.place import dsn_of, is_there
+from power_loop.cli.place import add_options, dsn_of, is_there, tell
 from power_loop.store.dsn import parse_dsn
 
 ABOUT = (
@@ -25,8 +26,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the port (default: a free one)")
     parser.add_argument("--open", action="store_true", help="open the browser")
     parser.add_argument("--allow-actions", action="store_true", help="let questions be answered and approvals be decided")
-    parser.add_argument("--dsn", help="the database (default: POWER_LOOP_DSN)")
-    parser.add_argument("--prefix", default="pl_", help="prefix of its tables (default: pl_)")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandFailed(f"--port {args.port}: {error}", USAGE) from error
 
     def told(link: str) -> None:
-        print(f"inspector: {link}", flush=True)
+        tell(args, {"url": link}, f"inspector: {link}")
+        sys.stdout.flush()
         if args.open:
             webbrowser.open(link)
 

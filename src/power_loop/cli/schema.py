@@ -8,6 +8,7 @@ from typing import Any
 
 from power_loop.cli.exits import FAILED, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, dsn_of, tell
+from power_loop.cli.pretty import working
 from power_loop.contracts.errors import StoreSchemaError
 from power_loop.contracts.store import SchemaPolicy
 from power_loop.store.open import ddl_of, open_database
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
             statements = ddl_of(dsn, table_prefix=args.prefix)
             tell(args, {"version": SCHEMA.version, "ddl": statements}, as_script(statements).rstrip())
             return OK
-        return asyncio.run(_open(dsn, args))
+        with working("checking the schema" if args.verb == "check" else "applying the schema"):
+            return asyncio.run(_open(dsn, args))
     except ValueError as error:
         raise CommandFailed(f"--prefix: {error}", USAGE) from error
 

@@ -1,7 +1,7 @@
 """What a conversation looks like on a terminal: text as it comes, one line for each tool call and each result.
 
 `Screen.hear` is a subscriber of the event bus. Nothing that a model or a tool says can move the cursor or change
-the terminal: control characters are shown as a dot.
+the terminal, or the direction in which it writes: such characters are shown as a dot.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from power_loop.contracts.outcome import RunStatus, StatefulResult
 LINE_CHARS = 100
 
 # C0 and C1 control characters and DEL, but for the tab and the new line (ECMA-48: these begin what a terminal obeys).
-_UNSEEN = {code: "\u00b7" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
+# And the marks that turn the direction of what follows (UAX 9): a command would read other than it runs.
+_TURNS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNSEEN = {code: "\u00b7" for code in (*_CONTROLS, *_TURNS) if chr(code) not in "\t\n"}
 
 
 def seen(text: str) -> str:
@@ -59,6 +62,9 @@ class Screen:
         self._column = 0
         self._shown = ""
         """What the model streamed since its last call began."""
+
+    def opens(self, session_id: str, dsn: str) -> None:
+        """A conversation begins; people are greeted with `line`."""
 
     def line(self, text: str = "") -> None:
         """``text`` on lines of its own."""
@@ -114,6 +120,25 @@ class Screen:
         text = seen(text)
         print(text, end="", file=self._out, flush=True)
         self._column = len(text) - text.rfind("\n") - 1 if "\n" in text else self._column + len(text)
+
+
+class JsonLines(Screen):
+    """The same conversation for programs: one event a line, and nothing else."""
+
+    def opens(self, session_id: str, dsn: str) -> None:
+        self._tell({"session_id": session_id, "dsn": dsn})
+
+    def line(self, text: str = "") -> None:
+        """What is for people is left out."""
+
+    def hear(self, event: AgentEvent) -> None:
+        self._tell(event.to_dict())
+
+    def result(self, result: StatefulResult) -> None:
+        """Nothing: the last event of a send holds it."""
+
+    def _tell(self, told: Mapping[str, Any]) -> None:
+        print(json.dumps(told, ensure_ascii=False, default=str), file=self._out, flush=True)
 
 
 def _call(told: Mapping[str, Any]) -> str:

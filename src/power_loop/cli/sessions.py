@@ -6,14 +6,17 @@ import argparse
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from power_loop.cli.exits import NOT_FOUND, OK, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
+from power_loop.cli.pretty import table, transcript
 from power_loop.cli.screen import message_line, one_line
+from power_loop.cli.words import when
 from power_loop.contracts.rows import MessageRow, SessionKind, SessionRow, SessionStatsRow, SessionStatus
 from power_loop.store.sql_store import SessionStore
+
+COLUMNS = ("session", "last change", "so far", "", "metadata")
 
 
 def add(commands: Any) -> None:
@@ -44,20 +47,18 @@ async def _list(args: argparse.Namespace) -> int:
         shown = await store.list_sessions(status=status, kind=kind, limit=args.limit)
         stats = {each.session_id: each for each in await store.list_session_stats()}
     data = [{**row._asdict(), "stats": stats[row.session_id]._asdict() if row.session_id in stats else None} for row in shown]
-    lines = [_session_line(row, stats.get(row.session_id)) for row in shown]
+    if not args.json and shown and table(COLUMNS, [_cells(row, stats.get(row.session_id)) for row in shown]):
+        return OK
+    lines = ["  ".join(filter(None, _cells(row, stats.get(row.session_id)))) for row in shown]
     tell(args, data, "\n".join(lines) or "no sessions")
     return OK
 
 
-def _session_line(row: SessionRow, stats: SessionStatsRow | None) -> str:
+def _cells(row: SessionRow, stats: SessionStatsRow | None) -> list[str]:
     marks = [name for name, holds in (("archived", row.status == SessionStatus.ARCHIVED), (row.kind, row.kind != "root")) if holds]
     counted = f"{stats.sends} sends, {stats.total_tokens} tokens" if stats is not None else "no finished send"
     metadata = one_line(json.dumps(dict(row.metadata), ensure_ascii=False)) if row.metadata else ""
-    return "  ".join(filter(None, [row.session_id, _when(row.updated_at), counted, *marks, metadata]))
-
-
-def _when(at: int) -> str:
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return [row.session_id, when(row.updated_at), counted, "  ".join(marks), metadata]
 
 
 # --- one session ------------------------------------------------------------------------------------
@@ -98,7 +99,9 @@ async def _show_messages(args: argparse.Namespace, store: SessionStore, row: Ses
     spent = dict.fromkeys(ends, 0) | {call.send_index: 0 for call in usage}
     for call in usage:
         spent[call.send_index] += call.prompt_tokens + call.completion_tokens
-    tell(args, data, "\n".join(_transcript(messages, ends, spent)))
+    lines = [line for block in _transcript(messages, ends, spent) for line in block.split("\n")]
+    if args.json or not transcript(lines):
+        tell(args, data, "\n".join(lines))
 
 
 def _transcript(messages: Sequence[MessageRow], ends: dict[int, str], spent: dict[int, int]) -> Iterator[str]:

@@ -70,7 +70,7 @@ class Firing(Timers):
         at = now if now is not None else self._clock.now_ms()
         also = "" if can_read_cron() else " AND cron IS NULL"  # left to a process that can
         if agents is not None:
-            also += OF_AGENTS.replace(":agents", ", ".join("?" * len(agents)) or "NULL")
+            also += OF_AGENTS.replace(":agents", ", ".join("?" * len(agents)) or "''")
         due = [self._seen(row, at) for row in await self._due(at, limit, also, agents or ())]
         unheard = await self._unheard(due)
         # Side by side, so that they can be committed together.

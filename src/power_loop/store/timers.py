@@ -87,6 +87,15 @@ class Timers(Part):
         sql = OF_SESSION.replace(":statuses", ", ".join("?" * len(statuses)) or "NULL")
         return [self._timer(row) for row in await self._database.read(self._sql(sql), (session_id, *statuses))]
 
+    async def all_timers(
+        self, *, session_id: str | None = None, statuses: Sequence[str] = ("armed",), limit: int = 100
+    ) -> list[TimerRow]:  # fmt: skip
+        """Of one session or of all, soonest first."""
+        sql = f"SELECT {FIELDS} FROM {{p}}timers WHERE status IN ({', '.join('?' * len(statuses)) or 'NULL'})"
+        where, params = (" AND session_id = ?", [session_id]) if session_id is not None else ("", [])
+        rows = await self._database.read(self._sql(f"{sql}{where} ORDER BY due_at, timer_id LIMIT {int(limit)}"), (*statuses, *params))
+        return [self._timer(row) for row in rows]
+
     async def due_timers(self, *, now: int | None = None, limit: int = 50) -> list[TimerRow]:
         """The armed ones whose time has come, the longest overdue first."""
         return [self._timer(row[:-1]) for row in await self._due(now, limit)]

@@ -1,0 +1,70 @@
+"""Tables, colours and a spinner where the terminal and the extra ``cli`` (rich) allow it; plain lines everywhere else.
+
+What is shown may come from a model: it is given to rich as text, never as markup, with control characters taken out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from power_loop.cli.screen import seen
+
+STYLES = ((">", "bold"), ("  ->", "cyan"), ("  <-", "dim"), ("[", "yellow"))
+"""How lines of a transcript look that begin so."""
+
+
+def console_on(stream: TextIO) -> Any:
+    """A rich console on ``stream``; None where it is no terminal, colours are unwanted, or rich is not installed."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, console: Any = None) -> bool:
+    """Show a table; False where that is not possible, and the caller prints lines."""
+    if (console := console or console_on(sys.stdout)) is None:
+        return False
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(seen(cell)) for cell in row))
+    console.print(shown)
+    return True
+
+
+def transcript(lines: Sequence[str], *, console: Any = None) -> bool:
+    """Show a conversation in colours; False where that is not possible."""
+    if (console := console or console_on(sys.stdout)) is None:
+        return False
+    from rich.text import Text
+
+    for line in lines:
+        style = next((style for begins, style in STYLES if line.startswith(begins)), "")
+        console.print(Text(seen(line), style=style), soft_wrap=True)
+    return True
+
+
+@contextmanager
+def working(what: str) -> Generator[None]:
+    """Say on standard error, if somebody looks, what takes so long."""
+    console = console_on(sys.stderr)
+    if console is not None:
+        with console.status(f"{what} …"):
+            yield
+    elif sys.stderr.isatty():
+        print(f"{what} …", file=sys.stderr, flush=True)
+        yield
+    else:
+        yield

@@ -1,0 +1,97 @@
+"""Firing on every engine: who may, how often, and what becomes of timers that cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from operating import Place
+
+from power_loop import SessionStore, Worker
+from power_loop.contracts.store import Statement
+from power_loop.testing.crash import UnsureDatabase, over
+
+
+def due(store: SessionStore, ago_s: float = 1) -> int:
+    return store.clock.now_ms() - int(ago_s * 1000)
+
+
+async def test_a_timer_whose_session_is_gone_is_cancelled(place: Place) -> None:
+    store = place.store
+    kept, gone = [await store.create_session(agent="agent") for _ in range(2)]
+    timers = [await store.create_timer(session, due_at=due(store), note="x", interval_s=60) for session in (kept, gone)]
+    await store.database.write([Statement("DELETE FROM pl_sessions WHERE session_id = ?", (gone,), 1)])
+    assert await store.fire_due(agents=["agent"]) == 1
+    found = await store.get_timer(gone, timers[1].timer_id)
+    assert found is not None
+    assert (found.status, found.fire_count) == ("cancelled", 0)
+    assert await store.fire_due() == 0
+    for table in ("timers", "session_info"):
+        await store.database.write([Statement(f"DELETE FROM pl_{table} WHERE session_id = ?", (gone,))])
+
+
+async def test_only_timers_of_the_agents_that_were_asked_for_fire(place: Place) -> None:
+    store = place.store
+    sessions = {agent: await store.create_session(agent=agent) for agent in ("cook", "clerk", None)}
+    for session in sessions.values():
+        await store.create_timer(session, due_at=due(store), note="x")
+    assert await store.fire_due(agents=["cook"]) == 1
+    assert len(await store.inbox(sessions["cook"])) == 1
+    assert await store.fire_due(agents=[]) == 0
+    assert await store.fire_due(agents=["cook", "clerk"]) == 1
+    assert await store.fire_due() == 1, "a session without an agent is everybody's"
+
+
+async def test_a_worker_fires_what_is_its_own_agents(place: Place) -> None:
+    cook = place.loop("awake", name="cook")
+    mine, other = await cook.new_session(), await place.loop(name="clerk").new_session()
+    for session in (mine, other):
+        await place.store.create_timer(session, due_at=due(place.store), note="x")
+    assert await Worker(cook).run_once() == 1
+    assert [timer.session_id for timer in await place.store.due_timers()] == [other]
+
+
+async def test_a_key_that_a_host_has_used_does_not_hold_a_timer_up(place: Place) -> None:
+    store, loop = place.store, place.loop()
+    session = await loop.new_session()
+    timer = await store.create_timer(session, due_at=due(store), note="x", interval_s=60)
+    await loop.enqueue("mine", session, key=f"timer:{timer.timer_id}:1")
+    assert await store.fire_due() == 0
+    found = await store.get_timer(session, timer.timer_id)
+    assert found is not None
+    assert (found.status, found.fire_count) == ("armed", 1)
+    assert found.due_at > store.clock.now_ms()
+
+
+async def test_many_that_are_due_fire_once_however_many_fire_them(place: Place) -> None:
+    store = place.store
+    sessions = [await store.create_session() for _ in range(3)]
+    for number in range(30):
+        await store.create_timer(sessions[number % 3], due_at=due(store, number), note=f"n{number}")
+    fired = 0
+    while count := sum(await asyncio.gather(*(store.fire_due(limit=7) for _ in range(3)))):
+        fired += count
+    assert fired == 30
+    assert [len(await store.inbox(session)) for session in sessions] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_commit_of_unknown_outcome_fires_once(stand: Any, when: str) -> None:
+    session = await stand.create_session()
+    for number in range(1, 4):
+        await stand.create_timer(session, due_at=due(stand), note=f"n{number}", interval_s=3600)
+        unsure = over(stand, UnsureDatabase(stand.database, 1, when))
+        await unsure.fire_due()
+        assert await stand.fire_due() == 0
+        assert len(await stand.inbox(session)) == number
+
+
+async def test_a_postponed_recurring_timer_and_its_grid_survive_an_archive(place: Place) -> None:
+    store = place.store
+    session = await store.create_session()
+    timer = await store.create_timer(session, cron="0 3 * * *", tz="Europe/Berlin", note="nightly")
+    copy = await store.import_session(await store.export_session(session), timers="keep")
+    [kept] = await store.list_timers(copy)
+    assert (kept.cron, kept.tz, kept.note) == ("0 3 * * *", "Europe/Berlin", "nightly")
+    assert abs(kept.due_at - timer.due_at) < 5000
