@@ -108,7 +108,9 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 SCHEMA = compile_schema(SPEC.schema())
-VALUES = st.sampled_from([None, True, 0, 1, 50, 51, 2.5, "", "a", " ", [], ["a"], [""], {}, {"cost": 1}, {"schema": {}}, {"name": "x"}, "none"])
+VALUES = st.sampled_from(
+    [None, True, 0, 1, 50, 51, 2.5, "", "a", " ", [], ["a"], [""], {}, {"cost": 1}, {"schema": {}}, {"name": "x"}, "none"]
+)
 
 
 @given(document=st.dictionaries(st.sampled_from([*SPEC.fields, "x"]), VALUES, max_size=8).map(lambda each: LEAST | each))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
+from power_loop import AgentLoopConfig, CancellationToken, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
 from power_loop.errors import HumanInputRequired
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, check_invariants, say
@@ -473,7 +474,8 @@ async def test_a_parent_is_woken_once_whatever_dies_and_a_worker_finishes_the_ru
 
 
 # acceptance: 153
-async def test_a_loop_that_closes_breaks_its_detached_runs_off_and_another_goes_on() -> None:
+@pytest.mark.parametrize("goes_on", ["worker", "host"])
+async def test_a_loop_that_closes_breaks_its_detached_runs_off_and_another_goes_on(goes_on: str) -> None:
     store, begun = await open_store(), asyncio.Event()
 
     async def hangs(request: LLMRequest) -> str:
@@ -491,10 +493,14 @@ async def test_a_loop_that_closes_breaks_its_detached_runs_off_and_another_goes_
     texts: list[str] = []
     loop = loop_of(parent_and_leaves(texts), store)
     assert (await list_workflows(loop, parent))[0]["status"] == "interrupted"
-    again = await resume_detached(loop, parent, handle.run_id)
-    assert (await again.task).status == "completed"
+    if goes_on == "worker":
+        await Worker(loop).run_once()
+    else:
+        again = await resume_detached(loop, parent, handle.run_id)
+        assert (await again.task).status == "completed"
     await Worker(loop).run_once()
     assert wakes(texts) == 1
+    assert not await check_invariants(store, at_rest=True)
 
 
 # --- looking, deleting ----------------------------------------------------------------------------
@@ -551,3 +557,147 @@ async def test_a_run_takes_no_words() -> None:
     done = await create_workflow(fan(1), parent_loop=loop).run()
     with pytest.raises(ValueError, match="takes no words"):
         await loop.send("hello", f"wf_{done.run_id}")
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+# acceptance: 157
+async def test_a_person_who_does_not_answer_in_time_is_not_waited_for() -> None:
+    store, clock = await manual_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    gate = {"type": "human", "id": "ask", "prompt": "Well?", "timeout_s": 60, "on_timeout": "continue", "default": "no answer"}
+    spec = {"name": "w", "root": {"type": "sequence", "steps": [gate, agent("end", input="{{ask}}")]}}
+    waiting = await create_workflow(spec, parent_loop=loop).run()
+    assert waiting.status == "waiting_for_input"
+    await Worker(loop).run_once()
+    assert (await list_workflows(loop, None))[0]["status"] == "waiting_for_input"
+    clock.jump(61)
+    await Worker(loop).run_once()
+    found = await get_workflow(loop, None, waiting.run_id)
+    assert (found["status"], found["final"]) == ("completed", "<no answer>")
+
+
+async def test_a_run_that_takes_too_long_is_stopped_and_has_its_time_anew_when_it_is_resumed() -> None:
+    store, paid = await open_store(), list[str]()
+
+    async def reply(request: LLMRequest) -> str:
+        text = str(request.messages[-1]["content"])
+        if len(paid) == 1:
+            paid.append("hung")
+            await asyncio.Event().wait()
+        paid.append(text)
+        return text
+
+    spec = fan(2, 1) | {"timeout_s": 1}
+    loop = loop_of(FunctionLLM(reply), store)
+    late = await create_workflow(spec, parent_loop=loop).run()
+    assert (late.status, late.results["fan[0].one"].status) == ("timeout", "completed")
+    assert (await resume_run(loop, None, late.run_id)).status == "completed"
+    assert paid == ["item 0", "hung", "item 1", "sum of item 0\n\nitem 1"]
+
+
+# --- cancelling, workers ----------------------------------------------------------------------------
+
+
+# acceptance: 72
+@pytest.mark.parametrize("kind", [CancellationToken, threading.Event, asyncio.Event, "callable"])
+async def test_one_cancellation_object_of_any_kind_stops_a_run(kind: Any) -> None:
+    begun, stopped = asyncio.Event(), threading.Event()
+
+    async def hangs(request: LLMRequest) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    source = stopped.is_set if kind == "callable" else kind()
+    loop = loop_of(FunctionLLM(hangs), await open_store())
+    running = asyncio.create_task(create_workflow(fan(2), parent_loop=loop).run(stop_event=source))
+    await begun.wait()
+    _ = source.cancel("enough") if kind is CancellationToken else stopped.set() if kind == "callable" else source.set()
+    assert (await running).status == "cancelled"
+
+
+async def test_a_cancel_of_the_runs_session_stops_it_from_any_process() -> None:
+    store, begun = await open_store(), asyncio.Event()
+
+    async def hangs(request: LLMRequest) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    handle = await create_workflow(fan(2), parent_loop=loop_of(FunctionLLM(hangs), store)).start()
+    await begun.wait()
+    assert await loop_of(FunctionLLM(hangs), store).cancel(f"wf_{handle.run_id}", reason="not needed")
+    result = await handle.task
+    assert result.status == "cancelled"
+
+
+async def test_a_worker_without_workflows_leaves_runs_alone() -> None:
+    store, clock = await manual_store()
+    texts: list[str] = []
+    dying = DyingStore(store, 5)
+    first = StatefulAgentLoop(llm=parent_and_leaves(texts), store=dying)
+    parent = await first.new_session()
+    handle = await run_detached(create_workflow(fan(2), parent_loop=first, parent_session_id=parent))
+    with suppress(Died):
+        await handle.task
+    loop = loop_of(parent_and_leaves(texts), store)
+    for _ in range(3):
+        clock.jump(60)
+        await Worker(loop, workflows=False).run_once()
+    assert (await list_workflows(loop, parent))[0]["status"] != "completed"
+    for _ in range(3):
+        clock.jump(60)
+        await Worker(loop).run_once()
+    assert (await list_workflows(loop, parent))[0]["status"] == "completed"
+
+
+async def test_leaves_that_failed_with_the_one_that_halted_the_run_are_tried_again_when_it_is_resumed() -> None:
+    store, failing = await open_store(), True
+
+    def answer(prompt: str, text: str) -> str:
+        if failing:
+            raise RuntimeError("the network is down")
+        return text
+
+    loop = loop_of(answering(answer), store)
+    failed = await create_workflow(fan(4), parent_loop=loop).run()
+    assert failed.status == "failed"
+    failing = False
+    assert (await resume_run(loop, None, failed.run_id)).ok
+
+
+async def test_a_run_is_exported_watched_and_shown_like_any_session() -> None:
+    store, other = await open_store(), await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    waiting = await create_workflow(ASKING, parent_loop=loop, parent_session_id=parent).run()
+    session = f"wf_{waiting.run_id}"
+    events = [event.type async for event in loop.watch(session, follow=False)]
+    assert "session_ended" in events
+    assert (await loop.get_messages(session))[0]["content"] == "go"
+    copy = await other.import_session(await store.export_session(parent, include_children=True))
+    elsewhere = loop_of(answering(lambda _, text: f"<{text}>"), other)
+    (run,) = await list_workflows(elsewhere, copy)
+    (asked,) = (await get_workflow(elsewhere, copy, run["run_id"]))["waiting_for"]
+    result = await elsewhere.submit_input(run["session_id"], asked["interaction_id"], "yes")
+    assert result.final_text == "<yes: <go>>"
+
+
+async def test_a_loop_that_closes_stops_a_run_that_somebody_waits_for_and_it_can_be_resumed() -> None:
+    store, begun = await open_store(), asyncio.Event()
+
+    async def hangs(request: LLMRequest) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    first = StatefulAgentLoop(llm=FunctionLLM(hangs), store=store)
+    handle = await create_workflow(fan(2), parent_loop=first).start()
+    await begun.wait()
+    await first.aclose(drain_timeout_s=0.1)
+    assert (await handle.task).status == "cancelled"
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    assert (await resume_run(loop, None, handle.run_id)).ok
+    assert not await check_invariants(store, at_rest=True)

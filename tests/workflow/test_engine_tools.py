@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from power_loop import SessionStore, StatefulAgentLoop, Worker, open_store
-from power_loop.contracts.model import LLMRequest
-from power_loop.testing import FunctionLLM, call, say
+from power_loop import SessionStore, StatefulAgentLoop, UsageLimits, Worker, open_store
+from power_loop.contracts.model import LLMRequest, LLMResponse
+from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, say
 from power_loop.tools.toolbox import ToolRegistry
 from power_loop.workflow import get_workflow, in_workflow, list_workflows, register_workflow_tools
 
@@ -121,3 +122,71 @@ async def test_the_status_of_an_unknown_run_is_a_text() -> None:
     first, second = results(await loop.get_messages(session))
     assert "there is no run 'nope'" in first
     assert second == "There are no workflows in this conversation."
+
+
+async def test_a_call_that_died_with_its_process_finds_its_run() -> None:
+    opened, clock = await open_store(), ManualClock()
+    store = SessionStore(opened.database, opened.dialect, clock=clock)
+    for at in range(7, 100, 3):
+        dying = DyingStore(store, at)
+        paid: list[str] = []
+
+        def reply(request: LLMRequest, paid: list[str] = paid) -> Any:
+            if "You are a leaf." in str(request.system_prompt):
+                paid.append("leaf")
+                return "leafy"
+            last = request.messages[-1]
+            return call("create_workflow", spec={"name": "w", "root": leaf("a")}) if last["role"] == "user" else say("done")
+
+        registry = ToolRegistry()
+        register_workflow_tools(registry)
+        first = StatefulAgentLoop(llm=FunctionLLM(reply), store=dying, tool_registry=registry)
+        session = await first.new_session()
+        with suppress(Died):
+            await first.send("go", session)
+        clock.jump(60)
+        loop = loop_of(store, [])
+        loop._llm = FunctionLLM(reply)  # the same model in another process
+        result = await loop.resume(session)
+        assert (result.status, paid) == ("completed", ["leaf"]), at
+        assert [run["status"] for run in await list_workflows(loop, session)] == ["completed"]
+        if not dying.dead:
+            return
+
+
+def counting_loop(store: SessionStore, leads: list[Any]) -> StatefulAgentLoop:
+    """Each call of a model costs 10 and 5 tokens."""
+
+    def reply(request: LLMRequest) -> LLMResponse | Any:
+        if "You are a leaf." in str(request.system_prompt):
+            return say("leafy", prompt_tokens=10, completion_tokens=5)
+        return leads.pop(0)
+
+    registry = ToolRegistry()
+    register_workflow_tools(registry)
+    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
+    return LOOPS[-1]
+
+
+ITEMS = {"name": "w", "root": {"type": "foreach", "id": "f", "as": "n", "items": list(range(9)), "parallel": False, "body": leaf("a")}}
+
+
+async def test_what_leaves_use_is_in_the_bill_of_the_send_that_began_them() -> None:
+    loop = counting_loop(await open_store(), [call("create_workflow", spec=ITEMS), say("done")])
+    session = await loop.new_session()
+    result = await loop.send("go", session)
+    assert result.final_text == "done"
+    assert (result.usage["calls"], result.usage_own["calls"]) == (11, 2)
+
+
+async def test_the_limits_of_the_send_above_stop_the_run() -> None:
+    store = await open_store()
+    loop = counting_loop(store, [call("create_workflow", spec=ITEMS), say("done")])
+    session = await loop.new_session()
+    result = await loop.send("go", session, limits=UsageLimits(requests=5))
+    assert result.status == "budget_exceeded"
+    assert result.usage["calls"] <= 5
+    (run,) = await list_workflows(loop, session)
+    assert run["status"] == "budget_exceeded"
+    found = await get_workflow(loop, session, run["run_id"])
+    assert 0 < found["progress"]["root.body"]["completed"] < 5

@@ -102,21 +102,22 @@ class Logbook:
         self._heard.append(item.item_id)
         self.waiting = [each for each in self.waiting if each.item_id != item.item_id]
 
-    async def flush(self, *, release: bool = False) -> bool:
+    async def flush(self, *, release: bool = False, unheard: bool = False) -> bool:
         """Write what is noted. ``release`` gives the lease back, unless something waits by now; whether it was given back.
 
+        ``unheard``: what waits is left for whoever comes next.
         Raises `SessionLeaseLost` and `SessionNotFoundError`; nothing is written then.
         """
         if not (self._noted or self._heard or release):
             return False
-        release = release and not self.waiting
+        release = release and (unheard or not self.waiting)
         for _ in range(MAX_CONFLICTS):
             try:
                 await self._write(self._batch(self.session.head.epoch, release=release))
                 return release
             except Conflict:
                 await self._look_again()
-                release = release and not self.waiting
+                release = release and (unheard or not self.waiting)
         raise SessionLeaseLost(self.session_id, epoch=self.session.head.epoch)
 
     async def scan(self) -> bool:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from power_loop.contracts.agents import AgentSpec
     from power_loop.contracts.errors import WorkerBootstrapError, WorkflowRunError, WorkflowSpecError
+    from power_loop.workflow.bootstrap import WorkerBootstrap
     from power_loop.workflow.budget import SharedBudget
+    from power_loop.workflow.dask import DaskExecutor
     from power_loop.workflow.draw import mermaid
     from power_loop.workflow.drive import WorkflowEngine
     from power_loop.workflow.executors import Executor, InProcessExecutor
     from power_loop.workflow.grammar import workflow_schema
     from power_loop.workflow.inside import in_workflow
+    from power_loop.workflow.isolated import run_spec_isolated
+    from power_loop.workflow.launchers import BubblewrapLauncher, DirectWorkerLauncher, WorkerLauncher
     from power_loop.workflow.leaves import Change, Leaf
     from power_loop.workflow.look import delete_workflow, get_workflow, list_workflows, prune_workflows, rehydrate
     from power_loop.workflow.nodes import (
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from power_loop.workflow.rows import Row, RunRow, StepRow, row_of
     from power_loop.workflow.run import Workflow, WorkflowRunHandle, create_workflow, resume_detached, resume_run, run_detached
     from power_loop.workflow.spec import WorkflowSpec
+    from power_loop.workflow.subprocess import SubprocessExecutor, cleanup_run, reap_runs
     from power_loop.workflow.tools import CREATE_WORKFLOW_DEFINITION, WORKFLOW_STATUS_DEFINITION, register_workflow_tools
 
 __all__ = [
@@ -46,7 +51,10 @@ __all__ = [
     "AgentResult",
     "AgentSpec",
     "BranchNode",
+    "BubblewrapLauncher",
     "Change",
+    "DaskExecutor",
+    "DirectWorkerLauncher",
     "Executor",
     "ForeachNode",
     "HumanNode",
@@ -61,7 +69,10 @@ __all__ = [
     "SequenceNode",
     "SharedBudget",
     "StepRow",
+    "SubprocessExecutor",
+    "WorkerBootstrap",
     "WorkerBootstrapError",
+    "WorkerLauncher",
     "Workflow",
     "WorkflowBudget",
     "WorkflowEngine",
@@ -71,6 +82,7 @@ __all__ = [
     "WorkflowRunHandle",
     "WorkflowSpec",
     "WorkflowSpecError",
+    "cleanup_run",
     "create_workflow",
     "delete_workflow",
     "get_workflow",
@@ -79,6 +91,7 @@ __all__ = [
     "mermaid",
     "prune_workflows",
     "ready",
+    "reap_runs",
     "register_workflow_tools",
     "rehydrate",
     "replayable_node_ids",
@@ -86,6 +99,7 @@ __all__ = [
     "resume_run",
     "row_of",
     "run_detached",
+    "run_spec_isolated",
     "workflow_schema",
 ]
 
@@ -93,6 +107,11 @@ _HOMES = {
     "power_loop.contracts.agents": ("AgentSpec",),
     "power_loop.contracts.errors": ("WorkerBootstrapError", "WorkflowRunError", "WorkflowSpecError"),
     "power_loop.workflow.budget": ("SharedBudget",),
+    "power_loop.workflow.subprocess": ("SubprocessExecutor", "cleanup_run", "reap_runs",),
+    "power_loop.workflow.launchers": ("BubblewrapLauncher", "DirectWorkerLauncher", "WorkerLauncher",),
+    "power_loop.workflow.isolated": ("run_spec_isolated",),
+    "power_loop.workflow.bootstrap": ("WorkerBootstrap",),
+    "power_loop.workflow.dask": ("DaskExecutor",),
     "power_loop.workflow.draw": ("mermaid",),
     "power_loop.workflow.drive": ("WorkflowEngine",),
     "power_loop.workflow.executors": ("Executor", "InProcessExecutor"),

@@ -5,11 +5,12 @@ There is one path. A new run, a resumed one, one whose driver died and one whose
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import SessionBusyError, SessionLeaseLost, SessionNotFoundError, WorkflowRunError
-from power_loop.contracts.records import StopRequested
+from power_loop.contracts.records import SendRested, StopRequested
 from power_loop.runtime.logbook import Logbook
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.engine import Run
@@ -20,6 +21,7 @@ from power_loop.workflow.leaf import Where
 from power_loop.workflow.opening import Driving, opened
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import WorkflowResult
+from power_loop.workflow.rows import RunRow
 from power_loop.workflow.telling import Telling
 
 
@@ -63,13 +65,16 @@ class WorkflowEngine:
         if order is None:
             given: dict[str, Any] = (await store.get_session(book.session_id)).config or {}
             order = Order.of({**given, **told_by(records), **(driving.changed or {})})
-        rows = rows_of(records)
-        plan = Plan(order.spec, rows, run_id=run_id, on_change=driving.on_change)
         now = store.clock.now_ms()
+        rows = rows_of(records) or [RunRow("started", now)]
+        plan = Plan(order.spec, rows, run_id=run_id, on_change=driving.on_change)
         if not opened(book, plan, driving, order, now):
             return plan.result()
-        executor = executor_for(run_id, order, driving.executor)
         drivers.lifeline.hold()
+        executor = executor_for(order, driving.executor)
+        if executor is None:
+            await self._put_down(book)
+            raise elsewhere(run_id, order)
         await book.take(drivers.lifeline.is_dead)
         where = Where(loop, executor, run_id, book.session_id)
         tell = Telling(loop.event_bus, book.session_id, run_id, order.spec.name)
@@ -77,9 +82,16 @@ class WorkflowEngine:
         run.ends = ends(records)
         return await self._watched(run, cancel)
 
+    async def _put_down(self, book: Logbook) -> None:
+        """What a dead driver holds is given back, so that nobody comes for it again and again."""
+        if book.session.head.holder is not None:
+            book.note(SendRested("interrupted"))
+            await book.take(self._loop.drivers.lifeline.is_dead)
+            await book.flush(release=True, unheard=True)
+
     async def _watched(self, run: Run, cancel: CancellationToken | None) -> WorkflowResult:
         drivers, session_id = self._loop.drivers, run.book.session_id
-        forget = cancel.on_cancel(lambda reason: run.scope.request(StopRequested("cancelled", reason, "token"))) if cancel else None
+        minding = asyncio.create_task(_mind(cancel, run)) if cancel is not None else None
         drivers.runs[session_id] = run
         drivers.heartbeat.hold(run.book.session, run.scope)
         try:
@@ -87,8 +99,8 @@ class WorkflowEngine:
         finally:
             drivers.heartbeat.drop(session_id)
             del drivers.runs[session_id]
-            if forget is not None:
-                forget()
+            if minding is not None:
+                minding.cancel()
 
     def _budget(self, order: Order, plan: Plan, driving: Driving) -> SharedBudget | None:
         if driving.budget is not None:
@@ -99,14 +111,18 @@ class WorkflowEngine:
         return budget
 
 
-def executor_for(run_id: str, order: Order, given: Executor | None) -> Executor:
-    """Who runs the leaves. Raises `WorkflowRunError` where they were to run elsewhere and nobody says how now."""
-    if given is not None:
-        return given
-    if order.executor != IN_PROCESS:
-        text = f"the leaves of the run {run_id} run with {order.executor}, and not in this process: give executor="
-        raise WorkflowRunError(text, run_id=run_id)
-    return InProcessExecutor()
+async def _mind(cancel: CancellationToken, run: Run) -> None:
+    run.scope.request(StopRequested("cancelled", await cancel.wait(), "token"))
+
+
+def executor_for(order: Order, given: Executor | None) -> Executor | None:
+    """Who runs the leaves; None where they were to run elsewhere and nobody says how now."""
+    return given or (InProcessExecutor() if order.executor == IN_PROCESS else None)
+
+
+def elsewhere(run_id: str, order: Order) -> WorkflowRunError:
+    text = f"the leaves of the run {run_id} run with {order.executor}, and not in this process: give executor="
+    return WorkflowRunError(text, run_id=run_id)
 
 
 def busy(run_id: str, whom: str) -> WorkflowRunError:

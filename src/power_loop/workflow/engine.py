@@ -7,14 +7,15 @@ Whoever goes on after a crash reads the journal and does the same; a leaf that w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from power_loop.agents.above import CHILD
 from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
-from power_loop.contracts.records import Answered, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
+from power_loop.contracts.records import Answered, CallCharged, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
+from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.cancel import Cut, Scope, to_its_end
 from power_loop.runtime.logbook import Logbook
 from power_loop.workflow.budget import SharedBudget
@@ -48,6 +49,8 @@ class Run:
         self._reserved: dict[str, int] = {}
         self._stop: RunRow | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._after: list[Callable[[], Any]] = []
+        """Called once what is noted is stored."""
 
     def interrupt(self) -> None:
         """Go no further in this process; the run can be gone on with."""
@@ -79,7 +82,7 @@ class Run:
                 raise Cut
             await self._hand_down()
             self._ask()
-            await self.book.flush()
+            await self._write()
             if self.plan.is_over or self._stop is not None:
                 await self._let_end()
                 return
@@ -93,6 +96,12 @@ class Run:
     def _apply(self, row: Row, *, closes: Any = ()) -> None:
         self.plan.apply(row)
         self.book.note(record_of(row), closes=closes)
+
+    async def _write(self) -> None:
+        await self.book.flush()
+        after, self._after = self._after, []
+        for each in after:
+            each()
 
     def _begin_ready(self) -> None:
         for leaf in self.plan.ready():
@@ -146,6 +155,9 @@ class Run:
             self.plan.apply(ended.row)
         else:
             self._apply(ended.row, closes=ended.closes)
+            self._after += [ended.after] if ended.after is not None else []
+            if ended.row.db_path is not None:
+                self.book.note(CallCharged("leaf", spent(usage)))
         self.tell.ended(ended.row)
 
     # --- from outside -----------------------------------------------------------------------
@@ -236,14 +248,9 @@ class Run:
         elif self._stop is not None:
             self._apply(replace(self._stop, at=self.clock.now_ms()))
         else:
-            self.book.note(SendRested("waiting_for_input"))
-            left = await self.book.flush(release=True)
-            if left:
-                await self._wake_at_the_next_deadline()
-                self.tell.stands(self.plan.status)
-            return left
+            return await self._rest()
+        await self._write()
         if self.order.detached:
-            await self.book.flush()
             await self._tell_parent()
         self._close(self.plan.status)
         while not await self.book.flush(release=True):
@@ -251,6 +258,17 @@ class Run:
                 self.book.drop(item)
         self.tell.stands(self.plan.status)
         return True
+
+    async def _rest(self) -> bool:
+        """It waits for somebody, and holds no process meanwhile. Somebody is to come when that takes too long."""
+        if due := list(self.plan.deadlines().values()):
+            store: Any = await self.where.loop.ensure_store()
+            await store.post(self.book.session_id, LOOK_AGAIN, key=f"deadline:{min(due)}", not_before=min(due))
+        self.book.note(SendRested("waiting_for_input"))
+        left = await self.book.flush(release=True)
+        if left:
+            self.tell.stands(self.plan.status)
+        return left
 
     def _close(self, status: str) -> None:
         """The last records of the run; nobody is waited for any more."""
@@ -260,12 +278,6 @@ class Run:
         if self._stop is None:
             self.book.note(record_of(RunRow("ended", self.clock.now_ms(), status)))
         self.book.note(SendEnded(status, reason))
-
-    async def _wake_at_the_next_deadline(self) -> None:
-        if due := list(self.plan.deadlines().values()):
-            store: Any = await self.where.loop.ensure_store()
-            key = f"deadline:{min(due)}"
-            await store.post(self.book.session_id, LOOK_AGAIN, key=key, not_before=min(due))
 
     async def _tell_parent(self) -> None:
         store: Any = await self.where.loop.ensure_store()
@@ -297,15 +309,23 @@ class Run:
                 self._end(key, task)
         self.book.note(SendRested("interrupted"))
         try:
-            while not await self.book.flush(release=True):
-                for item in list(self.book.waiting):
-                    self.book.drop(item)
+            await self.book.flush(release=True, unheard=True)
+            if self.order.detached:  # a worker elsewhere is to come for it
+                store: Any = await self.where.loop.ensure_store()
+                await store.post(self.book.session_id, LOOK_AGAIN, key=f"again:{self.book.session.head.head}")
         except (PowerLoopError, Conflict):
             return  # whoever comes next waits for the lease to end
+
+
+def spent(usage: Mapping[str, Any]) -> CallUsage:
+    """What a leaf elsewhere used, for the counters of the run: its own session is not in this store."""
+    return CallUsage(
+        usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), usage.get("cache_read_tokens", 0),
+        reasoning=usage.get("reasoning_tokens", 0), calls=usage.get("calls", 0),
+    )  # fmt: skip
 
 
 def _answered(row: StepRow, text: str, payload: Any, at: int) -> StepRow:
     return StepRow(
         row.step, "completed", at=at, attempt=row.attempt, input_hash=row.input_hash, spec_hash=row.spec_hash, text=text, payload=payload
     )  # fmt: skip
-

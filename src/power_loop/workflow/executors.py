@@ -28,7 +28,7 @@ class Executor(Protocol):
         """``status`` (as of a send), ``final_text``, ``output``, ``usage``, ``session_id``, ``error`` and ``db_path``.
 
         What is raised fails this leaf only. A cancelled task, or ``stop_event``, cuts the leaf off; it may be begun again.
-        ``closes`` may name sessions that can go once the result is stored.
+        ``closes`` may name sessions that can go once the result is stored, ``after`` may be called then.
         """
         ...
 

@@ -6,13 +6,14 @@ No exception of a leaf leaves this; only a cancel, and the end of the process, d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from power_loop.agents.above import CHILD
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.runtime.cancel import being_cancelled
 from power_loop.workflow.executors import Executor
 from power_loop.workflow.inside import INSIDE
 from power_loop.workflow.leaves import Leaf
@@ -29,6 +30,8 @@ class Ended(NamedTuple):
     row: StepRow
     closes: Sequence[str] = ()
     """Sessions that go once the row is stored."""
+    after: Callable[[], Any] | None = None
+    """Called once the row is stored."""
     stops: str = ""
     """Why the whole run shall stop: a budget above the leaf is used up."""
 
@@ -57,9 +60,11 @@ async def run_leaf(where: Where, leaf: Leaf, clock: Any) -> Ended:
             told = await where.executor.run_agent(
                 spec, leaf.input if leaf.input.strip() else NO_INPUT, parent_loop=where.loop, driver_sid=where.driver_sid, stop_event=cut
             )  # fmt: skip
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         cut.cancel("the leaf was cut off")
-        raise
+        if being_cancelled():
+            raise
+        return Ended(_row(leaf, clock, "failed", status="failed", error=f"where it ran, it was cancelled: {error}"))
     except Exception as error:  # of an executor that may be anybody's, of the model, of tools
         cut.cancel("the leaf failed")
         late = limit.expired()
@@ -89,7 +94,7 @@ async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) 
     wants = leaf.node.schema if leaf.node.output_schema else (leaf.spec.output_schema or {}).get("schema")
     if status == "completed" and (payload is not None or wants is None):
         digest(payload)  # raises what JSON cannot say
-        return Ended(_row(leaf, clock, "completed", text=text, payload=payload, **known), closes)
+        return Ended(_row(leaf, clock, "completed", text=text, payload=payload, **known), closes, told.get("after"))
     if status == "waiting_for_input" and known["session_id"] is not None and known["db_path"] is None:
         return Ended(_row(leaf, clock, "waiting", interaction=await _question_below(where, leaf, known["session_id"]), **known))
     if status == "budget_exceeded" and leaf.spec.limits is None:

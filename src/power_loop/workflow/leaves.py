@@ -201,6 +201,9 @@ class Leaves(Tree):
                 self._keep_result(late, row)
         elif row.state == "timeout" and (timed := self.timed.get(row.step)):
             self.run_out(timed)
+        if row.state == "failed" and step is None:  # nobody waited for it any more, so nothing was built on its failure
+            del self.memo[row.step]
+            self.bases[row.step] = row.attempt
 
     def _is_news(self, row: StepRow) -> bool:
         known = self.memo.get(row.step)

@@ -11,7 +11,7 @@ from power_loop.contracts.store import RecordRow
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 from power_loop.workflow.draw import mermaid
-from power_loop.workflow.journal import Order, driver_id, rows_of, told_by
+from power_loop.workflow.journal import Order, driver_id, rows_of, run_id_of, told_by
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import WorkflowResult
 from power_loop.workflow.run import of_parent
@@ -80,7 +80,7 @@ async def _plan(store: Any, row: Any, run_id: str) -> Plan:
 
 async def _line(loop: Any, store: Any, row: Any) -> dict[str, Any]:
     return {
-        "run_id": row.metadata.get("workflow_run_id", ""), "name": row.metadata.get("workflow", ""),
+        "run_id": run_id_of(row.session_id), "name": row.metadata.get("workflow", ""),
         "status": await _status(loop, store, row.session_id), "session_id": row.session_id, "created_at": row.created_at,
         "updated_at": row.updated_at,
     }  # fmt: skip

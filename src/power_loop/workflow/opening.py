@@ -33,7 +33,7 @@ class Driving(NamedTuple):
 def opened(book: Logbook, plan: Plan, driving: Driving, order: Order, now: int) -> bool:
     """Note how the pass begins; False when there is nothing to do. Raises `WorkflowRunError` for changes."""
     if not book.session.head.head:
-        return _begun(book, driving, order)
+        return _begun(book, driving, order, now)
     plan.refuse_changes()
     state = book.state
     if driving.opening != "resume":
@@ -50,7 +50,7 @@ def opened(book: Logbook, plan: Plan, driving: Driving, order: Order, now: int) 
     return True
 
 
-def _begun(book: Logbook, driving: Driving, order: Order) -> bool:
+def _begun(book: Logbook, driving: Driving, order: Order, now: int) -> bool:
     said = next((item for item in book.waiting if isinstance(item.record, UserSaid)), None)
     if said is not None:
         book.note(said.record, heard=said)
@@ -58,6 +58,7 @@ def _begun(book: Logbook, driving: Driving, order: Order) -> bool:
         book.note(order.begin())
     else:
         return False
+    book.note(record_of(RunRow("started", now)))
     return True
 
 

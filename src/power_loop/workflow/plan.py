@@ -75,6 +75,7 @@ class Plan:
             self._tree.stop_running()
         elif row.run == "resumed":
             self._stopped = None
+            self._started_ms = row.at or self._started_ms  # time limits begin anew
             self._tree.reopen()
             self._open()
         self._tree.work()

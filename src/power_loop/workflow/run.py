@@ -112,7 +112,7 @@ class Workflow:
     async def _create(self, order: Order, run_id: str | None = None) -> str:  # its first commit has all that a successor needs
         store: Any = await self._loop.ensure_store()
         self.run_id = run_id or store.ids.token(8)
-        metadata = {"workflow": self.spec.name, "workflow_run_id": self.run_id}
+        metadata = {"workflow": self.spec.name}
         await store.create_session(
             session_id=driver_id(self.run_id), parent_session_id=self.parent_session_id, kind=SessionKind.WORKFLOW,
             lifecycle=SubagentLifecycle.LINKED, agent=self._loop.name, metadata=metadata, config=order.to_dict(),

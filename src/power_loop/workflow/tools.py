@@ -5,8 +5,8 @@ What is wrong with a workflow comes back as a list that the model can repair it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError, WorkflowSpecError
@@ -47,6 +47,7 @@ CREATE_WORKFLOW_DEFINITION = ToolDefinition(
         "type": "object",
         "properties": {
             "spec": {"type": ["object", "string"], "description": "The workflow"},
+            "input": {"type": "string", "description": "What {{input}} stands for, instead of that of the workflow"},
             "detached": {"type": "boolean", "description": "Do not wait: you are told when it ends (default false)"},
         },
         "required": ["spec"],
@@ -60,7 +61,10 @@ WORKFLOW_STATUS_DEFINITION = ToolDefinition(
     "How far the workflows of this conversation are. With a run's id: its steps, what it waits for, its result.",
     {
         "type": "object",
-        "properties": {"run_id": {"type": "string", "description": "Of one run; without it, all are listed"}},
+        "properties": {
+            "run_id": {"type": "string", "description": "Of one run; without it, all are listed"},
+            "detail": {"type": "boolean", "description": "The result of every step, too (default false)"},
+        },
         "additionalProperties": False,
     },
     effects="pure",
@@ -80,14 +84,15 @@ def register_workflow_tools(registry: Registry, *, overwrite: bool = False) -> N
     registry.register(WORKFLOW_STATUS_DEFINITION, workflow_status_tool, overwrite=overwrite)
 
 
-async def create_workflow_tool(run: ToolRun, spec: Any, detached: bool = False) -> ToolHandlerResult:
+async def create_workflow_tool(run: ToolRun, spec: Any, input: str | None = None, detached: bool = False) -> ToolHandlerResult:
     """The handler of ``create_workflow``. The same call again finds the run that it began."""
     loop: Any = run.loop
     store: Any = await loop.ensure_store()
     if in_workflow() or await is_below_a_run(store, run.session_id):
         return ToolHandlerResult(False, REFUSED)
     try:
-        workflow = Workflow(WorkflowSpec.from_json(spec), loop, None, None, run.session_id)
+        sound = WorkflowSpec.from_json(spec)
+        workflow = Workflow(sound if input is None else replace(sound, input=input), loop, None, None, run.session_id)
     except WorkflowSpecError as error:
         return ToolHandlerResult(False, problems_text(error))
     run_id = digest(run.idempotency_key)
@@ -140,14 +145,14 @@ def problems_text(error: WorkflowSpecError) -> str:
     return "\n".join([said, *(f"- {problem}" for problem in error.problems)])
 
 
-async def workflow_status_tool(run: ToolRun, run_id: str | None = None) -> ToolHandlerResult:
+async def workflow_status_tool(run: ToolRun, run_id: str | None = None, detail: bool = False) -> ToolHandlerResult:
     """The handler of ``workflow_status``."""
     if run_id is None:
         found = await list_workflows(run.loop, run.session_id)
         lines = [f"{each['run_id']} {each['name']}: {each['status']}" for each in found[-SHOWN_RUNS:]]
         return ToolHandlerResult(True, "\n".join(lines) or "There are no workflows in this conversation.")
     try:
-        one = await get_workflow(run.loop, run.session_id, run_id)
+        one = await get_workflow(run.loop, run.session_id, run_id, detail=detail)
     except WorkflowRunError as error:
         return ToolHandlerResult(False, f"{error}. Call workflow_status without run_id to see them.")
     return ToolHandlerResult(True, status_text(one))
@@ -159,5 +164,6 @@ def status_text(one: Mapping[str, Any]) -> str:
     lines += [f"- {path}: {', '.join(f'{count} {state}' for state, count in counts.items())}" for path, counts in one["progress"].items()]
     lines += [f"- waits for: {asked.get('prompt', '')}" for asked in one["waiting_for"]]
     lines += [f"- {each['node_id']}: {each['status']}: {each['error']}" for each in one["errors"][:10]]
-    final = one.get("final") or ""
-    return "\n".join([*lines, final if isinstance(final, str) else json.dumps(final)] if final else lines)
+    results: Mapping[str, Mapping[str, Any]] = one.get("result", {}).get("results", {})
+    lines += [f"## {name}: {each['status']}\n{each['text'] or each['error'] or ''}" for name, each in results.items()]
+    return "\n".join([*lines, str(one["final"])] if one.get("final") and not results else lines)

@@ -1,0 +1,94 @@
+"""Leaves on a real local cluster of processes: the contract of executors, with workers and the scheduler killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from power_loop import StatefulAgentLoop, open_store
+from power_loop.testing import FunctionLLM
+from power_loop.workflow import DaskExecutor, InProcessExecutor, WorkerBootstrap, create_workflow, resume_run
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the cluster's own code, when parts of it are killed
+
+PIECES: list[subprocess.Popen[bytes]] = []
+
+
+def piece(folder: Path, *argv: str) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "POWER_LOOP_PROVIDER": "echo", "POWER_LOOP_ECHO_SLEEP": "0.2"}
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    PIECES.append(subprocess.Popen([sys.executable, "-m", *argv, "--no-dashboard"], cwd=folder, env=env, **quiet))
+    return PIECES[-1]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Any]:
+    """(client, its scheduler's process, its workers' processes)."""
+    told = tmp_path / "scheduler.json"
+    where = ("--scheduler-file", str(told), "--host", "127.0.0.1")
+    scheduler = piece(tmp_path, "distributed.cli.dask_scheduler", *where, "--port", "0")
+    own = ("--nthreads", "2", "--no-nanny", "--local-directory")
+    workers = [piece(tmp_path, "distributed.cli.dask_worker", *where, *own, str(tmp_path / f"w{n}")) for n in range(2)]
+    async with asyncio.timeout(40):
+        while not told.exists():  # a file of another process
+            await asyncio.sleep(0.05)
+        client = await distributed.Client(scheduler_file=str(told), asynchronous=True, timeout=30)
+        await client.wait_for_workers(2)
+    yield client, scheduler, workers
+    await client.close(timeout=2)
+    for each in PIECES:
+        each.kill()
+        each.wait()
+    PIECES.clear()
+
+
+BOOT = WorkerBootstrap(llm_from_env=True)
+
+
+def fan(count: int, **more: Any) -> dict[str, Any]:
+    body = {"type": "agent", "id": "one", "spec": {"name": "one", "system_prompt": "You.", "tools": []}, "input": "item {{n}}", **more}
+    fan = {"type": "foreach", "id": "fan", "as": "n", "items": list(range(count)), "body": body, "max_concurrency": 4}
+    return {"name": "fan", "root": fan}
+
+
+async def a_loop() -> StatefulAgentLoop:
+    return StatefulAgentLoop(llm=FunctionLLM(lambda _: "in process"), store=await open_store())
+
+
+# acceptance: 163
+async def test_leaves_run_on_a_cluster_and_those_of_a_killed_worker_run_elsewhere(cluster: Any) -> None:
+    client, _, workers = cluster
+    async with await a_loop() as loop:
+        spec = fan(8, retry={"max_attempts": 3})
+        handle = await create_workflow(spec, parent_loop=loop, executor=DaskExecutor(client, bootstrap=BOOT)).start()
+        await asyncio.sleep(0.3)
+        workers[0].send_signal(signal.SIGKILL)
+        async with asyncio.timeout(60):
+            result = await handle.task
+        assert result.ok, result.summary()
+        assert [f"item {n}" in result.results[f"fan[{n}].one"].text for n in range(8)] == [True] * 8
+        assert result.usage["calls"] == 8, "each result counts once"
+
+
+# acceptance: 163
+async def test_a_killed_scheduler_fails_the_leaves_and_the_run_goes_on_elsewhere(cluster: Any) -> None:
+    client, scheduler, _ = cluster
+    async with await a_loop() as loop:
+        handle = await create_workflow(fan(4), parent_loop=loop, executor=DaskExecutor(client, bootstrap=BOOT)).start()
+        await asyncio.sleep(0.1)
+        scheduler.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(60):
+            result = await handle.task
+        assert result.status == "failed"
+        assert "the cluster lost the leaf" in result.errors[0]["error"]
+        again = await resume_run(loop, None, result.run_id, executor=InProcessExecutor())
+        assert (again.status, again.final) == ("completed", "\n\n".join(["in process"] * 4))
