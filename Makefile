@@ -8,7 +8,7 @@ BIN     := $(VENV)/bin
 INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check servers test pythons simulate prove bench docs map baseline clean
+.PHONY: help install demo check servers test pythons simulate prove bench docs map baseline release-check clean
 
 help: ## list the targets
 	@echo "make demo       an agent with tools on a SQLite file; without a key it runs offline"
@@ -20,8 +20,9 @@ help: ## list the targets
 	@echo "make bench      the costs, as ratios measured in one run"
 	@echo "make docs       build the documentation into site/"
 	@echo "make pythons    all tests on every Python >= 3.11 of this machine"
-	@echo "make map        bring the generated pages up to date: the map, the acceptance page, the reference"
+	@echo "make map        bring the generated pages up to date: map, acceptance, reference, errors, diagrams, examples"
 	@echo "make baseline   extend the frozen list of public names"
+	@echo "make release-check   build wheel and sdist, look into them, install and run the wheel where nothing else is"
 	@echo "make install    a virtual environment for development in $(VENV)"
 	@echo "make clean      remove what these targets made"
 
@@ -73,9 +74,16 @@ map: $(VENV)/.installed-dev
 	$(BIN)/python scripts/architecture.py --write
 	$(BIN)/python scripts/acceptance.py --write
 	$(BIN)/python scripts/reference.py --write
+	$(BIN)/python scripts/cli_reference.py --write
+	$(BIN)/python scripts/catalogue.py --write
+	$(BIN)/python scripts/diagrams.py --write
+	$(BIN)/python scripts/examples_page.py --write
 
 baseline: $(VENV)/.installed-dev
 	$(BIN)/python scripts/baseline.py --write
+
+release-check: $(VENV)/.installed-dev
+	$(BIN)/python scripts/release.py
 
 clean:
 	rm -rf $(VENV) site .cache build dist .pytest_cache .ruff_cache .hypothesis

@@ -20,9 +20,12 @@ import on_servers
 import processes
 import sends
 import start
+import workflows
 from report import Report
 
+import context
 import inspector
+import sinks
 import timers
 
 
@@ -35,10 +38,13 @@ async def measure(folder: Path, *, long: int) -> Report:
     await growth.send_ten_and_send_many(report, folder, long)
     await growth.cold_resume(report, folder, long)
     await growth.bytes_per_send(report, folder)
+    await context.context(report, folder)
     await processes.eight_processes(report, folder)
     await claims.claims(report, "SQLite", str(folder / "claims.db"))
     await timers.timers(report, "SQLite", str(folder / "timers.db"))
+    await workflows.workflows(report, folder)
     await inspector.pages(report, folder)
+    await sinks.sinks(report, folder)
     await on_servers.measure(report)
     start.import_time(report)
     start.idle_memory(report, folder)

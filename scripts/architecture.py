@@ -18,7 +18,10 @@ BEGIN, END = "<!-- map: written by `make map` -->", "<!-- end of the map -->"
 
 FLOORS = {
     "6 · The doors": ("__init__", "__main__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"),
-    "5 · Compose": ("loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "streaming", "watching", "sync", "workflow", "worker"),
+    "5 · Compose": (
+        *("loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "streaming", "watching", "sync"),
+        *("workflow", "worker", "timer_runner"),
+    ),
     "4 · A child session is a tool": ("agents",),
     "3 · Do": ("runtime", "timers", "contrib", "memory", "config"),
     "2 · Decide and show": ("kernel", "context"),

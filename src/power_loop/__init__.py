@@ -26,7 +26,7 @@ STABLE_API = tuple(
 
 # Module → the names that live there.
 _HOMES = {
-    "compat": "AgentRunner PhaseContext PhaseResult phase",
+    "compat": "AgentRunner PhaseContext PhaseEventPayload PhaseResult phase",
     "config": "AgentLoopConfig ContextPolicy MemoryPolicy RunPolicy ToolPolicy",
     "context.agentic": "AgenticFold",
     "context.fold_context": "FoldContext",
@@ -58,7 +58,7 @@ _HOMES = {
     "contracts.jobs": "Job",
     "contracts.kept_rows": "BackgroundTaskRow CompactionRow NoteRow ProjectMessageRow TimerRow UsageRow",
     "contracts.memory": "MemoryProvider MemorySnapshot tag_as_memory",
-    "contracts.messages": "MessageRole ToolCall estimate_text_tokens estimate_tokens",
+    "contracts.messages": "AgentMessage LoopMessage MessageRole RuntimeMessage ToolCall estimate_text_tokens estimate_tokens",
     "contracts.model": "LLMRequest LLMResponse LLMService LLMStreamChunk LLMTokenUsage ModelCapabilities",
     "contracts.notes": "DEFAULT_NOTES_POLICY NotesPolicy render_notes",
     "contracts.outcome": "AgentLoopResult FollowUpQueued RunStatus StatefulResult",
@@ -98,7 +98,7 @@ _HOMES = {
     "tools.shell.table": "close_all_bash_sessions",
     "tools.skills": "LOAD_SKILL_DEFINITION SkillLoader get_default_loader register_skill_tools",
     "tools.structured": "parse_structured",
-    "tools.toolbox": "ToolRegistry build_registry",
+    "tools.toolbox": "ToolArgsValidator ToolHandler ToolHandlerMap ToolRegistry build_registry",
     "version": "__version__",
     "worker": "Worker",
 }

@@ -11,6 +11,7 @@ from power_loop.agents.tools import (
 from power_loop.compat import (
     AgentRunner as AgentRunner,
     PhaseContext as PhaseContext,
+    PhaseEventPayload as PhaseEventPayload,
     PhaseResult as PhaseResult,
     phase as phase,
 )
@@ -148,7 +149,10 @@ from power_loop.contracts.memory import (
     tag_as_memory as tag_as_memory,
 )
 from power_loop.contracts.messages import (
+    AgentMessage as AgentMessage,
+    LoopMessage as LoopMessage,
     MessageRole as MessageRole,
+    RuntimeMessage as RuntimeMessage,
     ToolCall as ToolCall,
     estimate_text_tokens as estimate_text_tokens,
     estimate_tokens as estimate_tokens,
@@ -306,6 +310,9 @@ from power_loop.tools.structured import (
     parse_structured as parse_structured,
 )
 from power_loop.tools.toolbox import (
+    ToolArgsValidator as ToolArgsValidator,
+    ToolHandler as ToolHandler,
+    ToolHandlerMap as ToolHandlerMap,
     ToolRegistry as ToolRegistry,
     build_registry as build_registry,
 )

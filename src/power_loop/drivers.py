@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,11 @@ class Drivers(Posts):
 
     # --- opening and closing ---------------------------------------------------------------------
 
+    @property
+    def closing(self) -> bool:
+        """The loop takes on nothing more."""
+        return self._closing
+
     async def open(self) -> tuple[SessionStore, Driver]:
         """The store and its driver; opened once, whoever comes first."""
         self._mind_a_fork()
@@ -224,10 +230,11 @@ class Drivers(Posts):
 
     async def _without_runs(self) -> None:
         """Once no workflow is driven here any more: its leaves are cut off, and not cancelled as sends are."""
-        async with asyncio.timeout(self._loop.config.running.cancel_grace_s):
-            for session_id in list(self.runs):
-                async with self._lines.held(session_id):
-                    continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._loop.config.running.cancel_grace_s):
+                for session_id in list(self.runs):
+                    async with self._lines.held(session_id):
+                        continue
 
     async def _drained(self, timeout_s: float) -> bool:
         try:
@@ -324,7 +331,7 @@ class Drivers(Posts):
         loop, settings = self._loop, self._current_settings()
         offered = loop.tool_registry.to_openai_tools() if loop.tool_registry is not None else None
         # Sends that set nothing of their own have the same terms until one of these is another object.
-        ground = (settings, offered, session.prompt, skills) if call is PLAIN and not resumes else None
+        ground = (settings, offered, session.prompt, skills) if call is PLAIN and not resumes and session.given is None else None
         if ground is not None and (plain := self._plain) is not None and all(map(is_, ground, plain[0])):
             return plain[1]
         terms = terms_of(

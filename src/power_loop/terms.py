@@ -147,6 +147,7 @@ def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
         form, tuple(config.output_validators), running.output_retries,
         config.effective_context_budget(window) if fold_at is not None else None, config.context_tokens is not None or bool(window),
         config.projection_representation, context.representation, config.spilling(), context.migrate_history_on_switch,
+        context.repair_corrupt_history, running.keep_requests,
     )  # fmt: skip
 
 
@@ -188,8 +189,11 @@ def terms_of(
     session: Session, call: Call, *, settings: Settings, registry: ToolRegistry | None, model: Any, tool_run: ToolRun, resumes: bool,
     skills: str = "",
 ) -> Terms:  # fmt: skip
-    """The terms of the next run of ``session``; a resume goes on under what its send was given. ``skills``: for the prompt."""
-    kept: Mapping[str, Any] = (session.state.overrides or {}) if resumes else {}
+    """The terms of the next run of ``session``; a resume goes on under what its send was given. ``skills``: for the prompt.
+
+    A sub-agent's sends have what its first one was given.
+    """
+    kept: Mapping[str, Any] = (session.state.overrides if resumes else None) or session.given or {}
     own = call.own or (OwnTerms(**kept["own"]) if "own" in kept else None)
     settings = own.of(settings, model) if own is not None else settings
     tools: Toolbox | None = call.tools if call.tools is not None else registry
@@ -240,6 +244,9 @@ def _limits(given: UsageLimits | None, kept: Mapping[str, Any] | None, base: Usa
 def _refuse_unpriced(limits: UsageLimits | None, settings: Settings, model: Any) -> None:
     if limits is None or limits.cost is None:
         return
-    name = settings.model or getattr(model, "model", None)
-    if settings.prices is None or price_of(settings.prices, name) is None:
-        raise ValueError(f"a cost limit needs a price for the model {name!r}: set AgentLoopConfig.prices")
+    names = [settings.model or getattr(model, "model", None)]
+    if (summariser := getattr(settings.fold, "summary_llm", None)) is not None:
+        names.append(getattr(summariser, "model", None))
+    for name in names:
+        if settings.prices is None or price_of(settings.prices, name) is None:
+            raise ValueError(f"a cost limit needs a price for the model {name!r}: set AgentLoopConfig.prices")

@@ -12,7 +12,7 @@ from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
-from power_loop.agents.above import home_of, wake_above
+from power_loop.agents.above import CHILD, home_of, wake_above, wake_for_those_below
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.approvals import Approval
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
@@ -138,7 +138,7 @@ class Verbs(Drivers):
         return stats._replace(
             llm_calls=stats.llm_calls + below.calls, prompt_tokens=stats.prompt_tokens + below.prompt,
             completion_tokens=stats.completion_tokens + below.completion, total_tokens=stats.total_tokens + below.total,
-            cost=stats.cost + (below.cost or 0.0),
+            cost=(stats.cost or 0.0) + (below.cost or 0.0),
         )  # fmt: skip
 
     async def budget(self, session_id: str) -> dict[str, Any]:
@@ -208,7 +208,13 @@ class Verbs(Drivers):
     async def resume(self, session_id: str, call: Call, *, extra_rounds: int = 0, unknown: UnknownPolicy = "report") -> StatefulResult:
         if unknown not in ("report", "rerun", "ask") or not (type(extra_rounds) is int and extra_rounds >= 0):
             raise ValueError(f"resume takes unknown='report', 'rerun' or 'ask' and extra_rounds >= 0, not {unknown!r} and {extra_rounds!r}")
-        return await self.drive(session_id, Resume(extra_rounds, unknown, call.stored()), call, self.patience())
+        opening = Resume(extra_rounds, unknown, call.stored())
+        result = await self.drive(session_id, opening, call, self.patience())
+        if result.rounds or not any(CHILD in (asked.get("state") or {}) for asked in result.pending_interactions):
+            return result
+        # Nothing has come of it, and sub-agents are waited for: perhaps they wait no more.
+        woken = await wake_for_those_below((await self.open())[0], session_id)
+        return await self.drive(session_id, opening, call, self.patience()) if woken else result
 
     async def submit_input(self, session_id: str, interaction_id: str, value: Any, call: Call, key: str | None) -> StatefulResult:
         check_key("key", key)

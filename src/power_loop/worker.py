@@ -50,7 +50,7 @@ class Worker:
     """Drives what is due on the loop's store; run as many as you like, in as many processes as you like."""
 
     _timed = False
-    """Only sessions that a timer wakes."""
+    """Only sessions that a timer wakes, or the end of a workflow."""
 
     def __init__(
         self,
@@ -84,7 +84,10 @@ class Worker:
     # --- for the host ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until `stop`, or SIGTERM. Raises what opening the store raises; later failures of the store are waited out."""
+        """Work until `stop`, SIGTERM, or the end of the loop.
+
+        Raises what opening the store raises; later failures of the store are waited out.
+        """
         store = await self._loop.ensure_store()
         self._woken, self._ended = asyncio.Event(), asyncio.Event()
         forget_signal = self._heed_sigterm()
@@ -129,7 +132,7 @@ class Worker:
 
     async def _work(self, store: SessionStore, woken: asyncio.Event) -> None:
         failures = 0
-        while not self._stopping:
+        while not (self._stopping or self._loop.drivers.closing):
             free = self._concurrency - len(self._in_hand)
             try:
                 await self._tidy(store)
@@ -158,8 +161,9 @@ class Worker:
         drivers = self._loop.drivers
         drivers.lifeline.hold()  # so that others can tell when these claims are a dead one's
         token, found = await store.claim(
-            drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover, timed=self._timed
-        )
+            drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover, timed=self._timed,
+            runs=self._workflows,
+        )  # fmt: skip
         for standing in found:
             task = asyncio.create_task(self._care.look_after(store, token, standing))
             self._in_hand.add(task)

@@ -20,6 +20,7 @@ from power_loop import (
     SessionStore,
     StatefulAgentLoop,
     ToolNotFound,
+    ToolPolicy,
     UsageLimits,
     open_store,
     register_spawn_agent,
@@ -30,7 +31,7 @@ from power_loop.contracts.model import LLMRequest
 from power_loop.errors import HumanInputRequired
 from power_loop.store.memory import MemoryDatabase
 from power_loop.terms import OwnTerms, settings_of
-from power_loop.testing import Died, DyingStore, FunctionLLM, ScriptedLLM, call, calls, check_invariants, say
+from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, ScriptedLLM, call, calls, check_invariants, say
 from power_loop.tools.toolbox import ToolRegistry
 
 # The dead cannot give their leases back; short ones are soon over.
@@ -316,6 +317,30 @@ async def test_whoever_drives_the_child_drives_it_under_its_own_spec() -> None:
     assert [(event.depth, event.payload["scope"]) for event in heard] == [(1, "subagent")]
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["warm", "cold"])
+async def test_a_child_that_hears_a_later_word_has_what_its_spec_gave_it_and_no_more(known: bool) -> None:
+    """A wake-up that it set, say: a model chose its tools, and another send must not widen them."""
+    store = await open_store()
+    spec = HELPER | {"model": "small", "tools": ["look"], "max_rounds": 2, "lifecycle": "detached"}
+    begins = [call("run_agent", spec=spec, input="x"), say("seen"), say("done")]
+    goes_on = [say("again"), call("look", what="b"), call("look", what="c"), say("enough")]
+    model = ScriptedLLM(begins + goes_on if known else begins)
+    loop = loop_of(model, store, look, smell)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    (child,) = await kids(store, session)
+    if not known:
+        await loop.close_session(session)  # a detached child outlives its parent
+        model = ScriptedLLM(goes_on)
+        loop = loop_of(model, store, look, smell)
+    await loop.enqueue("wake up", child.session_id)
+    assert (await loop.drivers.hear(child.session_id)).final_text == "again"
+    assert (await loop.send("and you?", child.session_id)).status == "hit_round_limit"
+    asked = model.requests[-len(goes_on) :]
+    assert {(request.system_prompt, request.model) for request in asked} == {("You help.", "small")}
+    assert {each["function"]["name"] for request in asked for each in request.tools or ()} == {"look"}
+
+
 async def test_a_child_that_fails_is_a_failed_call_and_its_end_is_told() -> None:
     store, heard = await open_store(), list[AgentEvent]()
     loop = loop_of([call("run_agent", spec=HELPER, input="x"), LLMPermanentError("no such model"), say("done")], store)
@@ -453,6 +478,39 @@ async def test_an_approval_inside_a_child_is_given_at_the_root_or_the_child(of_t
     result = await loop.resume(session)
     assert (result.status, result.final_text) == ("completed", "done")
     assert model.requests[2].messages[-1]["content"] == "paid 5"
+
+
+def paying() -> ScriptedLLM:
+    return ScriptedLLM([call("run_agent", spec=HELPER, input="x"), call("pay", euros=5), say("I see"), say("done")])
+
+
+async def test_who_decides_for_a_child_and_is_killed_before_its_parent_is_told_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed(store: Any, session_id: str) -> None:
+        raise KeyboardInterrupt
+
+    store, model = await open_store(), paying()
+    loop = loop_of(model, store, pay)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    (approval,) = await loop.list_approvals(session)
+    with monkeypatch.context() as patched:
+        patched.setattr("power_loop.verbs.wake_above", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await loop.approve(session, approval.interaction_id, digest=approval.digest)
+    assert (await loop.resume(session)).final_text == "done"
+    assert model.requests[2].messages[-1]["content"] == "paid 5"
+
+
+async def test_time_that_runs_out_on_an_approval_inside_a_child_is_told_at_the_next_resume_of_the_root() -> None:
+    database, clock, model = MemoryDatabase.with_schema(), ManualClock(), paying()
+    store = SessionStore(database, MemoryDatabase.dialect, clock=clock)
+    loop = loop_of(model, store, pay, config=AgentLoopConfig(tooling=ToolPolicy(approval_ttl_s=10.0)))
+    session = await loop.new_session()
+    await loop.send("go", session)
+    assert (await loop.resume(session)).status == "waiting_for_input", "there is still time"
+    clock.jump(11.0)
+    assert (await loop.resume(session)).final_text == "done"
+    assert model.requests[2].messages[-1]["content"] == "Denied: pay was not run. Note: nobody decided in time"
 
 
 # --- by hand --------------------------------------------------------------------------------------------

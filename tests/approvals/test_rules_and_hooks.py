@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentHooks, CancellationToken, HookDirective, HookPoint, ToolDefinition, ToolRun
+from power_loop import AgentHooks, CancellationToken, HookDirective, HookPoint, ToolDefinition, ToolRun, tool
 from power_loop.contracts.approvals import digest_of
 from power_loop.contracts.records import Decided, ToolParked, ToolStarted
 from power_loop.testing import call
@@ -52,6 +52,22 @@ async def gives_up(run: ToolRun, args: Any) -> bool:
 async def test_a_rule_that_raises_or_is_none_means_yes(till_bank: Any, till: Any, rule: Any) -> None:
     await till_bank.waiting(till, PAY, rule=rule)
     assert till.paid == []
+
+
+async def test_arguments_that_no_rule_can_be_shown_need_approval(till_bank: Any, till: Any) -> None:
+    """They are too deep to be copied; a send that raised at them would raise again at every resume."""
+
+    @tool(effects="pure", needs_approval=lambda run, args: False)
+    async def sort(of: list[Any]) -> str:
+        """Sort."""
+        return "sorted"
+
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    loop, session, approval = await till_bank.waiting(till, call("sort", of=deep), tools=[sort])
+    await loop.approve(session, approval.interaction_id, digest=approval.digest)
+    assert (await loop.resume(session)).final_text == "so: sorted"
 
 
 async def test_what_a_rule_does_to_the_arguments_reaches_nobody(till_bank: Any, till: Any) -> None:

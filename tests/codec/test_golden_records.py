@@ -50,4 +50,6 @@ def test_the_lines_have_every_kind_and_every_field() -> None:
         lines = [line for line in LINES if line["record"] == kind.__name__]
         for field in fields(kind):
             default = [] if field.default == () else field.default
-            assert field.default is MISSING or any(line.get(field.name, default) != default for line in lines), f"{kind.__name__}.{field.name}"
+            assert field.default is MISSING or any(line.get(field.name, default) != default for line in lines), (
+                f"{kind.__name__}.{field.name}"
+            )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from power_loop import AgentHooks, CancellationToken, LLMRetryPolicy, LLMSummaryFold
+from power_loop import AgentHooks, AgentLoopConfig, CancellationToken, LLMRetryPolicy, LLMSummaryFold, StatefulAgentLoop
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.records import ContextFolded, FoldSkipped
-from power_loop.testing import ScriptedLLM, fail, say
+from power_loop.testing import FunctionLLM, ScriptedLLM, fail, say
 
 WORDS = "word " * 400  # 500 tokens
 SMALL = {"context_tokens": 4000, "fold_strategy": LLMSummaryFold(keep_last_sends=1)}
@@ -239,3 +240,26 @@ async def test_a_session_over_its_budget_pays_for_a_summary_now_and_then(desk: A
         await loop.send(part, session)
     await loop.aclose()
     assert 1 <= len(desk.folds) < 15
+
+
+def test_a_fold_whose_event_loop_was_closed_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    async def for_ever(request: Any) -> Any:
+        await (asyncio.Event().wait() if request.reason == "fold" else asyncio.sleep(0))
+        return say(WORDS)
+
+    loop = StatefulAgentLoop(llm=FunctionLLM(for_ever), dsn=str(tmp_path / "app.db"), config=AgentLoopConfig(**SMALL))
+    session = on_a_loop_of_its_own(loop.new_session())
+    on_a_loop_of_its_own(talked(loop, session, 3))
+    started = time.monotonic()
+    on_a_loop_of_its_own(talked(loop, session, 1))
+    on_a_loop_of_its_own(loop.aclose(drain_timeout_s=0.1))
+    assert time.monotonic() - started < 60
+
+
+def on_a_loop_of_its_own(work: Any) -> Any:
+    """What is left when ``work`` is done is neither awaited nor cancelled."""
+    own = asyncio.new_event_loop()
+    try:
+        return own.run_until_complete(work)
+    finally:
+        own.close()

@@ -264,18 +264,23 @@ class Broken(Shouting):
         raise RuntimeError("no")
 
 
-class Silent(Shouting):
-    kind = "silent"
+class Odd(Shouting):
+    kind = "odd"
+
+    def __init__(self, message: Any) -> None:
+        super().__init__()
+        self.message = message
 
     def render(self, rows: list[ProjectMessageRow]) -> list[Any]:
-        return [{"role": "tool", "content": "nobody asked"}]
+        return [self.message]
 
 
 async def test_a_representation_that_fails_fails_no_send(desk: Any) -> None:
     await talked(desk, 2, representation=Broken())
     assert texts(desk)[0] == ("user", "question 1")
-    await talked(desk, 2, representation=Silent())
-    assert texts(desk)[:2] == [("user", "…"), ("assistant", "answer 1")]
+    for odd in ({"role": "tool", "content": "nobody asked"}, {"role": "user", "content": [5]}, {"role": "user"}):
+        await talked(desk, 2, representation=Odd(odd))
+        assert texts(desk)[:2] == [("user", "…"), ("assistant", "answer 1")]
 
 
 @pytest.mark.parametrize("wrong", [None, "projected", object()])
@@ -293,3 +298,14 @@ async def test_a_record_of_a_projection_says_which_records_it_shows(desk: Any) -
     assert (body["lo"], body["hi"], body["version"]) == (1, record.seq - 1, 1)
     assert SendProjected.__name__ == "SendProjected"
     assert isinstance(loop._verbs._driver.cache.get(session).window, ProjectedWindow)
+
+
+async def test_a_window_keeps_nothing_of_sends_that_were_folded_away(desk: Any) -> None:
+    desk.answers(lambda _: say("word " * 300))
+    loop = desk.loop(**PROJECTED, context_tokens=3000)
+    session = await loop.new_session()
+    for _ in range(40):
+        await loop.send("more " * 100, session)
+    window = loop._verbs._driver.cache.get(session).window
+    assert len(desk.folds) > 2
+    assert window._placed <= {border.send_index for border in window.borders}

@@ -152,7 +152,7 @@ async def test_a_cold_send_reads_no_row_that_a_fold_covers(counted: SessionStore
     counted.database.take()
     cold = StatefulAgentLoop(llm=model, store=counted, config=config)
     await cold.prewarm(session)
-    rows = [row for sql, found in counted.database.reads if "pl_records" in sql for row in found]
+    rows = [row for sql, found in counted.database.reads if " FROM pl_records" in sql and "pl_session_info" not in sql for row in found]
     await cold.aclose()
     await loop.aclose()
     assert rows

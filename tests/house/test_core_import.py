@@ -49,7 +49,10 @@ def test_a_name_loads_when_it_is_asked_for_and_not_before(repo: Path) -> None:
 # acceptance: 187 (import: what it costs is what it loads)
 def test_the_door_loads_neither_runtime_nor_store_nor_kernel(repo: Path) -> None:
     rooms = "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('power_loop.')}))"
-    assert run_bare(f"from power_loop import StatefulAgentLoop; {rooms}", repo) == "['config', 'context', 'contracts', 'loop', 'session_verbs', 'tools']"
+    assert (
+        run_bare(f"from power_loop import StatefulAgentLoop; {rooms}", repo)
+        == "['config', 'context', 'contracts', 'loop', 'session_verbs', 'tools']"
+    )
 
 
 WATCHED = """

@@ -50,7 +50,7 @@ FILE_MAY_IMPORT: dict[str, set[str]] = {
     "workflow/subprocess.py": {"tools.shell.backend"},  # the allow-listed environment of children
     "workflow/launchers.py": {"tools.shell.bubblewrap"},  # what a sandbox shows of the system
     "agents/tools.py": {"context.prompt_builder"},
-    **dict.fromkeys(("contrib/mcp_register.py", "contrib/mcp_servers.py", "contrib/mcp_serve.py"), {"tools.bound", "tools.toolbox"}),
+    **{f"contrib/{file}.py": {"tools.bound", "tools.toolbox"} for file in ("mcp_register", "mcp_servers", "mcp_serve")},
     "contrib/mcp_endpoints.py": {"tools.shell.backend"},  # the allow-listed environment of children
     "contrib/mcp_serve_sdk.py": {"version"},
     "contrib/otel_bridge.py": {"version"},
@@ -80,11 +80,14 @@ LATE_IMPORTS: dict[str, str] = {
     "tools/front_matter.py": "extra: skills, for front matter beyond key: value",
     "contracts/attachments.py": "extra: pdf",
     "contracts/cron.py": "extra: cron",
+    **dict.fromkeys(("contracts/messages.py", "contracts/token_counts.py"), "extra: tokens"),
     **dict.fromkeys(("contrib/mcp_client.py", "contrib/mcp_endpoints.py", "contrib/mcp_server.py"), "extra: mcp"),
     "contrib/metrics_sink.py": "extra: prometheus, statsd",
+    "workflow/dask.py": "extra: dask",
     "contrib/otel_sink.py": "extra: otel",
     "contracts/model.py": "block: only a request with attachments needs their renderer",
     "contracts/events.py": "event type: the name chooses one of many payload classes",
+    "runtime/call_model.py": "requests: only a loop that keeps them packs any",
     "runtime/drive.py": "limits: only a send that has some, or a parent, keeps books",
     "runtime/send.py": "limits: only a send that has some, or a parent, keeps books",
     "runtime/told.py": "event type: the name chooses one of many payload classes",
@@ -99,7 +102,9 @@ THIRD_PARTY: dict[str, str] = {
     "tools/schema.py": "pydantic",
     "contracts/attachments.py": "pypdf",
     "contracts/cron.py": "cronsim",
+    "contracts/token_counts.py": "tiktoken",
     "cli/pretty.py": "rich",
+    "workflow/dask.py": "distributed",
     "inspector/app.py": "starlette",
     "inspector/server.py": "uvicorn",
     # The SDK, and what comes with it.
@@ -126,6 +131,7 @@ STATE_ALLOWED: dict[tuple[str, str], str] = {
     ("contracts/events.py", "_numbers"): "the one exception: events are numbered through the whole process",
     **dict.fromkeys(
         (
+            ("contracts/token_counts.py", "_encoding"),
             ("store/memory.py", "_image"),
             ("store/mysql_text.py", "_pieces"),
             ("store/mysql_wire.py", "_kind"),

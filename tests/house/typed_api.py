@@ -25,6 +25,7 @@ from power_loop import (
     AgenticFold,
     AgentLoopConfig,
     AgentLoopResult,
+    AgentMessage,
     AgentRunner,
     AgentSpec,
     AgentSpecError,
@@ -67,6 +68,7 @@ from power_loop import (
     LLMSummaryFold,
     LLMTimeout,
     LLMTokenUsage,
+    LoopMessage,
     MemoryPolicy,
     MemoryProvider,
     MemoryRecallHook,
@@ -81,6 +83,7 @@ from power_loop import (
     NoteOp,
     NotesFullError,
     PhaseContext,
+    PhaseEventPayload,
     PhaseResult,
     PowerLoopError,
     Price,
@@ -93,6 +96,7 @@ from power_loop import (
     RunPolicy,
     RunStatus,
     RuntimeEnvError,
+    RuntimeMessage,
     SchemaPolicy,
     SessionArchivedError,
     SessionBusyError,
@@ -117,9 +121,12 @@ from power_loop import (
     SubagentResult,
     TimerRow,
     TimerRunner,
+    ToolArgsValidator,
     ToolBeforeCtx,
     ToolCall,
     ToolDefinition,
+    ToolHandler,
+    ToolHandlerMap,
     ToolHandlerResult,
     ToolNotFound,
     ToolPolicy,
@@ -152,7 +159,25 @@ from power_loop import (
     trim_history,
     with_retry,
 )
-from power_loop.workflow import Leaf, Plan, StepRow, WorkflowResult, WorkflowSpec, mermaid
+from power_loop.workflow import (
+    Leaf,
+    Plan,
+    SharedBudget,
+    StepRow,
+    SubprocessExecutor,
+    WorkerBootstrap,
+    WorkflowResult,
+    WorkflowRunHandle,
+    WorkflowSpec,
+    create_workflow,
+    get_workflow,
+    in_workflow,
+    list_workflows,
+    mermaid,
+    register_workflow_tools,
+    resume_run,
+    run_detached,
+)
 
 
 @tool(effects="pure")
@@ -388,6 +413,21 @@ async def a_sub_agent(loop: StatefulAgentLoop) -> str:
     return result.final_text
 
 
+async def a_run(loop: StatefulAgentLoop, parent: str) -> str:
+    registry = ToolRegistry()
+    register_workflow_tools(registry, overwrite=True)
+    executor = SubprocessExecutor(bootstrap=WorkerBootstrap(llm_from_env=True), term_grace_s=1.0)
+    document = {"name": "w", "root": {"type": "human", "id": "ask", "prompt": "Shall we?"}}
+    held = create_workflow(document, parent_loop=loop, executor=executor, budget=SharedBudget(1_000), parent_session_id=parent)
+    result = assert_type(await held.run(), WorkflowResult)
+    result = assert_type(await resume_run(loop, parent, result.run_id, executor=executor, on_change="keep"), WorkflowResult)
+    handle = assert_type(await run_detached(create_workflow(document, parent_loop=loop, parent_session_id=parent)), WorkflowRunHandle)
+    assert not in_workflow()
+    assert (await handle.task).status == "waiting_for_input"
+    assert (await get_workflow(loop, parent, handle.run_id))["name"] == "w"
+    return ", ".join(run["status"] for run in await list_workflows(loop, parent))
+
+
 def a_workflow() -> Plan:
     clerk = AgentSpec("clerk", "You file things.", tools=["read_file"], limits=UsageLimits(cost=0.5))
     spec = assert_type(WorkflowSpec.from_json({"name": "w", "root": {"type": "agent", "id": "a", "spec": clerk.to_dict()}}), WorkflowSpec)
@@ -449,7 +489,14 @@ def stopping(how: CancellationLike) -> CancellationToken:
 
 
 def older_names() -> list[Any]:
-    return [AgentRunner, PhaseContext, PhaseResult, phase, DEFAULT_DB_PATH, MAX_SPAWN_DEPTH, STABLE_API]
+    return [AgentRunner, PhaseContext, PhaseEventPayload, PhaseResult, phase, DEFAULT_DB_PATH, MAX_SPAWN_DEPTH, STABLE_API]
+
+
+def older_types(handlers: ToolHandlerMap, check: ToolArgsValidator, said: LoopMessage) -> list[AgentMessage]:
+    handler: ToolHandler = handlers["add"]
+    wrong = check("add", {"a": handler(a=1)})
+    shown: RuntimeMessage = {"role": "user", "content": wrong or "fine"}
+    return [said, shown]
 
 
 async def provisional(store: SessionStore) -> None:
@@ -545,6 +592,7 @@ async def main() -> None:
         assert await what_can_go_wrong(loop, "nobody") == "nobody"
         assert (await cancelled(loop, await loop.new_session())).status == "cancelled"
         assert await a_sub_agent(loop)
+        assert await a_run(loop, await loop.new_session())
     await provisional(store)
     await store.close()
     assert heard

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 from parked import waiting
 
+from power_loop import StatefulAgentLoop, ToolRegistry, register_spawn_agent, tool
+from power_loop.errors import HumanInputRequired
+from power_loop.testing import ScriptedLLM, call, say
+
 
 async def interactions(place: Any) -> dict[str, Any]:
     session = (await place.browser.get("/api/session?id=asked")).json
@@ -37,6 +41,34 @@ async def test_a_denial_is_read_by_the_model_and_says_who_denied(file_place: Any
     page = (await file_place.browser.get("/api/timeline?id=asked")).json
     call = next(item for item in page["sends"][-1]["items"] if item.get("calls"))["calls"][0]
     assert (call["outcome"], call["decided"]["by"], call["decided"]["note"], call["ran"]) == ("denied", "inspector", "too much", False)
+    await loop.aclose()
+
+
+async def test_an_answer_to_a_sub_agent_lets_those_above_it_go_on(file_place: Any) -> None:
+    @tool(effects="pure")
+    def ask(question: str) -> str:
+        """Ask the user."""
+        raise HumanInputRequired(question)
+
+    registry = ToolRegistry([ask])
+    register_spawn_agent(registry)
+    model = ScriptedLLM([call("spawn_agent", task="x"), call("ask", question="Where to?"), say("seen"), say("done")])
+    async with StatefulAgentLoop(llm=model, store=file_place.store, tool_registry=registry) as loop:
+        await loop.new_session(session_id="above")
+        assert (await loop.send("go", "above")).status == "waiting_for_input"
+        (child,) = await file_place.store.list_children("above")
+        (asked,) = (await file_place.browser.get(f"/api/session?id={child.session_id}")).json["waiting"]
+        answer = {"session_id": child.session_id, "interaction_id": asked["interaction_id"], "answer": "Oslo"}
+        assert (await file_place.browser.post("/api/decide", answer)).status == 200
+        result = await loop.drivers.hear("above")
+    assert (result.status, result.final_text) == ("completed", "done")
+
+
+async def test_an_approval_is_decided_with_its_digest_and_not_answered(file_place: Any) -> None:
+    loop = await waiting(file_place)
+    asked = await interactions(file_place)
+    answer = {"session_id": "asked", "interaction_id": asked["approval"]["interaction_id"], "answer": True}
+    assert (await file_place.browser.post("/api/decide", answer)).status == 400
     await loop.aclose()
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
+from power_loop import StatefulAgentLoop, ToolHandlerResult, tool
+from power_loop.contracts.codec import to_cells
 from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.records import ModelReplied, ToolReturned
+from power_loop.contracts.store import RecordRow
 from power_loop.inspector.reads import PAGE_ROWS, Reads
-from power_loop.inspector.timeline import SHOWN_CHARS
-from power_loop.testing import FunctionLLM
+from power_loop.inspector.timeline import SHOWN_CHARS, timeline
+from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, say
 
 
 async def asked(place: Any, page: str, **parameters: Any) -> Any:
@@ -106,6 +112,33 @@ async def test_a_long_text_is_cut_and_whole_in_its_record(place: Any) -> None:
     assert (json.loads(content) if record["cells"]["escaped"] else content).endswith("x" * 9_000)
 
 
+async def test_a_page_shows_the_beginning_of_what_is_huge(file_place: Any) -> None:
+    @tool(effects="pure")
+    def report() -> ToolHandlerResult:
+        """Report."""
+        return ToolHandlerResult(True, "ok", {"whole": "d" * 1_000_000})
+
+    await file_place.loop.new_session(session_id="huge", metadata={"about": "m" * 1_000_000, "tenant": "acme"})
+    async with StatefulAgentLoop(llm=ScriptedLLM([calls(call("report")), say("done")]), store=file_place.store, tools=[report]) as loop:
+        await loop.send("go", "huge", metadata={"given": "g" * 1_000_000})
+    for page in ("timeline?id=huge", "session?id=huge", "sessions"):
+        answer = await file_place.browser.get(f"/api/{page}")
+        assert (answer.status, len(answer.body) < 10 * SHOWN_CHARS) == (200, True), page
+    assert (await asked(file_place, "session", id="huge"))["metadata"]["tenant"] == "acme"
+
+
+def test_thousands_of_calls_in_one_reply_cost_their_number_not_its_square() -> None:
+    def cost(size: int) -> float:
+        asked = [ModelReplied("", tuple(ToolCall(f"c{n}", "look", "{}") for n in range(size)))]
+        records = [*asked, *(ToolReturned(f"c{n}", "ok") for n in range(size))]
+        rows = [RecordRow(n, 1, 0, to_cells(record)) for n, record in enumerate(records)]
+        begun = time.perf_counter()
+        assert len(timeline(rows)[0]["items"]) == 1
+        return time.perf_counter() - begun
+
+    assert min(cost(4_000) for _ in range(3)) < 12 * min(cost(1_000) for _ in range(3))
+
+
 async def test_what_waits_for_a_person_is_shown_and_so_is_what_the_doctor_says(place: Any) -> None:
     await place.loop.enqueue("later", "demo")
     session = await asked(place, "session", id="demo")
@@ -154,6 +187,11 @@ async def test_an_unknown_session_is_an_answer_that_says_so(file_place: Any, pag
 async def test_nonsense_in_the_address_is_told_and_harms_nothing(file_place: Any, query: str) -> None:
     answer = await file_place.browser.get(f"/api/timeline?{query}")
     assert (answer.status, bool(answer.json["error"])) == (400, True)
+
+
+@pytest.mark.parametrize("query", ["at=x", "at=-1", "at=" + "9" * 30, "at=1e3"])
+async def test_nonsense_in_the_cursor_of_the_list_is_told(file_place: Any, query: str) -> None:
+    assert (await file_place.browser.get(f"/api/sessions?{query}")).status == 400
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "__init__.py"])

@@ -55,6 +55,25 @@ async def test_a_wrong_cookie_opens_nothing(browser: Browser, cookie: str) -> No
     assert (await browser.get("/")).status == 401
 
 
+@pytest.mark.parametrize("other", ['seen={"a": "b"}', "x", "=;;=", "a b=c", 'q="open'])
+async def test_cookies_of_other_programs_on_this_machine_do_not_stand_in_the_way(browser: Browser, other: str) -> None:
+    await opened(browser)
+    browser.cookie = f"{other}; {browser.cookie}"
+    assert (await browser.get("/")).status == 200
+
+
+async def test_two_inspectors_side_by_side_do_not_shut_each_other_out(browser: Browser) -> None:
+    await opened(browser)
+    second = await opened(Browser(Guard(page, TOKEN)))
+    browser.cookie = second.cookie = f"{browser.cookie}; {second.cookie}" if not _alike(browser, second) else second.cookie
+    assert ((await browser.get("/")).status, (await second.get("/")).status) == (200, 200)
+
+
+def _alike(one: Browser, other: Browser) -> bool:
+    """A browser keeps one cookie of each name for this machine, whatever the port."""
+    return one.cookie.partition("=")[0] == other.cookie.partition("=")[0]
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "10.0.0.1:8000"]
 )

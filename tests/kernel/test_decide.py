@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from histories import MAIL, READ, SAVE, effects_of, parked, replied, returned, said
 
-from power_loop.contracts.effects import CallModel, Effect, EndSend, FoldContext, ReportCancelled, ReportDenied, ReportUnknown, Rest, RunTools
+from power_loop.contracts.effects import (
+    CallModel,
+    Effect,
+    EndSend,
+    FoldContext,
+    ReportCancelled,
+    ReportDenied,
+    ReportUnknown,
+    Rest,
+    RunTools,
+)
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.records import (
     Answered,

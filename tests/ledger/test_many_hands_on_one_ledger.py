@@ -11,9 +11,19 @@ from typing import Any
 
 import engines
 import pytest
-from families import Family
+from families import Family, delegate, fan_out
 
-from power_loop import AgentLoopConfig, ContextPolicy, LLMSummaryFold, StatefulAgentLoop, ToolRun, UsageLimits
+from power_loop import (
+    AgentLoopConfig,
+    ContextPolicy,
+    LLMRequest,
+    LLMSummaryFold,
+    StatefulAgentLoop,
+    ToolPolicy,
+    ToolRun,
+    UsageLimits,
+    tool,
+)
 from power_loop.testing import FunctionLLM, call, check_invariants, say
 
 TEN_AND_FIVE = {"prompt_tokens": 10, "completion_tokens": 5}
@@ -125,3 +135,31 @@ async def test_folds_are_let_through_and_charged_like_other_calls(small_family: 
     for send_index in {row.send_index for row in rows}:
         budgeted = await store.database.read("SELECT requests FROM pl_ledgers WHERE ledger_id = ?", (f"{session}/{send_index}",))
         assert budgeted == [(sum(1 for row in rows if row.send_index == send_index),)], send_index
+
+
+async def test_however_many_want_to_be_let_through_at_once_each_of_them_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("power_loop.runtime.send.MAX_CONFLICTS", 10)
+    crowd, together = 40, asyncio.Barrier(40)
+
+    async def answer(request: LLMRequest) -> Any:
+        if request.messages[-1]["role"] == "tool":
+            return say("ok")
+        if request.messages[-1]["content"] == "go":
+            return fan_out([f"task {n}" for n in range(crowd)])
+        async with together:  # all of them reserve for their second call at once
+            return call("look")
+
+    @tool(effects="pure")
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    family = Family("sqlite", str(tmp_path / "app.db"), None)
+    config = AgentLoopConfig(limits=UsageLimits(requests=1000), tooling=ToolPolicy(concurrency=crowd))
+    loop = family.loop(llm=FunctionLLM(answer), tools=[delegate, look], config=config)
+    session = await loop.new_session()
+    result = await loop.send("go", session)
+    results = [m["content"] for m in await loop.get_messages(session) if m["role"] == "tool"]
+    await family.close()
+    assert results == ["completed: ok"] * crowd
+    assert result.usage["calls"] == 2 + 2 * crowd

@@ -10,6 +10,7 @@ import pytest
 from families import fan_out
 
 from power_loop import AgentLoopConfig, LLMError, LLMRetryPolicy, Price, ToolRun, UsageLimits
+from power_loop.contracts.usage import CallUsage
 from power_loop.testing import call, calls, check_invariants, fail, hang, say
 
 TEN_AND_FIVE = {"prompt_tokens": 10, "completion_tokens": 5}
@@ -36,6 +37,22 @@ async def test_the_next_send_counts_its_own_usage_only(family: Any) -> None:
     await loop.send("go", session)
     result = await loop.send("more", session)
     assert result.usage == result.usage_own == {**result.usage_own, "calls": 1, "total_tokens": 15}
+
+
+async def test_a_plain_send_after_one_with_sub_agents_asks_no_ledger(small_family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, store = small_family.answering({"go": fan_out(["a"])}), await small_family.store()
+    session = await loop.new_session()
+    asked: list[str] = []
+
+    async def counted(ledger_id: str) -> CallUsage:
+        asked.append(ledger_id)
+        return await below(ledger_id)
+
+    below = store.charged_below
+    monkeypatch.setattr(store, "charged_below", counted)
+    await loop.send("go", session)
+    await loop.send("more", session)
+    assert asked == [f"{session}/1"]
 
 
 # acceptance: 28 (a grandchild)

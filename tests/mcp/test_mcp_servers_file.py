@@ -70,6 +70,17 @@ def test_what_is_malformed_is_refused_by_name(given: Any, why: str) -> None:
         load_mcp_servers(given, env={})
 
 
+# acceptance: 178 (error texts)
+@pytest.mark.parametrize("entry", [
+    {"command": "x", "env": {"API_KEY": "hunter2", "PORT": 1}}, {"command": "x", "args": ["--key", "hunter2", 1]},
+    {"url": "http://h/mcp", "headers": {"X-Api-Key": "hunter2", "X-Retries": 1}}, ["hunter2"], {"command": ["x", "hunter2"]},
+])  # fmt: skip
+def test_no_refusal_repeats_what_stands_beside_the_mistake(entry: Any) -> None:
+    with pytest.raises(ValueError, match="MCP server 'a'") as refused:
+        load_mcp_servers({"mcpServers": {"a": entry}}, env={})
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_file_that_is_no_json_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "servers.json"
     file.write_text("{", encoding="utf-8")

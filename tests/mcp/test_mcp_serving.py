@@ -18,9 +18,11 @@ from mcp.client.streamable_http import streamable_http_client
 from peers import GENERATIONS, free_port
 
 from power_loop import StatefulAgentLoop, ToolDefinition, ToolRegistry, tool
+from power_loop.agents.tools import register_spawn_agent
 from power_loop.cli import main
 from power_loop.contracts.errors import HumanInputRequired
 from power_loop.contrib.mcp import HttpMCPClient, StdioMCPClient, register_mcp_tools
+from power_loop.contrib.mcp_serve import Exposed
 from power_loop.contrib.mcp_server import OWNER, asgi_app
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, say
 
@@ -125,6 +127,39 @@ async def test_an_owner_sees_the_sessions_that_it_opened_here_and_no_others() ->
                     refused = await stranger.call_tool(name, {"session_id": strange, **more})
                     assert refused.is_error
                     assert refused.content[0].text.startswith(f"Error: session.not_found: no session '{strange}'")
+
+
+# acceptance: 183 (MCP, owners)
+async def test_a_model_cannot_leave_a_conversation_with_another_owner() -> None:
+    """Whoever writes the spec of a sub-agent writes its metadata too."""
+    spec = {"name": "x", "system_prompt": "p", "tools": [], "lifecycle": "detached", "metadata": {OWNER: "bob"}}
+    registry = ToolRegistry()
+    register_spawn_agent(registry)
+    script = [call("run_agent", spec=spec, input="poison"), say("poison"), say("done")]
+    loop = StatefulAgentLoop(llm=ScriptedLLM(script), dsn=":memory:", tool_registry=registry)
+    async with loop:
+        exposed = Exposed(loop)
+        await exposed.call("ann", "send", {"message": "go"})
+        (planted,) = await (await loop.ensure_store()).list_sessions(kind="subagent")
+        for parent_is_gone in (False, True):
+            if parent_is_gone:
+                await loop.close_session(planted.parent_session_id)
+            assert await exposed.call("bob", "list_sessions", {}) == ("[]", False, None)
+        said, failed, _ = await exposed.call("bob", "read_session", {"session_id": planted.session_id})
+    assert failed
+    assert "session.not_found" in str(said)
+
+
+async def test_what_a_tool_raises_is_told_without_secrets() -> None:
+    registry = ToolRegistry()
+
+    def fail() -> None:
+        raise ConnectionError("postgres://me:hunter2@db/x: refused")
+
+    registry.register(ToolDefinition("fail"), fail)
+    async with StatefulAgentLoop(llm="echo:", dsn=":memory:", tool_registry=registry) as loop:
+        said, _, _ = await Exposed(loop, tools=True).call("ann", "fail", {})
+    assert said == "Error: ConnectionError: postgres://me:***@db/x: refused"
 
 
 async def test_requests_without_an_owner_an_allowed_host_or_an_allowed_origin_are_refused() -> None:

@@ -41,6 +41,13 @@ async def test_a_server_that_dies_at_its_start_is_named_with_what_it_said(notes:
         await rude("no-start", notes).connect()
 
 
+# acceptance: 178 (error texts)
+async def test_what_a_server_said_at_its_end_is_repeated_without_secrets() -> None:
+    code = "import sys; sys.exit('no access to postgres://me:hunter2@db with API_KEY=abc')"
+    with pytest.raises(ConnectionError, match=r"it said: no access to postgres://me:\*\*\*@db with API_KEY=\*\*\*"):
+        await StdioMCPClient(sys.executable, ["-c", code], timeout_s=20).connect()
+
+
 async def test_a_command_or_an_address_that_is_not_there_is_a_connection_error() -> None:
     with pytest.raises(ConnectionError, match="no connection to MCP server 'no-such-command-here': FileNotFoundError"):
         await StdioMCPClient("no-such-command-here").connect()

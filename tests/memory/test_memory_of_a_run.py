@@ -235,6 +235,18 @@ async def test_a_failing_memory_harms_no_send(place: Place, error: Exception) ->
     assert shown(loop)[-1][0] == "tool"
 
 
+@pytest.mark.parametrize("wrong", [{"role": "user"}, {"content": None}, {"content": 5}, {"content": ["text"]}, 5])
+async def test_what_no_request_can_take_is_a_failing_memory(place: Place, wrong: Any) -> None:
+    class Odd(Diary):
+        async def recall(self, **asked: Any) -> list[Any]:
+            return ["fine", wrong]
+
+    loop = place.loop("done", memory=Odd())
+    assert (await loop.run("go")).status == "completed"
+    assert [each["phase"] for each in place.told("memory_failed")] == ["recall"]
+    assert [role for role, *_ in shown(loop)] == ["user"]
+
+
 async def test_a_memory_that_does_not_answer_is_not_waited_for(place: Place) -> None:
     class Slow(Diary):
         async def recall(self, **asked: Any) -> list[Any]:

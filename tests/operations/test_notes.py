@@ -30,7 +30,9 @@ async def test_notes_are_numbered_kept_in_order_and_changed_one_by_one(memory_pl
 
 async def test_the_bounds_of_notes_hold_for_writers_at_once(place: Place) -> None:
     store, session = place.store, await place.store.create_session()
-    outcomes = await asyncio.gather(*(store.add_note(session, str(n), policy=NotesPolicy(max_notes=3)) for n in range(6)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(store.add_note(session, str(n), policy=NotesPolicy(max_notes=3)) for n in range(6)), return_exceptions=True
+    )
     assert sum(isinstance(outcome, NotesFullError) for outcome in outcomes) == 3
     assert await store.count_notes(session) == 3
     for content in ("", "  ", "x" * 1001):

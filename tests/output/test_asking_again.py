@@ -301,3 +301,18 @@ async def test_a_word_of_the_callers_own_with_that_name_is_no_re_ask() -> None:
         session = await loop.new_session()
         result = await loop.send({"role": "user", "name": "schema", "content": "go"}, session, output_type=City)
     assert result.output == City("Rome", 3)
+
+
+async def test_a_validator_that_raises_once_a_send_is_over_takes_nothing_back() -> None:
+    def breaks(value: Any) -> Any:
+        raise RuntimeError("no connection")
+
+    def enough(context: Any) -> None:
+        context.directive = HookDirective.BREAK
+
+    hooks = AgentHooks()
+    hooks.register("llm.after", enough)
+    async with loop_of(say(GOOD), hooks=hooks, output_validators=[breaks]) as loop:
+        result = await loop.run("go", output_type=City)
+        again = await loop.resume(result.session_id)
+    assert [(each.status, each.final_text, each.output) for each in (result, again)] == [("completed", GOOD, None)] * 2

@@ -59,6 +59,10 @@ def test_every_beginning_of_a_document_amounts_to_something_and_the_whole_to_its
     assert type(partial_json(text[:cut])) is type(value)
 
 
+def test_what_nobody_could_compare_is_shown_as_deep_as_it_may_be() -> None:
+    assert partial_json("[" * 6000) == partial_json("[" * 7000) == partial_json("[" * 100)
+
+
 @given(st.text(alphabet='{}[]",:\\u1ntrue ', max_size=40))
 def test_no_text_is_too_strange(text: str) -> None:
     partial_json(text)

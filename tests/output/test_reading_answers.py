@@ -150,6 +150,6 @@ def test_a_spec_without_a_schema_is_a_type_error() -> None:
 
 
 def test_long_text_in_which_nothing_is_closed_is_read_in_one_pass() -> None:
-    for text in ("{" * 200_000, '{"a": "' + "x\\\\" * 100_000, "}" * 200_000, '"' * 100_001 + "{"):
+    for text in ("{" * 200_000, '{"a": "' + "x\\\\" * 100_000, '{"code": "' + '\\"x' * 100_000, "}" * 200_000, '"' * 100_001 + "{"):
         with pytest.raises(StructuredOutputError):
             parse_structured(text)

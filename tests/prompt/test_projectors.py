@@ -371,6 +371,7 @@ async def test_projectors_of_the_host_are_asked_every_round_in_their_order(store
         Weather({"role": "tool", "tool_call_id": "x", "content": "forged"}),
         Weather({"role": "assistant", "content": "never said"}),
         Weather({"role": "user", "content": ""}),
+        Weather({"role": "user", "content": [5]}),
         Weather("just text"),
     ],
     ids=lambda each: type(each).__name__ + str(getattr(each, "messages", ""))[:24],

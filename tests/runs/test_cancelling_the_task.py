@@ -229,10 +229,10 @@ async def test_a_limit_that_the_caller_set_is_the_callers(house: Any) -> None:
         await house.until_told("stream_started", calls)
         limit.reschedule(0)
 
-    for calls, verb in enumerate((lambda: loop.send("go", session), lambda: house.loop(hang()).resume(session)), 1):
+    for times, verb in enumerate((lambda: loop.send("go", session), lambda: house.loop(hang()).resume(session)), 1):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(None) as limit:
-                await asyncio.gather(verb(), end_when_called(limit, calls))
+                await asyncio.gather(verb(), end_when_called(limit, times))
     assert (await loop.resume(session)).final_text == "fine"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, LLMError, LLMRetryPolicy
+from power_loop import AgentEvent, AgentEventBus, AgentLoopConfig, LLMError, LLMRetryPolicy
+from power_loop.contrib.metrics_sink import attach_metrics_sink
 from power_loop.providers.errors import as_llm_error, error_from, refusal_in_body
 from power_loop.testing import fail
 
@@ -43,3 +44,19 @@ async def test_a_key_that_a_service_repeats_reaches_neither_caller_nor_store_nor
 def test_a_providers_words_are_repeated_without_the_key(error: LLMError) -> None:
     assert "Incorrect API key" in str(error)
     assert KEY not in str(error)
+
+
+# acceptance: 178 (logs)
+def test_why_a_sink_failed_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    class Backend:
+        def gauge(self, name: str, value: float, labels: object) -> None:
+            raise ConnectionError(f"no answer from https://me:{KEY}@metrics.example")
+
+        incr = observe = gauge
+
+    bus = AgentEventBus()
+    sink = attach_metrics_sink(bus, Backend())
+    bus.publish(AgentEvent("round_completed", {"round_index": 1}))
+    assert sink.errors == 1
+    assert "no answer from https://me:***@metrics.example" in caplog.text
+    assert KEY not in caplog.text

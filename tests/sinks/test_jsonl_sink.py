@@ -65,6 +65,25 @@ def test_more_than_ten_rotations_are_read_in_order(tmp_path: Path) -> None:
     assert [event.payload["n"] for event in replay(sink.path)] == list(range(15))
 
 
+def test_a_file_that_is_rotated_while_it_is_replayed_is_read_whole(tmp_path: Path) -> None:
+    bus, path = AgentEventBus(), tmp_path / "e.jsonl"
+    sink = attach_jsonl_sink(bus, path, max_bytes=300, backup_count=20)
+
+    def tell(first: int) -> None:
+        for n in range(first, first + 8):
+            bus.publish(AgentEvent("own", {"n": n, "text": "x" * 60}))
+        assert sink.flush()
+
+    tell(0)
+    replayed = replay(path)
+    told = [next(replayed).payload["n"]]
+    tell(8)
+    told += [event.payload["n"] for event in replayed]
+    sink.close()
+    assert told[:8] == list(range(8))
+    assert told == sorted(set(told))
+
+
 def test_without_backups_the_file_grows(tmp_path: Path) -> None:
     bus = AgentEventBus()
     sink = attach_jsonl_sink(bus, tmp_path / "e.jsonl", max_bytes=10, backup_count=0)
@@ -197,3 +216,32 @@ def test_a_forked_child_leaves_the_file_to_its_parent(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
     assert [event.payload["child"] for event in replay(path)] == [False]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX")
+def test_a_child_forked_while_the_writer_works_can_close_and_end(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FORKS_UNDER_THE_LOCK, str(tmp_path / "e.jsonl")], check=True, timeout=10)
+
+
+# The lock is held by another thread at the moment of the fork, as the writer holds it now and then.
+FORKS_UNDER_THE_LOCK = """
+import os, sys, threading
+from power_loop import AgentEventBus
+from power_loop.contrib.jsonl_sink import attach_jsonl_sink
+
+sink, pids = attach_jsonl_sink(AgentEventBus(), sys.argv[1]), []
+
+def fork():
+    if pid := os.fork():
+        pids.append(pid)
+    else:
+        sink.flush()
+        sink.close()
+        os._exit(0)
+
+with sink._changed:
+    forks = threading.Thread(target=fork)
+    forks.start()
+    forks.join()
+sys.exit(os.waitpid(pids[0], 0)[1])
+"""

@@ -114,6 +114,7 @@ def test_counts_are_never_touched(counts: dict[str, float]) -> None:
     "a basic understanding of things", "bearer of good news", "the token count is 512", "max_tokens=800&page=2", "token=42",
     '{"max_tokens": "800", "tokenizer": "cl100k"}', "https://example.org:8080/a@b", "ask-me-anything-about-the-weather", "user@example.org",
     "see https://example.org/x?page=2", "risk-averse-people-everywhere",
+    "token: the smallest unit", "if token == 'x'", "Password: no", "secret: 123456",
 ])  # fmt: skip
 def test_harmless_words_stay(text: str) -> None:
     assert redact_text(text) == text
@@ -125,6 +126,13 @@ def test_harmless_words_stay(text: str) -> None:
     ("{'password': 'x', 'name': 'y'}", "{'password': '***', 'name': 'y'}"),
     ("host=db password=hunter2 port=5", "host=db password=*** port=5"),
     ('{"access_token": "cut of', '{"access_token": "***'),
+    ("Login(password='hunter2', name='y')", "Login(password='***', name='y')"),
+    ('export API_KEY="two words"', 'export API_KEY="***"'),
+    ('{"log": "password=\\"hunter2\\" n=1"}', '{"log": "password=\\"***\\" n=1"}'),
+    ("aws_secret_access_key = wJalrXUtnFEMI\nregion = x", "aws_secret_access_key = ***\nregion = x"),
+    ("X-Api-Key: 0123abcd\r\nCookie: sid=1; theme=dark\r\nHost: h", "X-Api-Key: ***\r\nCookie: ***\r\nHost: h"),
+    ("curl -H 'X-Api-Key: 0123abcd' -H 'Authorization: Digest username=u' h", "curl -H 'X-Api-Key: ***' -H 'Authorization: ***' h"),
+    ("user: me\npassword: hunter2\n", "user: me\npassword: ***\n"),
 ])  # fmt: skip
 def test_secrets_inside_texts_are_known_by_the_name_before_them(text: str, clean: str) -> None:
     assert redact_text(text) == clean
@@ -167,6 +175,13 @@ def test_a_secret_that_lies_across_the_cut_is_not_half_told(limit: int) -> None:
         assert NEEDLES[kind][:6] not in told, kind
 
 
+def test_a_long_secret_before_it_does_not_pull_half_a_secret_into_view() -> None:
+    key = f"-----BEGIN PRIVATE KEY-----{'A' * 4500}-----END PRIVATE KEY----- "
+    for gap in range(1400, 1600):
+        told = Redactor(max_field_len=2000)(f"{key}{'. ' * (gap // 2)}https://me:hunter2hunter2@h/ {'x ' * 5000}")
+        assert "hunter2" not in told
+
+
 def test_keys_and_patterns_can_be_turned_off_one_by_one() -> None:
     value = {"password": "p", "text": PLANTS["provider key"]}
     assert Redactor(redact_keys=())(value) == {"password": "p", "text": HIDDEN}
@@ -188,9 +203,10 @@ def test_what_is_given_is_not_changed() -> None:
     assert json.dumps(value) == before
 
 
-@pytest.mark.parametrize(
-    "piece", ["a.a.", '"a":"', "bearer ", "a=b ", "://:", "\\", '"', "-----BEGIN PRIVATE KEY-----"[:11], "sk-", "x@", "eyJa."]
-)
+@pytest.mark.parametrize("piece", [
+    "a.a.", '"a":"', "bearer ", "a=b ", "://:", "\\", '"', "-----BEGIN PRIVATE KEY-----"[:11], "sk-", "x@", "eyJa.",
+    "-eyJ", '"token":{}', "token='", "token: ", "cookie: ", "token = ",
+])  # fmt: skip
 def test_a_text_that_nearly_matches_costs_its_length_not_its_square(piece: str) -> None:
     import time
 

@@ -141,7 +141,9 @@ RECORDS: Mapping[type, st.SearchStrategy[Any]] = {
     ToolParked: st.builds(ToolParked, words, objects),
     Decided: st.builds(Decided, texts, words, st.booleans(), st.none() | texts, st.none() | texts, texts, st.none() | counts),
     Answered: st.builds(Answered, texts, words, jsons),
-    ToolReturned: st.builds(ToolReturned, words, contents, outcomes, st.none() | words, st.none() | objects, counts, st.booleans(), st.booleans()),
+    ToolReturned: st.builds(
+        ToolReturned, words, contents, outcomes, st.none() | words, st.none() | objects, counts, st.booleans(), st.booleans()
+    ),
     StopRequested: st.builds(StopRequested, words, texts, texts),
     ContextFolded: st.builds(ContextFolded, counts, texts, counts, counts, counts),
     FoldSkipped: st.builds(FoldSkipped, texts, counts),

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from power_loop.contracts.clock import Clock
 from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
+from power_loop.runtime.approvals import expired
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -21,6 +23,9 @@ CHILD = "child_session_id"
 
 class Tree(SessionLog, Protocol):
     """A store, as far as families of sessions are looked at."""
+
+    @property
+    def clock(self) -> Clock: ...
 
     async def get_session(self, session_id: str) -> SessionRow: ...
 
@@ -45,9 +50,34 @@ async def wake_above(store: Tree, session_id: str) -> None:
         asked = waits_for(parent, row.session_id)
         if asked is None:
             return
-        told = Answered(asked["interaction_id"], asked["tool_call_id"], None)
-        await store.post(row.parent_session_id, told, key=f"answer:{asked['interaction_id']}")
+        await _look_again(store, row.parent_session_id, asked)
         row = await store.get_session(row.parent_session_id)
+
+
+async def wake_for_those_below(store: Tree, session_id: str) -> bool:
+    """Tell the calls of this session to look again whose sub-agent does not wait any more for what was asked; whether there are any.
+
+    Its time ran out, or who decided was stopped before the calls above were told.
+    """
+    woken = False
+    for asked in interactions(await Session.load(store, session_id)):
+        state: Mapping[str, Any] = asked.get("state") or {}
+        if CHILD in state:
+            await wake_for_those_below(store, state[CHILD])
+            if not await _still_asks(store, state[CHILD], state["interaction_id"]):
+                woken = await _look_again(store, session_id, asked) or woken
+    return woken
+
+
+async def _still_asks(store: Tree, session_id: str, interaction_id: str) -> bool:
+    now, waiting = store.clock.now_ms(), interactions(await Session.load(store, session_id))
+    return any(asked["interaction_id"] == interaction_id and not expired(asked, now) for asked in waiting)
+
+
+async def _look_again(store: Tree, session_id: str, asked: Mapping[str, Any]) -> bool:
+    """Have the call that waits with ``asked`` run again; False when somebody has seen to that."""
+    told = Answered(asked["interaction_id"], asked["tool_call_id"], None)
+    return await store.post(session_id, told, key=f"answer:{asked['interaction_id']}")
 
 
 def waits_for(parent: Session, child_id: str) -> Mapping[str, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from power_loop.contracts.agents import AgentSpec, ChildRun, SubagentResult
+from power_loop.contracts.agents import SPEC_NAME, AgentSpec, ChildRun, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.outcome import StatefulResult
@@ -156,7 +156,7 @@ async def found_or_made(under: Under, store: Store, spec: AgentSpec) -> str:
     return await store.create_session(
         session_id=child_id, system_prompt=spec.system_prompt, model=spec.model, parent_session_id=under.parent_session_id,
         spawn_tool_call_id=under.call_id, kind=SessionKind.SUBAGENT, lifecycle=spec.lifecycle, agent=under.loop.name,
-        metadata={**spec.metadata, "agent_spec": spec.name},
+        metadata={**spec.metadata, SPEC_NAME: spec.name},
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ A send is shown by what was recorded of it when it ended; where no such record i
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 from power_loop.context.pairing import pairing_problem
@@ -14,11 +16,12 @@ from power_loop.context.represent import COMPACT, VERBATIM, Representation, rend
 from power_loop.context.window import Border, Window, summary_of
 from power_loop.contracts.codec import content_of
 from power_loop.contracts.kept_rows import ProjectMessageRow
-from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens
+from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens, is_content
 from power_loop.contracts.rows import MessageRow, MessageState
 from power_loop.contracts.store import Cells, RecordRow
 
 SEND_PROJECTED = "send_projected"
+SEND_INDEX = attrgetter("send_index")
 
 
 def window_for(representation: Representation | None, session_id: str) -> Window:
@@ -69,11 +72,17 @@ class ProjectedWindow(Window):
         if self.borders:
             last = self.borders[-1].send_index
             if (projection := self._pending.pop(last, None)) is not None:
-                self._place(projection)
+                self._place(projection, json.loads(projection.cells.body or "{}"))
             elif last not in self._placed:
                 self._bare.add(last)
         self.own_rows = []
         super()._begin_send(row)
+
+    def _fold(self, cells: Cells) -> None:
+        super()._fold(cells)
+        there = {border.send_index for border in self.borders}
+        self._placed &= there
+        self._bare &= there
 
     def _project(self, row: RecordRow) -> None:
         body = json.loads(row.cells.body or "{}")
@@ -81,27 +90,42 @@ class ProjectedWindow(Window):
         if send == last and send not in self._placed:
             self._pending[send] = row
         else:
-            self._place(row)
+            self._place(row, body)
 
-    def _place(self, row: RecordRow) -> None:
+    def _place(self, row: RecordRow, body: Mapping[str, Any]) -> None:
         """Show the send of ``row`` so, wherever it stands."""
-        body = json.loads(row.cells.body or "{}")
         send, shown = body["send"], self._rendered(body, row)
-        at = next((i for i, border in enumerate(self.borders) if border.send_index >= send), len(self.borders))
-        if at == len(self.borders) or self.borders[at].send_index != send:
-            start = self.borders[at].at if at < len(self.borders) else len(self.messages)
-            self.borders.insert(at, Border(send, body.get("lo", 0), start))
+        at = bisect_left(self.borders, send, key=SEND_INDEX)
+        if at == len(self.borders):
+            self._place_last(Border(send, body.get("lo", 0), len(self.messages)), shown)
+        else:
+            self._place_at(at, send, body.get("lo", 0), shown)
+        self._counted, self._scale = None, body.get("scale", 0.0)
+        self._placed.add(send)
+        self._bare.discard(send)
+
+    def _place_last(self, border: Border, shown: list[Message]) -> None:
+        """Behind all that is shown: what a cold window does for every send but the last."""
+        self.borders.append(border)
+        for message in shown:
+            self._show(message)
+        self._calls.update(calls_in(shown))
+        self._move([], border.at, len(shown))
+
+    def _place_at(self, at: int, send: int, lo: int, shown: list[Message]) -> None:
+        """In place of what is shown of the send, or before the one that follows it."""
+        if self.borders[at].send_index != send:
+            self.borders.insert(at, Border(send, lo, self.borders[at].at))
         start = self.borders[at].at
         end = self.borders[at + 1].at if at + 1 < len(self.borders) else len(self.messages)
         gone, moved = self.messages[start:end], len(shown) - (end - start)
         self.messages = [*self.messages[:start], *shown, *self.messages[end:]]
         self.tokens += estimate_tokens(shown) - estimate_tokens(gone)
-        self.borders[at + 1 :] = [border._replace(at=border.at + moved) for border in self.borders[at + 1 :]]
+        if moved:
+            self.borders[at + 1 :] = [border._replace(at=border.at + moved) for border in self.borders[at + 1 :]]
         self._move(self.rounds if at + 1 < len(self.borders) else [], end, moved)
-        self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
-        self._counted, self._scale, self._digest = None, body.get("scale", 0.0), None
-        self._placed.add(send)
-        self._bare.discard(send)
+        self._calls = calls_in(self.messages)
+        self._digest = None
 
     def _rendered(self, body: Mapping[str, Any], row: RecordRow) -> list[Message]:
         rows = [self._row(body, each, row.created_at) for each in body["rows"]]
@@ -124,6 +148,10 @@ class ProjectedWindow(Window):
         )  # fmt: skip
 
 
+def calls_in(messages: Sequence[Message]) -> set[str]:
+    return {call["id"] for message in messages if "tool_calls" in message for call in message["tool_calls"]}
+
+
 def spelled(representation: Representation, rows: list[ProjectMessageRow]) -> list[Message]:
     """``rows`` as their representation renders them; by their text alone where it fails, or gives what no request can take."""
     try:
@@ -144,7 +172,7 @@ def sound(messages: Any) -> bool:
     given = cast("list[Message]", messages)
     if not all(message.get("role") in ("user", "assistant", "tool") for message in given):
         return False
-    return all(isinstance(message.get("content"), (str, list)) for message in given) and pairing_problem(given) is None
+    return all(is_content(message.get("content")) for message in given) and pairing_problem(given) is None
 
 
 def message_rows(session_id: str, rows: Sequence[RecordRow]) -> list[MessageRow]:

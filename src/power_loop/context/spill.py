@@ -1,8 +1,7 @@
-"""Old tool results out of requests and into files: which ones, under which names, and the pointer that stays. Pure."""
+"""Old tool results out of requests and into files: which ones, and the pointer that stays. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,8 +29,6 @@ class Spilled(NamedTuple):
 
     at: int
     """Its place among the messages."""
-    name: str
-    """Of the file: made of its content, so that the same content is the same file and no other one is overwritten."""
     text: str
 
 
@@ -40,11 +37,7 @@ def spilled(messages: Sequence[Mapping[str, Any]], policy: SpillPolicy) -> list[
     results = [at for at, message in enumerate(messages) if message.get("role") == "tool"]
     old = results[: max(0, len(results) - policy.hot_tail)]
     texts = [(at, messages[at]["content"]) for at in old]
-    return [Spilled(at, file_name(text), text) for at, text in texts if isinstance(text, str) and len(text) > policy.size_limit]
-
-
-def file_name(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".txt"
+    return [Spilled(at, text) for at, text in texts if isinstance(text, str) and len(text) > policy.size_limit]
 
 
 def pointed(message: Message, path: str) -> Message:

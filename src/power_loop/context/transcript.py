@@ -11,23 +11,27 @@ import json
 from typing import Any
 
 from power_loop.contracts.codec import content_of
-from power_loop.contracts.messages import Message
+from power_loop.contracts.messages import MISSING, Message
 from power_loop.contracts.store import Cells, RecordRow
 
 
 class Transcript:
     """The messages of a session, grown row by row."""
 
-    __slots__ = ("_asked", "_results", "messages")
+    __slots__ = ("_asked", "_results", "mended", "messages")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.mended: list[str] = []
+        """What does not fit together as it is stored, and is shown so that it does. Nothing that a run of ours wrote."""
         self._asked: list[str] = []
         self._results: dict[str, Message] = {}
 
     def add(self, row: RecordRow) -> None:
         """Show one more row; rows that are no message show nothing."""
         cells = row.cells
+        if self._asked and cells.role in ("user", "assistant"):
+            self._close_the_round()
         if cells.role == "tool":
             self._answer(cells)
         elif cells.role is not None:
@@ -42,15 +46,33 @@ class Transcript:
         if cells.tool_calls is not None:
             self._asked = [call["id"] for call in message["tool_calls"]]
             self._results = {}
+            if len(set(self._asked)) < len(self._asked):
+                self._leave_out_twins(message)
 
     def _answer(self, cells: Cells) -> None:
         if cells.call_id not in self._asked or cells.call_id in self._results:
+            self.mended.append(f"the result of {cells.call_id!r} stands where no call of that id waits; it is not shown")
             return
         self._results[cells.call_id] = self._answered(cells)
         if len(self._results) == len(self._asked):
             for call in self._asked:
                 self._show(self._results[call])
             self._asked, self._results = [], {}
+
+    def _close_the_round(self) -> None:
+        """Something else is said before all calls have a result."""
+        for call in self._asked:
+            if call not in self._results:
+                self.mended.append(f"the call {call!r} has no result; one is shown that says so")
+            self._show(self._results.get(call) or {"role": "tool", "tool_call_id": call, "content": MISSING})
+        self._asked, self._results = [], {}
+
+    def _leave_out_twins(self, message: Message) -> None:
+        """Of calls that share an id only the first can be answered."""
+        first = {call["id"]: call for call in reversed(message["tool_calls"])}
+        message["tool_calls"] = [call for call in message["tool_calls"] if first[call["id"]] is call]
+        self._asked = [call["id"] for call in message["tool_calls"]]
+        self.mended.append(f"calls of a reply share an id of {', '.join(self._asked)}; the first of each is shown")
 
     def _show(self, message: Message) -> None:
         self.messages.append(message)

@@ -7,20 +7,21 @@ left out; what a provider wants back word for word (signed thinking) is shown wh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from power_loop.context.note import SUMMARY_NAME, summary_message
 from power_loop.context.shorten import shortened
-from power_loop.context.transcript import Transcript
+from power_loop.context.transcript import Transcript, spoken
 from power_loop.contracts.digest import RequestDigest
 from power_loop.contracts.messages import Message, estimate_message_tokens, estimate_text_tokens, estimate_tokens, text_of
 from power_loop.contracts.store import Cells, RecordRow
 
 # A provider may count a few times as much as we do, or a fraction of it; what is beyond that counts something else.
 LEAST_SCALE, MOST_SCALE = 0.5, 5.0
-# How the body of a reply begins. The estimated ones end in a flag; see `codec.usage_to_json`.
-COUNTED = '{"usage":['
+# How the body of a reply begins for which the provider counted; an estimated usage ends in ``true`` (`codec.usage_to_json`).
+COUNTED = re.compile(r'\{"usage":\[([1-9]\d*)[^\]t]*\]').match
 
 
 __all__ = ["SUMMARY_NAME", "Border", "Window", "summary_of", "tokens_of"]
@@ -75,20 +76,21 @@ class Window(Transcript):
         self._digested = 0
 
     def add(self, row: RecordRow) -> None:
-        cells, at = row.cells, len(self.messages)
-        if cells.role is None:
-            self._mark(row)
-            return
+        cells = row.cells
+        if self._asked and cells.role in ("user", "assistant"):
+            self._close_the_round()
         if cells.role == "user":
             if not self.borders or self.borders[-1].send_index != row.send_index:
                 self._begin_send(row)
             elif self._word is None:
-                self._word = Border(row.send_index, row.seq, at)
-        if cells.name != "degraded" or cells.role != "assistant":
-            super().add(row)
-        if cells.role == "assistant" and len(self.messages) > at:
-            self.rounds.append(self._word or Border(row.send_index, row.seq, at))
-            self._word = None
+                self._word = Border(row.send_index, row.seq, len(self.messages))
+            self._say(spoken(cells), cells)
+        elif cells.role == "assistant":
+            self._reply(row, cells)
+        elif cells.role == "tool":
+            self._answer(cells)
+        else:
+            self._mark(cells)
 
     def showing(self, messages: list[Message]) -> Window:
         """A window of its own with ``messages`` instead; what is added later goes on from there."""
@@ -161,21 +163,26 @@ class Window(Transcript):
         self.messages = self.messages[:at] + bare
         self._private, self._digest = False, None
 
-    def _say(self, message: Message, cells: Cells) -> None:
-        if cells.role == "assistant":
-            if cells.name is not None:
-                del message["name"]
-            elif cells.body is not None:
-                self._measure(cells.body)
-            if cells.tool_calls is not None:
-                self._calls.update(call["id"] for call in message["tool_calls"])
-            elif not text_of(message["content"]).strip():
-                return
-            if cells.name == "limit_summary":
-                self._summary_at = len(self.messages)
-            if cells.body is not None and '"blocks":' in cells.body:
-                self._keep_blocks(message, cells.body)
-        super()._say(message, cells)
+    def _reply(self, row: RecordRow, cells: Cells) -> None:
+        name, at = cells.name, len(self.messages)
+        if name == "degraded":
+            return
+        message, body = spoken(cells), cells.body or ""
+        if name is not None:
+            del message["name"]
+        elif (counted := COUNTED(body)) is not None:
+            self._counted = (int(counted[1]), self.tokens)
+        if cells.tool_calls is not None:
+            self._calls.update(call["id"] for call in message["tool_calls"])
+        elif not text_of(message["content"]).strip():
+            return
+        if name == "limit_summary":
+            self._summary_at = at
+        if '"blocks":' in body:
+            self._keep_blocks(message, body)
+        self._say(message, cells)
+        self.rounds.append(self._word or Border(row.send_index, row.seq, at))
+        self._word = None
 
     def _show(self, message: Message) -> None:
         self.messages.append(message)
@@ -191,16 +198,7 @@ class Window(Transcript):
         if (blocks := json.loads(body).get("blocks")) is not None:
             message["provider_blocks"], self._private = blocks, True
 
-    def _measure(self, body: str) -> None:
-        """What the provider counted for the request that this reply answers; read without reading all of ``body``."""
-        if body.startswith(COUNTED):
-            numbers = body[len(COUNTED) : body.find("]")]
-            counted = numbers.partition(",")[0]
-            if counted not in ("", "0") and not numbers.endswith("true"):
-                self._counted = (int(counted), self.tokens)
-
-    def _mark(self, row: RecordRow) -> None:
-        cells = row.cells
+    def _mark(self, cells: Cells) -> None:
         if cells.kind == "context_folded":
             self._fold(cells)
         elif cells.kind == "fold_skipped":
@@ -247,7 +245,7 @@ class Window(Transcript):
         self.borders = [border._replace(at=border.at + moved - (border is kept[0] and own is not None)) for border in kept]
         self._move(rounds, cut, moved)
         self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
-        self.tokens, self.tried, self.in_vain = estimate_tokens(self.messages), True, False
+        self.tokens, self.tried, self.in_vain, self.mended = estimate_tokens(self.messages), True, False, []
         self._grown = body.get("tokens", (0, 0))[1] or self.tokens
         self._counted, self._scale, self._digest = None, body.get("scale", 0.0), None
 
@@ -274,4 +272,3 @@ def tokens_of(cells: Cells) -> int:
 def summary_of(cells: Cells) -> str:
     """The text of a fold."""
     return json.loads(cells.content or '""') if cells.escaped else cells.content or ""
-

@@ -20,6 +20,8 @@ from power_loop.contracts.tool import Toolbox
 from power_loop.contracts.usage import Usage, UsageLimits
 
 MAX_ROUNDS = 50
+# In the metadata of every session that was made of a spec, whatever the spec says: the spec's name.
+SPEC_NAME = "agent_spec"
 # Closed by what every dialect of expressions takes for the end of the text; some take $ for the end of a line.
 NAME_OF_SCHEMA = r"^[A-Za-z0-9_-]{1,64}(?![\s\S])"
 

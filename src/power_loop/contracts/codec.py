@@ -166,8 +166,17 @@ def _usual_finish(calls: tuple[ToolCall, ...]) -> str:
 
 
 def _rare_cells(
-    record: SendResumed | CallCharged | RoundSkipped | ToolParked | Decided | Answered | StopRequested | FoldSkipped | SendProjected
-    | SendRested | StepChanged,
+    record: SendResumed
+    | CallCharged
+    | RoundSkipped
+    | ToolParked
+    | Decided
+    | Answered
+    | StopRequested
+    | FoldSkipped
+    | SendProjected
+    | SendRested
+    | StepChanged,
 ) -> Cells:
     match record:
         case SendResumed():

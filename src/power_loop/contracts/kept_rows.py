@@ -13,7 +13,7 @@ class TimerRow(NamedTuple):
     due_at: int
     note: str
     status: str
-    """``armed``, ``done`` or ``cancelled``."""
+    """``armed``, ``fired`` or ``cancelled``."""
     interval_s: float | None
     fire_count: int
     last_fired_at: int | None

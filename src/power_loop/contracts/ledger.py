@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
 
+# What a reply may have where neither the configuration nor the model caps it.
+OUTPUT_TOKENS = 8000
+
 
 class Sums(NamedTuple):
     """What limits are about, added up."""

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from power_loop.contracts.usage import UsageLimits
 
-
 # The reason of a stop that a limit in seconds asked for.
 TIME_LIMIT = "time limit"
 

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 _TOKEN = re.compile(r'\s*(?:(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")|(?P<mark>[\[\]{},:])|(?P<word>[^\s"\[\]{},:]+)|(?P<cut>".*))', re.DOTALL)
 _CUT_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)$")
+# Whoever compares, copies or encodes a value goes down it by recursion, which Python ends at 1000 frames.
+MAX_DEPTH = 100
 _WHOLE_WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -58,6 +60,8 @@ class _Tree:
 
     def _mark(self, mark: str) -> bool:
         if mark in "{[":
+            if len(self._open) == MAX_DEPTH:
+                return False
             container: Any = {} if mark == "{" else []
             self._put(container)
             self._open.append(container)

@@ -29,7 +29,7 @@ _PATTERNS = (
     (re.compile(
         r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|pplx|xai|glpat)-[A-Za-z0-9_-]{16,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{12,}"
         r"|(?:gh[pousr]_|github_pat_|xox[abprs]-|AKIA|ASIA|AIza|gsk_|hf_|r8_|npm_)[A-Za-z0-9_-]{12,}"
-        r"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)"
+        r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)"
     ), HIDDEN),
     (re.compile(r"(?<![A-Za-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,256}):[^\s/]{1,1024}@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
     (re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
@@ -38,8 +38,16 @@ _PATTERNS = (
 _SUSPICIOUS = re.compile(r"[=\"'@]|[A-Za-z0-9_-]{13}|-----B|[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]\s")
 # The arguments of a tool call are JSON inside a string, and perhaps inside another: quotes come with backslashes before them.
 _QUOTED = re.compile(r"""(?P<quote>\\{0,16}["'])(?P<name>[\w .-]{1,64})(?P=quote)\s{0,8}:\s{0,8}(?:(?P=quote)|(?P<opens>[\[{]))""")
-# In the query of a URL, a form or a connection string.
-_ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64})=(?P<value>[^\s&;,\"'<>]+)")
+# In the query of a URL, a form, a connection string, a file of settings. What follows == is compared, not told.
+_ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64})(?P<is>[ \t]{0,4}=[ \t]{0,4})(?P<value>[^\s&;,\"'<>=\\][^\s&;,\"'<>]*)")
+_ASSIGNED_QUOTED = re.compile(r"""(?<![\w.-])(?P<name>[\w.-]{1,64})[ \t]{0,4}=[ \t]{0,4}(?P<quote>\\{0,16}["'])""")
+# Headers with a value of several words; then any other name before one word that ends the line, or what is quoted there.
+_HEADER = re.compile(
+    r"(?<![\w.-])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie)(?P<is>:[ \t]{1,4})(?P<value>[^\r\n\"'\\]+)", re.IGNORECASE
+)
+_LINE = re.compile(
+    r"(?<![\w.-])(?P<name>[\w.-]{1,64})(?P<is>:[ \t]{1,4})(?P<value>[^\s,;\"'<>(){}\[\]\\]{6,1024})(?=[ \t]{0,8}(?:[\r\n,;\"'}\\]|\Z))"
+)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
@@ -58,13 +66,15 @@ def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = Tr
 
 def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
     """``text`` without what looks like a secret; ``keys`` name what is one in JSON and ``name=value`` inside it."""
-    if not _SUSPICIOUS.search(text):
+    if not _SUSPICIOUS.search(text) and not (": " in text and _HINT.search(text)):
         return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     if keys and ("=" in text or ":" in text):
-        text = _without_quoted(text, keys)
-        text = _ASSIGNED.sub(lambda found: _assigned(found, keys), text)
+        for pattern in (_QUOTED, _ASSIGNED_QUOTED):
+            text = _without_quoted(text, keys, pattern)
+        for pattern in (_HEADER, _ASSIGNED, _LINE):
+            text = pattern.sub(lambda found: _told(found, keys), text)
     return text
 
 
@@ -111,14 +121,14 @@ def _hide(value: Any) -> Any:
             return HIDDEN
 
 
-def _without_quoted(text: str, names: Collection[str]) -> str:
-    """``text`` with `HIDDEN` for the strings that stand under secret names in the JSON inside it."""
+def _without_quoted(text: str, names: Collection[str], pattern: re.Pattern[str]) -> str:
+    """``text`` with `HIDDEN` for the strings that stand under secret names where ``pattern`` finds a name."""
     pieces: list[str] = []
     at = 0
-    for found in _QUOTED.finditer(text):
+    for found in pattern.finditer(text):
         if found.start() < at or not is_secret_name(found["name"], names):
             continue
-        if found["opens"]:
+        if found.groupdict().get("opens"):
             end = _end_of_block(text, found["quote"], found.end() - 1)
             if '"' in text[found.end() : end] or "'" in text[found.end() : end]:  # else it holds numbers
                 pieces += (text[at : found.end() - 1], found["quote"], HIDDEN, found["quote"])
@@ -132,15 +142,15 @@ def _without_quoted(text: str, names: Collection[str]) -> str:
 def _end_of_block(text: str, quote: str, at: int) -> int:
     """Where the list or object that begins at ``at`` ends; what stands between its ``quote`` marks does not count."""
     depth = end = 0
-    for found in re.finditer(rf"[\[\]{{}}]|{re.escape(quote)}", text[at:]):
+    for found in re.compile(rf"[\[\]{{}}]|{re.escape(quote)}").finditer(text, at):
         if found.start() < end:
             continue
         if found[0] == quote:
-            end = _closing(text, quote, at + found.end()) + len(quote) - at
+            end = _closing(text, quote, found.end()) + len(quote)
             continue
         depth += 1 if found[0] in "[{" else -1
         if depth == 0:
-            return at + found.end()
+            return found.end()
     return len(text)
 
 
@@ -153,7 +163,7 @@ def _closing(text: str, quote: str, at: int) -> int:
     return len(text)
 
 
-def _assigned(found: re.Match[str], names: Collection[str]) -> str:
+def _told(found: re.Match[str], names: Collection[str]) -> str:
     if _NUMBER.fullmatch(found["value"]) or not is_secret_name(found["name"], names):
         return found[0]
-    return f"{found['name']}={HIDDEN}"
+    return f"{found['name']}{found['is']}{HIDDEN}"

@@ -6,7 +6,7 @@ write is one crash point, one unit of retry, one place to inject a fault.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import Record
 
 if TYPE_CHECKING:
+    from power_loop.contracts.late import LateResult
     from power_loop.contracts.ledger import Entries, Ledger, Reservation
     from power_loop.contracts.usage import CallUsage
 
@@ -248,6 +249,18 @@ class SessionLog(Protocol):
         """Keep ``data`` beside the session's records; its digest. The same data is kept once. Raises `StoreUnavailable`."""
         ...
 
+    async def keep_request(self, session_id: str, digest: str, data: bytes) -> None:
+        """Keep a whole request beside the session's records, by its digest. The same request is kept once. Raises `StoreUnavailable`."""
+        ...
+
+    async def keep_late_result(self, session_id: str, late: LateResult, *, epoch: int) -> None:
+        """Keep what a handler gave too late beside the records, whoever holds the session by now. Raises `StoreUnavailable`."""
+        ...
+
+    async def late_results(self, session_id: str) -> list[LateResult]:
+        """What came too late, oldest first."""
+        ...
+
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         """Extend the leases (session id, epoch) that are still ours to ``until`` (ms)."""
         ...
@@ -286,8 +299,8 @@ class SessionLog(Protocol):
 
     async def leave_line(self, ticket: int) -> None: ...
 
-    async def session_ground(self, session_id: str) -> tuple[str | None, str | None]:
-        """(the system prompt that was given to this session explicitly, its parent session)."""
+    async def session_ground(self, session_id: str) -> tuple[str | None, str | None, Mapping[str, Any] | None]:
+        """(the system prompt that was given to this session explicitly, its parent session, what a sub-agent's first send was given)."""
         ...
 
     # --- ledgers; nobody asks for them but where there are limits, or a parent ---------------------

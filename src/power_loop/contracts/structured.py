@@ -20,7 +20,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Braces in prose that close nowhere; for each, the rest of the text is looked through.
 MAX_LOOSE_BRACES = 32
 
-_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# One that is cut off ends with the text: to look for its end from each quote in it again takes quadratic time.
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
 _BRACKETS = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _LEFT_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
 _FENCED = re.compile(r"```[ \w-]*\n(.*)```", re.DOTALL)

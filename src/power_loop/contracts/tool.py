@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.usage import Usage
+
+if TYPE_CHECKING:
+    from power_loop.contracts.late import LateResult
 
 Effects = Literal["pure", "idempotent", "once"]
 """``pure`` and ``idempotent`` calls run again after a crash (with the same key); ``once`` calls never do."""
@@ -92,6 +95,8 @@ class ToolRun:
     """``(holder)``: that holder provably died."""
     answered: Sequence[Mapping[str, Any]] = ()
     """What this call asked with a ``state`` and was answered, in order: ``state`` and ``answer`` of each."""
+    late: Sequence[LateResult] = ()
+    """For ``reconcile``: what this attempt gave after nobody waited for it any more."""
     env_of: Callable[[Toolbox | None], Any] | None = None
     """Where ``env`` is asked for when a call is prepared."""
     tools: Toolbox | None = None

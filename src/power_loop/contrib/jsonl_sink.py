@@ -11,11 +11,11 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
+from power_loop.contrib.jsonl_file import RotatingFile, replay
 from power_loop.contrib.redact import Redactor
 from power_loop.contrib.sink import Sink, only
 
@@ -52,17 +52,20 @@ class JsonlSink(Sink):
 
     def flush(self, timeout: float | None = CLOSE_WAIT_S) -> bool:
         """Wait until what was heard so far is in the file; False when ``timeout`` (seconds) ran out first."""
+        if os.getpid() != self._pid:  # nobody writes in a forked child, and the writer may have held the lock
+            return True
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and self._idle, timeout)
 
     def close(self) -> None:
         super().close()
         atexit.unregister(self.flush)
+        if os.getpid() != self._pid:
+            return
         with self._changed:
             self._stops = True
             self._changed.notify_all()
-        if os.getpid() == self._pid:
-            self._writer.join(CLOSE_WAIT_S)
+        self._writer.join(CLOSE_WAIT_S)
 
     def _take(self, event: AgentEvent) -> None:
         if os.getpid() != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
@@ -107,67 +110,6 @@ class JsonlSink(Sink):
             self.failed(error)
 
 
-class RotatingFile:
-    """A file that moves to ``path.1``, and that to ``path.2``, when the next line would make it longer than ``max_bytes``."""
-
-    def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
-        self.path, self._max_bytes, self._backups = path, max_bytes, backup_count
-        self._file: IO[bytes] | None = None
-        self._size = 0
-
-    def write(self, line: str) -> None:
-        data = line.encode()
-        if self._backups and self._size and self._size + len(data) > self._max_bytes:
-            self._rotate()
-        file = self._file or self._open()
-        try:
-            self._size += file.write(data)
-        except OSError:
-            self._drop()
-            raise
-
-    def flush(self, *, sync: bool) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.flush()
-            if sync:
-                os.fsync(self._file.fileno())
-        except OSError:
-            self._drop()
-            raise
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._drop()
-
-    def _open(self) -> IO[bytes]:
-        """The file to append to. Behind a torn last line a new one begins, so that it spoils nothing else."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("ab")
-        self._size = file.tell()
-        if self._size and not _ends_a_line(self.path):
-            self._size += file.write(b"\n")
-        self._file = file
-        return file
-
-    def _drop(self) -> None:
-        """Forget the file; the next line opens it again. What it could not write is lost."""
-        file, self._file, self._size = self._file, None, 0
-        if file is not None:
-            try:
-                file.close()
-            except OSError:
-                return
-
-    def _rotate(self) -> None:
-        self.close()
-        for n in range(self._backups, 0, -1):
-            older, newer = _numbered(self.path, n), _numbered(self.path, n - 1)
-            if newer.exists():
-                newer.replace(older)
-
-
 def attach_jsonl_sink(
     bus: EventBusProtocol,
     path: str | os.PathLike[str],
@@ -193,56 +135,4 @@ def attach_jsonl_sink(
     return JsonlSink(bus, file, redactor, events, fsync=fsync)
 
 
-def replay(path: str | os.PathLike[str]) -> Iterator[AgentEvent]:
-    """The events in the file and those that were rotated away from it, oldest first, with their own seq, ts and mono.
-
-    A line that is no event, such as a torn last one, is passed over. Raises `FileNotFoundError` where there is no such file.
-    """
-    first = Path(path)
-    rotated = sorted((n for n in map(_number_of(first), first.parent.glob(f"{_glob_safe(first.name)}.*")) if n), reverse=True)
-    if not rotated and not first.exists():
-        raise FileNotFoundError(f"there is no file {str(first)!r} to replay")
-    for file in (*(_numbered(first, n) for n in rotated), first):
-        if file.exists():
-            yield from _events_in(file)
-
-
-def _events_in(file: Path) -> Iterator[AgentEvent]:
-    with file.open("rb") as lines:
-        for line in lines:
-            event = _event(line)
-            if event is not None:
-                yield event
-
-
 _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-
-
-def _event(line: bytes) -> AgentEvent | None:
-    try:
-        told: Any = json.loads(line)
-        return AgentEvent.from_dict(told)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _numbered(path: Path, n: int) -> Path:
-    return path if n == 0 else path.with_name(f"{path.name}.{n}")
-
-
-def _number_of(first: Path) -> Any:
-    def number(path: Path) -> int:
-        ending = path.name[len(first.name) + 1 :]
-        return int(ending) if ending.isdecimal() else 0
-
-    return number
-
-
-def _glob_safe(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from power_loop.contracts.errors import ToolTimeout
+from power_loop.contracts.redact import redact_text
 from power_loop.contracts.tool import ToolRun
 from power_loop.contrib.mcp_content import result_of
 from power_loop.contrib.mcp_input import ask_for, asks_for_input, continued
@@ -185,7 +186,7 @@ class McpClient(ABC):
             self._connection = None
             words = self._last_words()
             said = f"; it said: {words}" if words else ""
-            raise ConnectionError(f"no connection to {self._label}: {type(error).__name__}: {error}{said}") from error
+            raise ConnectionError(redact_text(f"no connection to {self._label}: {type(error).__name__}: {error}{said}")) from error
         return connection
 
     async def _close(self) -> None:

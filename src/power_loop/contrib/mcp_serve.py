@@ -11,10 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Protocol
 
+from power_loop.contracts.agents import SPEC_NAME
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import HumanInputRequired, ModelRetry, PowerLoopError, SessionNotFoundError, ToolNotFound
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.redact import redact_text
 from power_loop.contracts.results import Rendered, render_result
+from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.bound import BoundTool
 from power_loop.tools.toolbox import ToolRegistry
@@ -115,9 +118,9 @@ class Exposed:
         except ModelRetry as asked:
             return asked.message, True, None
         except PowerLoopError as error:
-            return f"Error: {error.code}: {error}", True, None
+            return redact_text(f"Error: {error.code}: {error}"), True, None
         except Exception as error:  # the tool's own code
-            return f"Error: {type(error).__name__}: {error}", True, None
+            return redact_text(f"Error: {type(error).__name__}: {error}"), True, None
 
     def _lent(self) -> dict[str, BoundTool]:
         """The loop's own tools, as far as they may be called outside of a conversation: none that somebody has to approve."""
@@ -139,7 +142,7 @@ class Exposed:
 
     async def _list(self, run: ToolRun) -> list[dict[str, Any]]:
         store = await self._loop.ensure_store()
-        rows = await store.list_sessions(metadata={OWNER: run.deps}, limit=LISTED)
+        rows = [row for row in await store.list_sessions(kind=SessionKind.ROOT, metadata={OWNER: run.deps}, limit=LISTED) if _is_ours(row)]
         return [{"session_id": row.session_id, "created_at": row.created_at, "updated_at": row.updated_at} for row in rows]
 
     async def _read(self, run: ToolRun, session_id: str) -> ToolHandlerResult:
@@ -153,7 +156,8 @@ class Exposed:
     async def _of(self, owner: str, session_id: str) -> str:
         """``session_id``, if it is the owner's. Raises `SessionNotFoundError`."""
         store = await self._loop.ensure_store()
-        if (await store.get_session(session_id)).metadata.get(OWNER) != owner:
+        row = await store.get_session(session_id)
+        if row.metadata.get(OWNER) != owner or not _is_ours(row):
             raise SessionNotFoundError(session_id)
         return session_id
 
@@ -182,6 +186,11 @@ class Exposed:
         """Wait for the sends that were given up."""
         if self._sending:
             await asyncio.wait(self._sending)
+
+
+def _is_ours(row: SessionRow) -> bool:
+    """Begun here: a model may write the metadata of a sub-agent, which becomes a root when its parent goes."""
+    return row.kind == SessionKind.ROOT and SPEC_NAME not in row.metadata
 
 
 def told(result: StatefulResult) -> ToolHandlerResult:

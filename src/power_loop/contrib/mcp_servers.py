@@ -97,7 +97,7 @@ def load_mcp_servers(
     clients: dict[str, McpClient] = {}
     for name, entry in cast("Mapping[str, Any]", servers).items():
         if not isinstance(entry, Mapping):
-            raise ValueError(f"MCP server {name!r}: it must be an object with command or url, not {entry!r}")
+            raise ValueError(f"MCP server {name!r}: it must be an object with command or url, not {_kind(entry)}")
         if cast("Mapping[str, Any]", entry).get("disabled") is not True:
             clients[name] = _client(name, cast("Mapping[str, Any]", entry), variables, timeout_s)
     return McpServers(clients)
@@ -131,15 +131,29 @@ def _client(name: str, entry: Mapping[str, Any], variables: Mapping[str, str], t
 def _list_of_texts(name: str, entry: Mapping[str, Any]) -> list[str]:
     given: Any = entry.get("args", [])
     if not isinstance(given, list) or not all(isinstance(text, str) for text in cast("list[Any]", given)):
-        raise ValueError(f"MCP server {name!r}: args must be a list of texts, not {given!r}")
+        raise ValueError(f"MCP server {name!r}: args must be a list of texts{_wrong(given)}")
     return cast("list[str]", given)
 
 
 def _object_of_texts(name: str, entry: Mapping[str, Any], field: str) -> dict[str, str]:
     given: Any = entry.get(field, {})
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in cast("dict[str, Any]", given).values()):
-        raise ValueError(f"MCP server {name!r}: {field} must be an object of texts, not {given!r}")
+        raise ValueError(f"MCP server {name!r}: {field} must be an object of texts{_wrong(given)}")
     return cast("dict[str, str]", given)
+
+
+# What is configured holds secrets, so a refusal says where the mistake is, and repeats no value.
+def _wrong(given: Any) -> str:
+    if isinstance(given, Mapping):
+        named = [f"{name} is {_kind(value)}" for name, value in cast("Mapping[str, Any]", given).items() if not isinstance(value, str)]
+    else:
+        items = cast("list[Any]", given if isinstance(given, list) else [])
+        named = [f"[{n}] is {_kind(value)}" for n, value in enumerate(items) if not isinstance(value, str)]
+    return "; " + ", ".join(named) if named else f", not {_kind(given)}"
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
 
 
 def filled(text: str, variables: Mapping[str, str], server: str) -> str:

@@ -19,8 +19,9 @@ LIST_LIMIT = 50
 DEPTH_LIMIT = 60
 # A secret that begins before the cut is recognised by what follows; more than this of a long text is not read.
 BEYOND_THE_CUT = 4096
-# Payloads have the same names again and again.
-KEYS_REMEMBERED = 2000
+# Payloads have the same names, and the same short texts (ids, models, types), again and again.
+REMEMBERED = 2000
+SHORT_CHARS = 80
 # Longer numbers would not be read back: Python refuses to turn more than 4300 digits into an integer.
 DIGITS_LIMIT = 4000
 
@@ -48,6 +49,8 @@ class Redactor:
         self._values = redact_values
         self._keys: dict[str, tuple[str, bool]] = {}
         """Names that were seen: as they are told, and whether what stands under them is hidden."""
+        self._short: dict[str, str] = {}
+        """Short texts that were seen, as they are told."""
         self._max_chars, self._max_items = max_field_len, max_items
 
     def __call__(self, value: Any) -> Any:
@@ -55,13 +58,27 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
+        known = self._short.get(text)
+        if known is not None:
+            return known
+        told = self._text(text)
+        if len(text) <= SHORT_CHARS:
+            if len(self._short) >= REMEMBERED:
+                self._short.clear()
+            self._short[text] = told
+        return told
+
+    def _text(self, text: str) -> str:
         limit = self._max_chars
         if limit is None or len(text) <= limit:
             return redact_text(text, self._names) if self._values else text
         seen = text[: limit + BEYOND_THE_CUT]
         clean = redact_text(seen, self._names) if self._values else seen
-        length = len(text) if len(seen) < len(text) else len(clean)
-        return clean if length <= limit else f"{clean[:limit]}… (+{length - limit} chars)"
+        if len(seen) == len(text):
+            return clean if len(clean) <= limit else f"{clean[:limit]}… (+{len(clean) - limit} chars)"
+        # What hid long secrets brought the end of what was seen nearer; a secret may be cut in two there.
+        shown = min(limit, max(0, len(clean) - BEYOND_THE_CUT))
+        return f"{clean[:shown]}… (+{len(text) - shown} chars)"
 
     def json(self, value: Any) -> str:
         """``value`` made ready, as one line of JSON."""
@@ -78,6 +95,8 @@ class Redactor:
         if depth >= DEPTH_LIMIT:
             return f"<{kind.__name__}>"
         try:
+            if kind is dict:
+                return self._mapping(value, self._clean, depth + 1)
             return self._clean_other(value, depth + 1)
         except Exception:  # the value's own code: its iteration, its text
             return f"<{kind.__name__}>"
@@ -111,7 +130,7 @@ class Redactor:
         if known is None:
             hides = bool(self._names) and is_secret_name(name, self._names)
             known = redact_text(name, self._names) if self._values else name, hides
-            if len(self._keys) < KEYS_REMEMBERED:
+            if len(self._keys) < REMEMBERED:
                 self._keys[name] = known
         return known
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterable
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol, EventHandler
+from power_loop.contracts.redact import redact_text
 
 log = logging.getLogger("power_loop")
 
@@ -30,10 +32,12 @@ class Sink:
         self._bus.unsubscribe(self._heard)
 
     def failed(self, error: BaseException) -> None:
-        """Count a failure of this sink; the first is logged."""
+        """Count a failure of this sink; the first is logged, its text without secrets."""
         self.errors += 1
         if self.errors == 1:
-            log.error("the sink %s failed; later failures of it are only counted", type(self).__name__, exc_info=error)
+            said = redact_text(f"{type(error).__name__}: {error}")
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("the sink %s failed; later failures of it are only counted: %s\n%s", type(self).__name__, said, where)
 
     def _heard(self, event: AgentEvent) -> None:
         if self.closed:

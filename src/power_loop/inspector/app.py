@@ -35,7 +35,7 @@ class AsciiJson(JSONResponse):
 
 def inspector_app(loop: StatefulAgentLoop, store: SessionStore, *, token: str, allow_actions: bool = False) -> ASGIApp:
     """The application over ``store``. ``loop`` is on the same store and drives nothing; ``token`` opens it once."""
-    pages = Pages(loop, Views(loop, store), Actions(loop, store) if allow_actions else None)
+    pages = Pages(loop, Views(loop, store), Actions(loop) if allow_actions else None)
     app = Starlette(routes=pages.routes(), exception_handlers={PowerLoopError: _failed, ValueError: _failed})
     return Guard(app, token, writes=allow_actions)
 
@@ -60,7 +60,8 @@ class Pages:
     async def sessions(self, request: Request) -> Response:
         asked = request.query_params
         archived = {"1": True, "0": False}.get(asked.get("archived", ""))
-        before = (int(asked["at"]), asked.get("id", "")) if "at" in asked else None
+        at = _number(request, "at")
+        before = (at, asked.get("id", "")) if at is not None else None
         found = await self._views.sessions(
             search=asked.get("q", ""), kind=asked.get("kind", ""), agent=asked.get("agent", ""), archived=archived,
             running="running" in asked, before=before,

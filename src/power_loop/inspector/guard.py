@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 SendMessage = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, SendMessage], Awaitable[None]]
 
+# A browser sends a cookie to every port of this machine: each inspector has a name of its own behind this.
 COOKIE = "power_loop_inspector"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -42,7 +42,7 @@ class Guard:
     def __init__(self, app: App, token: str, *, writes: bool = False) -> None:
         self._app, self._methods = app, ("GET", "HEAD", "POST") if writes else ("GET", "HEAD")
         self._token: str | None = token
-        self._secret = secrets.token_urlsafe(32)
+        self._cookie, self._secret = f"{COOKIE}_{secrets.token_hex(4)}", secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
         if scope["type"] != "http":
@@ -54,9 +54,9 @@ class Guard:
             await _answer(send, *refusal)
         elif self._token is not None and _same(_query(scope), self._token):
             # The token leaves the address bar (and the history) with this answer, and opens nothing any more.
-            self._token, cookie = None, f"{COOKIE}={self._secret}; Path=/; HttpOnly; SameSite=Strict"
+            self._token, cookie = None, f"{self._cookie}={self._secret}; Path=/; HttpOnly; SameSite=Strict"
             await _answer(send, 303, "", (b"location", b"/"), (b"set-cookie", cookie.encode("latin-1")))
-        elif not _same(_cookie(headers.get("cookie", "")), self._secret):
+        elif not _same(_cookie(headers.get("cookie", ""), self._cookie), self._secret):
             used = "It was used already: start the inspector again for another.\n" if self._token is None else ""
             await _answer(send, 401, f"Open the link that `power-loop inspect` printed; it works once. {used}\n")
         else:
@@ -89,12 +89,10 @@ def _query(scope: Scope) -> str:
     return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
 
 
-def _cookie(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
+def _cookie(header: str, name: str) -> str:
+    """The value of our cookie; what other programs on this machine left beside it may be malformed."""
+    given = (part.strip().partition("=") for part in header.split(";"))
+    return next((value for key, _, value in given if key == name), "")
 
 
 def _with_headers(send: SendMessage) -> SendMessage:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import RecordRow
+from power_loop.store.large import LargeContent
 from power_loop.store.log import COLUMNS, to_row
-from power_loop.store.part import Part
 
 LISTED = """SELECT s.session_id, s.agent, s.status, i.kind, i.parent_session_id, i.metadata, s.head, s.sends, s.send_index, s.rounds,
  s.llm_calls, s.tool_calls, s.prompt_tokens, s.completion_tokens, s.cost, s.created_at, s.updated_at, s.last_send_at, s.holder,
@@ -74,7 +74,7 @@ class Listed(NamedTuple):
     runnable_at: int | None
 
 
-class Reads(Part):
+class Reads(LargeContent):
     """Looks into a store that others write."""
 
     async def sessions(

@@ -1,16 +1,19 @@
 """The request behind a reply, derived from the records that stood before it, and how it differs from the one before.
 
-What is stored nowhere (memory, edits by hooks, todos) is not in it; the digest of the whole request, which the reply keeps,
-says whether two replies had the same one.
+Where the loop keeps requests (``running.keep_requests``) it is the request itself, whole. What is stored nowhere else (memory,
+edits by hooks, todos) is not in a derived one; the digest of the whole request, which the reply keeps, says whether two
+replies had the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from power_loop.context.window import Window
 from power_loop.contracts.codec import from_cells
+from power_loop.contracts.kept_requests import unpacked
 from power_loop.contracts.messages import Message
 from power_loop.contracts.records import ModelReplied
 from power_loop.contracts.store import RecordRow
@@ -28,12 +31,24 @@ async def request_of(reads: Reads, session_id: str, seq: int) -> Json | None:
     rows, unread = await reads.latest_rows(session_id, _covered_by(fold), seq)
     previous = next((row for row in reversed(rows) if row.cells.kind == "model_replied" and (fold is None or row.seq > fold.seq)), None)
     before, messages = shown(rows, previous.seq if previous is not None else 0)
+    if (sent := await kept(reads, session_id, record)) is not None:
+        earlier = from_cells(previous.cells) if previous is not None else None
+        known = await kept(reads, session_id, earlier) if isinstance(earlier, ModelReplied) else None
+        before, messages, unread = known["messages"] if known is not None else before, sent.pop("messages", []), 0
     return {
         "seq": seq, "send": reply.send_index, "round": reply.round_index, "digest": record.request_digest,
         "previous_seq": previous.seq if previous is not None else None, "fold_seq": fold.seq if fold is not None else None,
-        "usage": usage(record.usage), "left_out": unread, "messages": [_message(message) for message in messages],
+        "usage": usage(record.usage), "left_out": unread,
+        "messages": [_message(message, whole if sent is not None else cut) for message in messages],
+        "sent": None if sent is None else {name: whole(value)["shown"] for name, value in sent.items()},
         "common": unread + common_prefix(before, messages), "previous_messages": unread + len(before) if before else 0,
     }  # fmt: skip
+
+
+async def kept(reads: Reads, session_id: str, record: ModelReplied) -> dict[str, Any] | None:
+    """The request that ``record`` answered, as it was sent; None where it was not kept."""
+    data = await reads.kept_request(session_id, record.request_digest) if record.request_digest else None
+    return unpacked(data) if data is not None else None
 
 
 def shown(rows: Sequence[RecordRow], earlier: int) -> tuple[list[Message], list[Message]]:
@@ -59,8 +74,14 @@ def _covered_by(fold: RecordRow | None) -> int:
     return getattr(record, "through", 0)
 
 
-def _message(message: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": message["role"], "content": cut(message.get("content") or "")}
+def whole(content: Any) -> Json:
+    """All of it; what is no text as JSON."""
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
+    return {"shown": text, "chars": len(text)}
+
+
+def _message(message: Message, content: Callable[[Any], Json] = cut) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message["role"], "content": content(message.get("content") or "")}
     for name in ("name", "tool_call_id", "tool_calls", "is_error"):
         if message.get(name) is not None:
             told[name] = message[name]

@@ -6,6 +6,7 @@ the whole record is one click away.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,19 +40,21 @@ Json = dict[str, Any]
 def timeline(rows: Sequence[RecordRow], before: RecordRow | None = None) -> list[Json]:
     """The sends of ``rows``, oldest first; ``before``: the row before the first, whose time the first one's duration counts from."""
     sends: list[Json] = []
+    calls: dict[str, Json] = {}
     at = before.created_at if before is not None else None
     for row in rows:
         if not sends or sends[-1]["send"] != row.send_index:
             sends.append({"send": row.send_index, "from_seq": row.seq, "at": row.created_at, "status": "running", "items": []})
-            at = row.created_at
-        _add(sends[-1], row, row.created_at - (at if at is not None else row.created_at))
+            at, calls = row.created_at, {}
+        _add(sends[-1], calls, row, row.created_at - (at if at is not None else row.created_at))
         at = row.created_at
     for send in sends:
         _sum_up(send)
     return sends
 
 
-def _add(send: Json, row: RecordRow, took_ms: int) -> None:
+def _add(send: Json, known: dict[str, Json], row: RecordRow, took_ms: int) -> None:
+    """``row`` into its send; ``known``: the latest call of each id in it."""
     send["through_seq"], send["ended_at"] = row.seq, row.created_at
     head = {"seq": row.seq, "kind": row.cells.kind, "round": row.round_index, "at": row.created_at, "epoch": row.epoch}
     try:
@@ -62,15 +65,16 @@ def _add(send: Json, row: RecordRow, took_ms: int) -> None:
     match record:
         case ModelReplied():
             send["items"].append(head | _reply(record, took_ms))
+            known.update((call["id"], call) for call in send["items"][-1]["calls"])
         case ToolReturned() | ToolStarted() | ToolParked() | Decided() | Answered():
-            _to_its_call(send, head, record)
+            _to_its_call(send, known, head, record)
         case SendEnded() | SendRested():
             end = {"status": record.status, "reason": getattr(record, "reason", ""), "error": record.error}
             send.update(end)
             send["items"].append(head | end)
         case _:
             if isinstance(record, UserSaid) and row.seq == send["from_seq"]:
-                send.update(key=record.key, overrides=record.overrides)
+                send.update(key=record.key, overrides=brief(record.overrides))
             send["status"] = "running"
             send["items"].append(head | _plain(record, took_ms))
 
@@ -83,13 +87,14 @@ def _reply(record: ModelReplied, took_ms: int) -> Json:
     }  # fmt: skip
 
 
-def _to_its_call(send: Json, head: Json, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered) -> None:
+def _to_its_call(
+    send: Json, known: dict[str, Json], head: Json, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered
+) -> None:  # fmt: skip
     """A record about a call stands with the call, in the round that asked for it; where that is on another page, alone."""
-    calls: list[Json] = [call for item in send["items"] for call in item.get("calls", ()) if call["id"] == record.call_id]
-    if not calls:
-        calls.append({"id": record.call_id, "outcome": "open"})
-        send["items"].append({**head, "calls": calls})
-    call = calls[-1]
+    call = known.get(record.call_id)
+    if call is None:
+        call = known[record.call_id] = {"id": record.call_id, "outcome": "open"}
+        send["items"].append({**head, "calls": [call]})
     match record:
         case ToolStarted(_, name, arguments):
             call["began_at"] = head["at"]
@@ -105,14 +110,14 @@ def _to_its_call(send: Json, head: Json, record: ToolReturned | ToolStarted | To
         case ToolReturned():
             call.update(
                 outcome=record.outcome, output=cut(record.output), result_seq=head["seq"], took_ms=record.duration_ms, ran=record.ran,
-                returned_at=head["at"], data=record.data,
+                returned_at=head["at"], data=brief(record.data),
             )  # fmt: skip
 
 
 def _plain(record: Record, took_ms: int) -> Json:
     match record:
         case UserSaid():
-            return {"text": cut(record.content), "name": record.name, "metadata": record.metadata}
+            return {"text": cut(record.content), "name": record.name, "metadata": brief(record.metadata)}
         case CallCharged():
             charged = {"purpose": record.purpose, "error": record.error, "model": record.model}
             return charged | {"usage": usage(record.usage), "took_ms": took_ms}
@@ -122,7 +127,7 @@ def _plain(record: Record, took_ms: int) -> Json:
         case FoldSkipped():
             return {"reason": record.reason}
         case _:
-            return {"fields": {name: getattr(record, name) for name in record.__slots__}}
+            return {"fields": {name: brief(getattr(record, name)) for name in record.__slots__}}
 
 
 def _sum_up(send: Json) -> None:
@@ -147,6 +152,12 @@ def cut(content: Content) -> Json:
     """A text as far as it is shown at once; ``chars`` is its whole length. Blocks are shown as what they hold."""
     text = content if isinstance(content, str) else "\n".join(_block(block) for block in content)
     return {"shown": text[:SHOWN_CHARS], "chars": len(text)}
+
+
+def brief(value: Any) -> Any:
+    """``value``, or the beginning of its JSON where that is longer than is shown at once."""
+    told = json.dumps(value, default=str)
+    return value if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}… ({len(told)} characters)"
 
 
 def _block(block: Mapping[str, Any]) -> str:

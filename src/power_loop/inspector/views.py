@@ -10,7 +10,7 @@ from power_loop.contracts.store import RecordRow
 from power_loop.inspector import charts
 from power_loop.inspector.reads import Listed, Reads
 from power_loop.inspector.requests import request_of
-from power_loop.inspector.timeline import Json, timeline
+from power_loop.inspector.timeline import Json, brief, timeline
 from power_loop.loop import StatefulAgentLoop
 from power_loop.store.sql_store import SessionStore
 
@@ -112,7 +112,8 @@ def waiting(rows: Sequence[RecordRow]) -> list[Json]:
 
 
 def _line(found: Listed, last: tuple[str, Json] | None, words: str) -> Json:
-    return {**found._asdict(), "outcome": _outcome(found, last), "title": words}
+    metadata = {key: brief(value) for key, value in found.metadata.items()}
+    return {**found._asdict(), "metadata": metadata, "outcome": _outcome(found, last), "title": words}
 
 
 def _outcome(found: Listed, last: tuple[str, Json] | None) -> str:

@@ -5,12 +5,13 @@ Pure. Reading, and writing the cure under the lease, is the runtime's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from power_loop.contracts.diagnosis import Diagnosis, Finding
+from power_loop.contracts.late import LateResult
 from power_loop.contracts.limits import NO_LIMITS, Limits
-from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.messages import ToolCall, text_of
 from power_loop.contracts.records import Answered, ContextFolded, Decided, Record, SendEnded, ToolReturned
 from power_loop.contracts.store import Head, InboxItem
 from power_loop.contracts.tool import Effects
@@ -33,6 +34,10 @@ class Seen(NamedTuple):
     """Armed timers whose time has come."""
     orphans: Sequence[str] = ()
     """Jobs that are said to run, and whose holder provably died."""
+    late: Sequence[LateResult] = ()
+    """What handlers of the last send gave after nobody waited for them."""
+    repairs: Mapping[str, int] = {}
+    """What was put right when the session was imported, and how often."""
     limits: Limits = NO_LIMITS
     effects_of: Callable[[str], Effects] = lambda _: "once"
     tokens: int = 0
@@ -120,8 +125,12 @@ def _of_the_lease(seen: Seen) -> Iterator[Finding]:
 
 def _of_the_history(seen: Seen) -> Iterator[Finding]:
     if seen.broken is not None:
-        text = f"the history holds messages that no provider takes: {seen.broken}"
+        text = f"the history holds messages that no provider takes, and requests show them otherwise: {seen.broken}"
         yield Finding("invalid_import", text, fix="fold them away", automatic=seen.unreadable is not None)
+    if seen.repairs:
+        told = "; ".join(f"{what} ({times})" for what, times in sorted(seen.repairs.items()))
+        fix = "look whether that is what was meant"
+        yield Finding("invalid_import", f"what was imported did not fit together and was put right: {told}", fix=fix, automatic=True)
     if seen.context_tokens is not None and seen.tokens > seen.context_tokens:
         text = f"the next request has about {seen.tokens} tokens, and {seen.context_tokens} are allowed"
         yield Finding("context_too_long", text, fix="send with a fold strategy, raise context_tokens, or fork at an earlier send")
@@ -135,6 +144,7 @@ def _of_the_send(seen: Seen) -> Iterator[Finding]:
     spent = over_budget(state, seen.limits)
     if spent is not None and (not state.idle or state.status == "budget_exceeded"):
         yield Finding("over_budget", f"the last send used up its {spent}; resume() ends at once", fix="resume(limits=...) with more room")
+    yield from _of_what_came_late(seen)
     if state.idle or is_held(seen):
         return
     lost = _begun(seen)
@@ -147,6 +157,16 @@ def _of_the_send(seen: Seen) -> Iterator[Finding]:
             else "the last send was cut off behind its answer"
         )
         yield Finding("interrupted_send", text, fix="resume(), or send() something new", automatic=True)
+
+
+def _of_what_came_late(seen: Seen) -> Iterator[Finding]:
+    for late in seen.late:
+        told = f"{late.name or late.call_id} came to an end after nobody waited for it ({late.outcome}): {text_of(late.output):.200}"
+        if late.answered == "unknown":
+            fix = "tell the model, with send() or follow_up()"
+            yield Finding("unknown_call", f"{told}; the model was told that its outcome is unknown", late.call_id, fix)
+        elif late.answered is None:
+            yield Finding("unknown_call", told, late.call_id, "resume() takes that as its result")
 
 
 def _of_a_call(seen: Seen, call: ToolCall, begun: bool) -> Finding:

@@ -7,14 +7,18 @@ next one begins.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
-from power_loop.contracts.messages import Content, ToolCall, text_of
+from power_loop.contracts.messages import MISSING, Content, ToolCall, text_of
 from power_loop.contracts.records import ModelReplied, Record, SendEnded, ToolReturned, ToolStarted, UserSaid
 from power_loop.contracts.store import RecordRow
 from power_loop.kernel.history import History
 
-MISSING = "[tool result missing]"
+# Under this key of a session's small state stands what was put right when it was imported.
+REPAIRS = "import.repairs"
+
+EMPTY = "[an empty message]"
 NO_BEGINNING = "[the beginning of this conversation is not kept]"
 
 
@@ -37,8 +41,13 @@ class Arrivals:
     def __init__(self) -> None:
         self.history = History()
         self.rows: list[RecordRow] = []
+        self.repairs: dict[str, int] = {}
+        """What did not fit together and was put right, and how often."""
         self._send: int | None = None
         self._at = 0
+        self._known: set[str] = set()
+        self._renamed: dict[str, str] = {}
+        """Of the open round: the id of a call there → its id here."""
 
     def hear(self, message: OutsideMessage) -> int | None:
         """The seq that ``message`` has now; None where it is left out."""
@@ -74,24 +83,56 @@ class Arrivals:
         if not self.history.state.idle and not goes_on:
             self.note(SendEnded("completed" if self.history.state.answered else "interrupted"))
         self._send = message.send_index
-        self.note(UserSaid(message.content, message.name))
+        content = message.content if says_something(message.content) else self._repaired("an empty word has a text that says so", EMPTY)
+        self.note(UserSaid(content, message.name))
 
     def _assistant(self, message: OutsideMessage) -> None:
         self._answer_the_rest()
+        calls = self._with_ids_of_their_own(message.calls)
+        if not calls and not text_of(message.content).strip():
+            self._repaired("an empty reply is not shown")
         if self.history.state.idle:
-            self.note(UserSaid(NO_BEGINNING))
-        self.note(ModelReplied(text_of(message.content), tuple(distinct(message.calls))))
+            self.note(UserSaid(self._repaired("a reply that nothing led to has a beginning", NO_BEGINNING)))
+        self.note(ModelReplied(text_of(message.content), calls))
+
+    def _with_ids_of_their_own(self, calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+        """The calls under ids that no other call of the session has: providers take each id once."""
+        self._renamed = {}
+        own = tuple(distinct(calls))
+        for _ in range(len(calls) - len(own)):
+            self._repaired("a second call of one id in a reply was left out")
+        for call in own:
+            number, name = 2, call.id
+            while name in self._known or name in self._renamed.values():
+                name, number = f"{call.id}_{number}", number + 1
+            if name != call.id:
+                self._repaired("a call whose id an earlier one has got another id")
+            self._renamed[call.id] = name
+        self._known.update(self._renamed.values())
+        return tuple(call if call.id == self._renamed[call.id] else replace(call, id=self._renamed[call.id]) for call in own)
 
     def _tool(self, message: OutsideMessage) -> int | None:
-        call = next((call for call in self.history.state.open_calls if call.id == message.call_id), None)
+        call_id = self._renamed.get(message.call_id or "", message.call_id)
+        call = next((call for call in self.history.state.open_calls if call.id == call_id), None)
         if call is None:
+            self._repaired("a result without a call was left out")
             return None
         self.note(ToolReturned(call.id, message.content, name=message.name or call.name))
         return self.history.seq
 
     def _answer_the_rest(self) -> None:
         for call in self.history.state.open_calls:
+            self._repaired("a call without a result was answered")
             self.note(ToolReturned(call.id, MISSING, "unknown", call.name, ran=False))
+
+    def _repaired(self, what: str, text: str = "") -> str:
+        self.repairs[what] = self.repairs.get(what, 0) + 1
+        return text
+
+
+def says_something(content: Content) -> bool:
+    """There is something in it that a provider takes as a message."""
+    return bool(content.strip()) if isinstance(content, str) else any(b.get("type") != "text" or b.get("text") for b in content)
 
 
 def distinct(calls: tuple[ToolCall, ...]) -> Iterator[ToolCall]:

@@ -48,8 +48,8 @@ async def _asks(send: Send, rule: Any, run: ToolRun, arguments: Mapping[str, Any
     """Whether the tool's rule wants somebody to look at this call. A rule that raises wants it."""
     if not callable(rule):
         return True
-    shown = copy.deepcopy(dict(arguments))  # what a rule does to them must not reach the handler
     try:
+        shown = copy.deepcopy(dict(arguments))  # what a rule does to them must not reach the handler
         if inspect.iscoroutinefunction(rule):
             return bool(await rule(run, shown))
         verdict = await send.ports.threads.run(lambda: rule(run, shown))
@@ -58,7 +58,7 @@ async def _asks(send: Send, rule: Any, run: ToolRun, arguments: Mapping[str, Any
         if being_cancelled():
             raise
         return True
-    except Exception:  # the host's own code
+    except Exception:  # the host's own code; or arguments nested so deep that there is no copy of them
         return True
 
 

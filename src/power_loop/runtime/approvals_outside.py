@@ -17,7 +17,7 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, Record, ToolReturned
 from power_loop.contracts.store import Conflict, SessionLog
 from power_loop.runtime.approvals import expired, is_approval
-from power_loop.runtime.one_call import key_of
+from power_loop.runtime.call_keys import key_of
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -80,8 +80,7 @@ def _approval(session_id: str, asked: Mapping[str, Any]) -> Approval:
 
 
 async def decide(store: Asked, session_id: str, verdict: Verdict) -> None:
-    """Leave the decision for whoever drives the session, or the one below it that asks. Raises `ApprovalError`."""
-    home = await _home_of(store, session_id, verdict.interaction_id)
+    """Leave the decision for whoever drives the session, which is the one that asks, next. Raises `ApprovalError`."""
 
     async def word(session: Session) -> Record:
         asked = next((asked for asked in interactions(session) if asked["interaction_id"] == verdict.interaction_id), None)
@@ -94,18 +93,8 @@ async def decide(store: Asked, session_id: str, verdict: Verdict) -> None:
             raise refused(verdict.interaction_id, "digest")
         return Decided(verdict.interaction_id, asked["tool_call_id"], verdict.approved, verdict.by, verdict.note, verdict.digest, now)
 
-    if not await _post(store, home, f"decision:{verdict.interaction_id}", word):
+    if not await _post(store, session_id, f"decision:{verdict.interaction_id}", word):
         raise refused(verdict.interaction_id, "decided")
-
-
-async def _home_of(store: Asked, session_id: str, interaction_id: str) -> str:
-    """Which session asks: this one, or one below it."""
-    found = [session_id]
-    for one in found:
-        if any(asked["interaction_id"] == interaction_id for asked in interactions(await Session.load(store, one))):
-            return one
-        found += [child.session_id for child in await store.list_children(one)]
-    return session_id
 
 
 async def _too_late(store: Asked, session: Session, interaction_id: str) -> ApprovalError:

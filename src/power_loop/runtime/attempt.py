@@ -162,8 +162,9 @@ class Attempts:
     def _fail(self, why: str) -> None:
         send, request, text = self._send, self._request, "".join(self._text)
         usage = estimated(request, text)
+        model = request.model or getattr(send.ports.model, "model", None)
         send.partial_text, self._in_hand = text, False
-        send.note(CallCharged(self._purpose, priced(send.terms.settings, request.model, usage), why, request.model))
+        send.note(CallCharged(self._purpose, priced(send.terms.settings, model, usage), why, request.model))
         self._end(usage, aborted=True, success=False, error_type=why)
 
     def _succeed(self, response: LLMResponse) -> None:

@@ -52,6 +52,8 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     if given is True:
         return
     digest = digest_of(send, request, tail)
+    if send.terms.settings.keep_requests and given is None:
+        await _keep_whole(send, request, digest)
     try:
         response = given or await reply_to(send, request, purpose)
     except Cut:
@@ -106,6 +108,14 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
         session_id=send.session_id,
         retry_in_transport=settings.retry is None,
     )
+
+
+async def _keep_whole(send: Send, request: LLMRequest, digest: str) -> None:
+    """Keep all that is about to be sent; before it is, so that no reply names what is not there."""
+    from power_loop.contracts.kept_requests import packed  # most loops keep no requests
+
+    data = await send.ports.threads.run(lambda: packed(request))
+    await send.ports.log.keep_request(send.session_id, digest, data)
 
 
 def digest_of(send: Send, request: LLMRequest, tail: Sequence[Message]) -> str:

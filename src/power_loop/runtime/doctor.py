@@ -7,25 +7,24 @@ lease, adds what cures, and gives the lease back; nothing is deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from power_loop.context.pairing import pairing_problem
-from power_loop.context.summary import as_text
-from power_loop.context.window import Window
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError
 from power_loop.contracts.limits import NO_LIMITS, Limits
-from power_loop.contracts.records import ContextFolded
 from power_loop.contracts.store import FAR, Conflict, SessionLog
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.diagnose import Seen, cure, diagnose, is_held
 from power_loop.kernel.history import Standing, alone
+from power_loop.kernel.outside import REPAIRS
 from power_loop.runtime.lifeline import Lifeline
+from power_loop.runtime.mended import folded_away
 from power_loop.runtime.session import Session
 
-# What stands in for messages that no provider takes: their text, as far as a summary may go.
-UNREADABLE_CHARS = 20_000
+# So many places where a history does not fit together are named.
+MENDED_SHOWN = 3
 
 
 class Examined(SessionLog, Protocol):
@@ -38,6 +37,10 @@ class Examined(SessionLog, Protocol):
     def ids(self) -> Ids: ...
 
     async def overdue_timers(self, session_id: str, now: int) -> int: ...
+
+    async def get_runtime_state(self, session_id: str, key: str, default: Any = None) -> Any: ...
+
+    async def delete_runtime_state(self, session_id: str, key: str) -> None: ...
 
     async def running_jobs(self, session_id: str) -> Sequence[tuple[str, str, str | None]]:
         """(id, kind, holder) of what is said to run beside the session."""
@@ -63,6 +66,9 @@ async def doctor(
     while True:
         seen = await examine(store, session_id, limits, context_tokens, effects_of or (lambda _: "once"), dead)
         diagnosis = diagnose(seen)
+        if repair and seen.repairs:  # somebody has read of it, and agrees
+            await store.delete_runtime_state(session_id, REPAIRS)
+            continue
         if not repair or not any(finding.automatic for finding in diagnosis.findings):
             return diagnosis
         if seen.head.archived:
@@ -89,19 +95,15 @@ async def examine(
     """Everything that `diagnose` wants to know, read without taking anything."""
     session = await Session.load(store, session_id)
     head, now = session.head, store.clock.now_ms()
-    broken = pairing_problem(session.window.messages) if session.state.idle else None
+    window = session.window
+    broken = (pairing_problem(window.messages) or "; ".join(window.mended[:MENDED_SHOWN]) or None) if session.state.idle else None
     jobs = await store.running_jobs(session_id)
     return Seen(
         head, session.state, session.waiting, now,
         holder_dead=head.holder is not None and is_dead(head.holder),
         overdue=await store.overdue_timers(session_id, now),
         orphans=[job for job, _, holder in jobs if holder is not None and is_dead(holder)],
-        limits=limits, effects_of=effects_of, tokens=session.window.tokens, context_tokens=context_tokens,
-        broken=broken, unreadable=folded_away(session) if broken else None,
+        limits=limits, effects_of=effects_of, tokens=window.tokens, context_tokens=context_tokens,
+        late=[late for late in await store.late_results(session_id) if late.send_index == head.send_index],
+        repairs=await store.get_runtime_state(session_id, REPAIRS, {}), broken=broken, unreadable=folded_away(session) if broken else None,
     )  # fmt: skip
-
-
-def folded_away(session: Session) -> ContextFolded:
-    """All that is shown now as one text, in place of messages that no provider takes."""
-    window: Window = session.window
-    return ContextFolded(session.head.head, as_text(window.messages, UNREADABLE_CHARS), session.head.send_index, window.tokens)

@@ -23,6 +23,7 @@ from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.fold_after import FoldsAfter, due_after
 from power_loop.runtime.heartbeat import Heartbeat
+from power_loop.runtime.late import keep_unwritten
 from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.openings import Opening
@@ -321,6 +322,7 @@ class Driver:
         else:
             self._tell_error(send, error)
         if isinstance(error, (SessionLeaseLost, KeyboardInterrupt, SystemExit)):
+            await to_its_end(keep_unwritten(send))
             send.teller.ended("error")
             return
         if not isinstance(error, Exception):

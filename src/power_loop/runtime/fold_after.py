@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from power_loop.context.fold import Cut, cut, due, of_messages
@@ -19,6 +17,7 @@ from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.usage import NO_USAGE
+from power_loop.runtime.afterwards import Aftermath, finish
 from power_loop.runtime.asking import ask
 from power_loop.runtime.cancel import Scope, to_its_end
 from power_loop.runtime.folding import Folding
@@ -32,11 +31,12 @@ GOES_ON = ("completed", "hit_round_limit", "invalid_output")
 
 def due_after(send: Send) -> Cut | None:
     """What to fold now that ``send`` is over; None for nothing."""
-    settings, state, window = send.terms.settings, send.session.state, send.session.window
-    if settings.context_tokens is None or not state.idle or state.status not in GOES_ON:
+    terms, window = send.terms, send.session.window
+    settings, head = terms.settings, terms.head_tokens
+    if not due(window, head, terms.limits.fold_at_tokens, settings.context_tokens or 0):
         return None
-    head = send.terms.head_tokens
-    if not due(window, head, send.terms.limits.fold_at_tokens, settings.context_tokens):
+    state = send.session.state
+    if settings.context_tokens is None or not state.idle or state.status not in GOES_ON:
         return None
     return cut(window, settings.fold.keep_last_sends, of_messages(window, head, settings.fold_target_tokens))
 
@@ -63,7 +63,7 @@ class FoldsAfter:
                 return
             self._under_way[self._place, send.session_id] = fold = FoldAfter(send, part)
             self._own.add(fold)
-        fold.start(self._forget)
+        fold.start(fold.run(), "fold", lambda: self._forget(fold))
 
     def busy(self, session_id: str) -> bool:
         """A fold of this session is under way."""
@@ -73,6 +73,9 @@ class FoldsAfter:
         """Wait for the fold of this session, no longer than a fold may take, and not once ``cancel`` is."""
         fold = self._under_way.get((self._place, session_id))
         if fold is None:
+            return
+        if not fold.goes_on:
+            self._forget(fold)
             return
         awaited: set[asyncio.Future[Any]] = {asyncio.wrap_future(fold.done)}
         token = asyncio.ensure_future(cancel.wait()) if cancel is not None else None
@@ -88,13 +91,7 @@ class FoldsAfter:
         """Wait for the folds of this loop, then cancel those that are left."""
         with self._lock:
             folds = list(self._own)
-        if not folds:
-            return
-        _, left = await asyncio.wait([asyncio.wrap_future(fold.done) for fold in folds], timeout=timeout_s)
-        if left:
-            for fold in folds:
-                fold.cancel()
-            await asyncio.wait(left, timeout=timeout_s)
+        await finish(folds, timeout_s)
 
     def _forget(self, fold: FoldAfter) -> None:
         with self._lock:
@@ -102,38 +99,24 @@ class FoldsAfter:
             self._own.discard(fold)
 
 
-class FoldAfter:
+class FoldAfter(Aftermath):
     """One fold under way."""
 
     def __init__(self, send: Send, part: Cut) -> None:
-        self.session_id = send.session_id
+        super().__init__(send.session_id)
         self.timeout_s = send.terms.settings.fold_timeout_s
-        self.done: Future[None] = Future()
         self._send, self._charges = send, list[CallCharged]()
         self._folding = Folding(send, part, Scope(), self._charges.append)
         self._at = send.session.head.head
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self, forget: Callable[[FoldAfter], None]) -> None:
-        self._task = self._loop.create_task(self._run(forget), name=f"fold of {self.session_id}")
-
-    def cancel(self) -> None:
-        """End it, from any thread."""
-        if self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-
-    async def _run(self, forget: Callable[[FoldAfter], None]) -> None:
+    async def run(self) -> None:
+        """Make it and post it; raises nothing but what cancels the task."""
         try:
             await self._fold()
         except (Conflict, PowerLoopError) as error:  # the session was closed, or the database is away: history is as it was
             log.warning("session %s: a fold was not kept: %s", self.session_id, error)
         except Exception:  # a handler's; its send is over, so it can end nothing
             log.warning("session %s: a handler at a fold raised", self.session_id, exc_info=True)
-        finally:
-            forget(self)
-            if not self.done.done():
-                self.done.set_result(None)
 
     async def _fold(self) -> None:
         count = len(self._send.session.window.messages)

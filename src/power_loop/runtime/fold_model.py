@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from power_loop.contracts.ledger import NOTHING, OUTPUT_TOKENS, Sums
+from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService
 from power_loop.contracts.records import CallCharged, Record
+from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut, Scope, being_cancelled, to_its_end
 from power_loop.runtime.ports import Ports, Terms, priced
@@ -36,6 +39,17 @@ class FoldTeller:
             self._teller.say(type, **fields)
 
 
+class FoldBooks:
+    """The books of a send, as the attempts of one fold call see them: another request, and perhaps another model."""
+
+    def __init__(self, send: Send, books: Books, amount: Sums) -> None:
+        self._send, self._books, self._amount = send, books, amount
+
+    async def may_call(self, call: object, purpose: str, *, hears: bool = False) -> bool:
+        """Charge what failed, and reserve for one more attempt; False when there is no budget left for it."""
+        return await self._books.may_call(self._send, purpose, hears=hears, amount=self._amount)
+
+
 class FoldCall:
     """What the attempts of a model call need of a send."""
 
@@ -45,8 +59,8 @@ class FoldCall:
         self.session, self.ahead, self.scope = send.session, send.ahead, scope
         self.teller = FoldTeller(send.teller)
         self.partial_text = ""
-        self.books = None
-        """The whole call was let through; its attempts are charged one by one."""
+        self.books: FoldBooks | None = None
+        """Of a fold in a send that has some; after a send nobody holds the session, so nothing is reserved."""
         self._charge = charge
 
     def note(self, record: Record) -> None:
@@ -61,7 +75,8 @@ class FoldModel(LLMService):
         self.model = getattr(model, "model", None)
         self.provider_name = getattr(model, "provider_name", None)
         self.capabilities = getattr(model, "capabilities", None)
-        self._model, self._send, self._scope, self._charge = model, send, scope, charge
+        self._model, self._send, self._scope = model, send, scope
+        self._charge_to, self._spent = charge, NOTHING
         self._is_own = model is send.ports.model
 
     async def complete(self, request: LLMRequest, **callbacks: Any) -> LLMResponse:
@@ -71,18 +86,35 @@ class FoldModel(LLMService):
         request.retry_in_transport = settings.retry is None
         if self._is_own and request.model is None:
             request.model = settings.model
-        if self._scope is self._send.scope and self._send.books is not None:  # after a send nobody holds the session
-            await self._let_through(self._send.books)
         call: Any = FoldCall(self._send, self._model, self._scope, self._charge)  # as much of a send as an attempt needs
+        if self._send.books is not None:
+            call.books = await self._let_through(self._send.books, request)
         response = await reply_to(call, request, "fold")
-        name = response.model or request.model
+        name = self._name(response.model or request.model)
         self._charge(CallCharged("fold", priced(settings, name, usage_of(response, request)), None, name))
         return response
 
-    async def _let_through(self, books: Books) -> None:
+    async def _let_through(self, books: Books, request: LLMRequest) -> FoldBooks | None:
         """Raises `Cut` when there is no budget left for it."""
-        may = await to_its_end(books.may_call(self._send, "fold", hears=False))
+        held = self._scope is self._send.scope
+        amount = self._may_cost(request)
+        may = books.may_call(self._send, "fold", hears=False, amount=amount) if held else books.has_room(self._send, self._spent)
+        allowed = await to_its_end(may)
         if being_cancelled():
             raise asyncio.CancelledError
-        if not may:
+        if not allowed:
             raise Cut
+        return FoldBooks(self._send, books, amount) if held else None
+
+    def _may_cost(self, request: LLMRequest) -> Sums:
+        """Of ``request``, estimated, and the longest reply."""
+        prompt = estimate_text_tokens(request.system_prompt or "") + estimate_tokens(request.messages)
+        usage = CallUsage(prompt, request.max_tokens or OUTPUT_TOKENS, calls=1)
+        return Sums.of(priced(self._send.terms.settings, self._name(request.model), usage))
+
+    def _charge(self, record: CallCharged) -> None:
+        self._spent = self._spent.plus(Sums.of(record.usage))
+        self._charge_to(record)
+
+    def _name(self, model: str | None) -> str | None:
+        return model or self.model

@@ -14,6 +14,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.effects import CallModel
 from power_loop.contracts.ledger import (
     NOTHING,
+    OUTPUT_TOKENS,
     Change,
     Charge,
     Entries,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from power_loop.runtime.send import Noted, Send
     from power_loop.runtime.session import Session
 
-# What a reply may cost where neither the configuration nor the model caps it.
-OUTPUT_TOKENS = 8000
+# Of so many calls at once that see the same room one is let through; the others come back at different times, ever later.
+STEP_S, LONGEST_S = 0.01, 0.25
 
 # Why a call was charged whose process died.
 INTERRUPTED = "interrupted"
@@ -46,7 +47,9 @@ INTERRUPTED = "interrupted"
 class Books:
     """What one send charges, and whom."""
 
-    __slots__ = ("_calls", "_dead", "_fresh", "_limits", "_open", "_own", "_owners", "_send_index", "_start", "_tools", "_want", "ledgers")
+    __slots__ = (
+        "_calls", "_dead", "_fresh", "_limits", "_open", "_own", "_owners", "_send_index", "_start", "_swaps", "_tools", "_want", "ledgers",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.ledgers: list[Ledger] = []
@@ -63,6 +66,8 @@ class Books:
         """To be written with the next batch, for the call after it."""
         self._open: list[Reservation] = []
         """Written, and not settled."""
+        self._swaps = False
+        """What is wanted is for another call than the one that was reserved for: it takes the place of that."""
         self._dead: dict[int, list[Reservation]] = {}
         """What an older holder left reserved, by the record (its identity) that charges it."""
         self._owners: dict[str, str] = {}
@@ -82,20 +87,34 @@ class Books:
                 self._ask_for(send, effect.purpose)
         await self._weigh(send)
 
-    async def may_call(self, send: Send, purpose: str, *, hears: bool = True) -> bool:
-        """Write what is noted, with a reservation for the call that follows; False when the send stops instead."""
-        if self._bound and not self._reserved(send.noted):
-            self._ask_for(send, purpose)
+    async def may_call(self, send: Send, purpose: str, *, hears: bool = True, amount: Sums | None = None) -> bool:
+        """Write what is noted, with a reservation for the call that follows; False when the send stops instead.
+
+        ``amount``: what it may cost, for another request than that of the next round.
+        """
+        if self._bound and (amount is not None or not self._reserved(send.noted)):
+            self._swaps = amount is not None
+            self._ask_for(send, purpose, amount)
         await send.flush(hears=hears)
         return send.ahead.stop is None
+
+    async def stand_back(self, send: Send, tries: int) -> None:
+        """A batch was refused ``tries`` times before this one: most likely since others were let through meanwhile."""
+        if tries:
+            await send.ports.clock.sleep(send.ports.ids.uniform(0.0, min(tries * STEP_S, LONGEST_S)))
 
     async def look_again(self, send: Send) -> None:
         """A guard failed: perhaps somebody else was let through, or a ledger is gone with its session."""
         await self._read(send)
         await self._weigh(send, seen=True)
 
-    def _ask_for(self, send: Send, purpose: str) -> None:
-        amount = self._estimate(send)
+    async def has_room(self, send: Send, more: Sums) -> bool:
+        """No limit is reached by all that is known to be spent, and ``more``; for who does not hold the session any longer."""
+        await self._read(send)
+        return all(ledger.spent.plus(ledger.reserved).plus(more).used_up(ledger.limits) is None for ledger in self.ledgers)
+
+    def _ask_for(self, send: Send, purpose: str, amount: Sums | None = None) -> None:
+        amount = amount or self._estimate(send)
         self._calls = max(self._calls + 1, send.ahead.usage.calls)
         self._want = [
             Reservation(call_key(send.send_index, self._calls, level, purpose), ledger.ledger_id, amount)
@@ -170,7 +189,7 @@ class Books:
         want = [] if ends else self._want
         used = any(self._is_ours(each.record) for each in noted)
         opened = [ledger for ledger in self.ledgers if ledger.ledger_id in self._fresh]
-        settled = [each.call_key for each in self._open] if used else []
+        settled = [each.call_key for each in self._open] if used or (want and self._swaps) else []
         settled += [each.call_key for kept in self._dead.values() for each in kept]
         entries = Entries(opened, self._changes(noted, bool(want)), self._lines(noted), want, settled, ends)
         return entries if any(entries) else None
@@ -188,10 +207,11 @@ class Books:
     def caught_up(self) -> None:
         """What was to be written is there, though nobody could say what came of it; how much is left we may not know."""
         self._fresh, self._limits, self._start, self._want, self._dead = set(), None, NOTHING, [], {}
+        self._swaps = False
 
     def withdraw(self) -> None:
         """Nothing of what was noted stands."""
-        self._want, self._dead = [], {}
+        self._want, self._dead, self._swaps = [], {}, False
 
     def _changes(self, noted: Sequence[Noted], lets_through: bool) -> list[Change]:
         """What each ledger sees spent; those of a send before this one, that a dead holder left, stand last."""

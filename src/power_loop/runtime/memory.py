@@ -6,15 +6,15 @@ A send is told of after its result, in a task of its own, one send of a session 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Protocol
 
 from power_loop.contracts.events import EventBusProtocol
 from power_loop.contracts.memory import MemoryProvider, MemorySnapshot
 from power_loop.contracts.usage import Usage
+from power_loop.runtime.afterwards import Aftermath, finish
 from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.memory_recall import MemoryRecallHook
 from power_loop.runtime.outcome import final_text
@@ -72,7 +72,7 @@ class LoopMemory:
         with self._lock:
             telling = Telling(provider, send, self._last.get(send.session_id), self._timeout_s)
             self._last[send.session_id] = telling
-        telling.start(self._forget)
+        telling.start(telling.run(), "memory", lambda: self._forget(telling))
 
     async def settled(self, session_id: str) -> None:
         """Wait until the memory knows of what the session did before; not long, the next send waits for it."""
@@ -80,19 +80,15 @@ class LoopMemory:
         if telling is None:
             await asyncio.sleep(0)  # what other sessions told may at least begin
         else:
-            await asyncio.wait([asyncio.wrap_future(telling.done)], timeout=SETTLE_TIMEOUT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                    await telling.wait()
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for all that is left to be told, then give it up."""
         with self._lock:
             tellings = list(self._last.values())
-        if not tellings:
-            return
-        _, left = await asyncio.wait([asyncio.wrap_future(each.done) for each in tellings], timeout=timeout_s)
-        if left:
-            for each in tellings:
-                each.cancel()
-            await asyncio.wait(left, timeout=timeout_s)
+        await finish(tellings, timeout_s)
 
     def _forget(self, telling: Telling) -> None:
         with self._lock:
@@ -100,38 +96,26 @@ class LoopMemory:
                 del self._last[telling.session_id]
 
 
-class Telling:
+class Telling(Aftermath):
     """One send that a memory is told of."""
 
     def __init__(self, provider: MemoryProvider, send: Send, before: Telling | None, timeout_s: float) -> None:
-        self.session_id, self.done = send.session_id, Future[None]()
+        super().__init__(send.session_id)
         self._provider, self._before, self._timeout_s = provider, before, timeout_s
         self._snapshot, self._bus = snapshot_of(send), send.ports.bus
         self._where: dict[str, Any] = {"send_index": send.send_index, "round_index": send.teller.round_index, "depth": send.terms.depth}
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self, forget: Callable[[Telling], None]) -> None:
-        self._task = self._loop.create_task(self._run(forget), name=f"memory of {self.session_id}")
-
-    def cancel(self) -> None:
-        """Give it up, from any thread."""
-        if self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-
-    async def _run(self, forget: Callable[[Telling], None]) -> None:
+    async def run(self) -> None:
+        """Tell it; raises nothing but what cancels the task."""
         try:
             if self._before is not None:
-                await asyncio.wait([asyncio.wrap_future(self._before.done)])
+                await self._before.wait()
+                self._before = None  # with what it was told of
             async with asyncio.timeout(self._timeout_s):
                 await self._provider.remember(snapshot=self._snapshot, session_id=self.session_id)
         except Exception as error:  # the memory's own code
             log.warning("session %s: its memory was not told of a send: %r", self.session_id, error)
             self._tell_failure(error)
-        finally:
-            forget(self)
-            if not self.done.done():
-                self.done.set_result(None)
 
     def _tell_failure(self, error: Exception) -> None:
         if self._bus.wants("memory_failed"):

@@ -17,7 +17,7 @@ from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contracts.hook_contexts import LlmBeforeCtx, MemoryRecalledCtx
 from power_loop.contracts.hooks import HookDirective, HookManagerProtocol, HookPoint
 from power_loop.contracts.memory import RECALL_HOOK, MemoryProvider, tag_as_memory
-from power_loop.contracts.messages import Message, estimate_message_tokens
+from power_loop.contracts.messages import Message, estimate_message_tokens, given_by_the_host
 from power_loop.contracts.payloads import payload_for
 
 log = logging.getLogger("power_loop")
@@ -85,7 +85,7 @@ class MemoryRecallHook:
                 if self._before is not None:
                     await self._before(session_id)
                 given = await provider.recall(messages=ctx.to_read(), session_id=session_id, budget_tokens=self.budget_tokens)
-                recalled = [tag_as_memory(message) for message in given]
+                recalled = tagged(given)
         except Exception as error:  # the memory's own code
             log.warning("session %s: nothing was recalled: %r", session_id, error)
             self._tell(ctx, "memory_failed", phase="recall", error_type=type(error).__name__, error_message=str(error)[:500])
@@ -103,7 +103,7 @@ class MemoryRecallHook:
         answered = await self._hooks.run_typed_async(HookPoint.MEMORY_RECALLED, asked)
         if answered.directive == HookDirective.SKIP:
             return []
-        return [tag_as_memory(message) for message in answered.recalled]
+        return tagged(answered.recalled)
 
     def _fitting(self, recalled: Sequence[Message]) -> list[Message]:
         """As many as the budget has room for, in their order, and always the first: the rest of the request counts on it."""
@@ -120,3 +120,9 @@ class MemoryRecallHook:
         if self._bus is not None:
             where: Mapping[str, Any] = {"round_index": ctx.round_index, "send_index": ctx.send_index, "depth": ctx.depth}
             self._bus.publish(AgentEvent(type, data=payload_for(type, **fields), session_id=ctx.session_id, **where))
+
+
+def tagged(given: Any) -> list[Message]:
+    """``given`` as memory. Raises `TypeError` or `ValueError` for what no request can take."""
+    messages: Sequence[Any] = [given] if isinstance(given, (str, Mapping)) else given or ()
+    return given_by_the_host([tag_as_memory(message) for message in messages], ("system",))

@@ -7,11 +7,10 @@ schema never reach it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from power_loop.contracts.codec import dumps
@@ -20,12 +19,14 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Outcome, Record, StopRequested, ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
-from power_loop.contracts.tool import Tool, ToolRun, canonical
+from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.contracts.usage import Usage
 from power_loop.kernel.state import State
 from power_loop.runtime.approvals import may_start
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.call_keys import key_of, parsed
 from power_loop.runtime.cancel import being_cancelled
+from power_loop.runtime.late import keep_late
 from power_loop.runtime.long_results import cut_to_size
 from power_loop.runtime.model_retry import asked_again, not_again, tries_left
 from power_loop.runtime.send import Send
@@ -108,19 +109,6 @@ def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
     return tool, cast("dict[str, Any]", arguments)
 
 
-def parsed(arguments: str) -> Any:
-    """What a model wrote as arguments; nothing is an empty object. Raises `ValueError`, or `RecursionError` when nested too deep."""
-    return ARGUMENTS.decode(arguments or "{}")
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-# Not strict: models put raw newlines and tabs into JSON strings; anything worse is theirs to mend.
-ARGUMENTS = json.JSONDecoder(strict=False, parse_constant=_refuse)
-
-
 async def _before(send: Send, call: ToolCall, tool: Tool, arguments: Mapping[str, Any]) -> ToolCall | None:
     """The call as the handlers at ``tool.before`` want it; None when they answered it themselves."""
     await send.flush()
@@ -168,22 +156,6 @@ def answered(state: State, call_id: str) -> tuple[dict[str, Any], ...]:
     return tuple({"state": question.get("state"), "answer": answer} for question, answer in heard)
 
 
-def key_of(session_id: str, send_index: int, state: State, asked: ToolCall) -> str:
-    """The idempotency key of a call of the round that is under way."""
-    position = next((at for at, call in enumerate(state.asked) if call.id == asked.id), 0)
-    return idempotency_key(session_id, send_index, max(0, state.rounds - 1), position, asked)
-
-
-def idempotency_key(session_id: str, send_index: int, round_index: int, position: int, asked: ToolCall) -> str:
-    """32 hex digits, from where the call stands and what the model asked; not from the provider's call id."""
-    try:
-        arguments = canonical(parsed(asked.arguments))
-    except (ValueError, RecursionError):
-        arguments = asked.arguments
-    place = f"{session_id}\n{send_index}\n{round_index}\n{position}\n{asked.name}\n{arguments}"
-    return hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 # --- while and after it runs ---------------------------------------------------------------------------
 
 
@@ -229,12 +201,23 @@ async def _call(send: Send, prepared: Prepared) -> Any:
         async with limit:
             if prepared.is_async:
                 return await prepared.tool.call(prepared.run, prepared.arguments)
-            value = await send.ports.threads.run(lambda: prepared.tool.call(prepared.run, prepared.arguments))
+            late = partial(_came_late, send, prepared)
+            value = await send.ports.threads.run(lambda: prepared.tool.call(prepared.run, prepared.arguments), late)
             return await value if inspect.isawaitable(value) else value
     except TimeoutError as error:
         if limit.expired() and timeout_s is not None:
             raise ToolTimeout(prepared.call.name, timeout_s) from error
         raise
+
+
+async def _came_late(send: Send, prepared: Prepared, value: Any, error: BaseException | None) -> None:
+    """What the handler gave or raised when nobody waited for it any more."""
+    if inspect.iscoroutine(value):
+        value.close()  # only its beginning ran in the thread
+        return
+    content, failed, data = render_result(value) if error is None else (f"Error: {said_by(error)}", True, None)
+    record = ToolReturned(prepared.run.call_id, content, "failed" if failed else "ok", prepared.call.name, data)
+    await keep_late(send, record, prepared.run.idempotency_key)
 
 
 async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Record:

@@ -14,6 +14,7 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
 from power_loop.kernel.hears import says_nothing
 from power_loop.runtime.approvals import let_expire
+from power_loop.runtime.mended import mend
 from power_loop.runtime.reports import UNKNOWN, in_doubt
 from power_loop.runtime.send import Send
 
@@ -57,6 +58,8 @@ class Say:
             abort(send, "a new send began", "interrupted")
         elif not state.idle:
             send.note(SendEnded("interrupted"))
+        if send.terms.settings.repair_history:
+            mend(send)
         return True
 
 

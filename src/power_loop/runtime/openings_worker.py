@@ -44,9 +44,7 @@ class LookAfter:
         if state.status in ("waiting_for_input", "pending_tools"):
             let_expire(send)
             # Answers enter now; words only once all calls have theirs.
-            return bool(send.noted) or any(
-                hears(state, item.record) and not says_nothing(item.record) for item in send.session.waiting
-            )
+            return bool(send.noted) or any(hears(state, item.record) and not says_nothing(item.record) for item in send.session.waiting)
         return True
 
     def _closes_what_was_cut_off(self, send: Send) -> bool:

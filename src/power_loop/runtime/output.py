@@ -7,6 +7,7 @@ look: a process that goes on after a crash reads the stored answer again, and pa
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from power_loop.runtime.send import Send
 
 if TYPE_CHECKING:
     from power_loop.contracts.structured import OutputForm
+
+log = logging.getLogger("power_loop")
 
 Validators = Sequence[Callable[[Any], Any]]
 
@@ -76,6 +79,9 @@ async def recalled(form: OutputForm, validators: Validators, text: str) -> Any:
             value = await _called(validate, value)
         except ModelRetry:
             continue
+        except Exception:  # the host's own code; the send is over, and what came of it stands
+            log.warning("a validator raised at the answer of a send that is over", exc_info=True)
+            return None
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 class Threads(Protocol):
     """Where synchronous handlers run, so that they block neither the event loop nor the store."""
 
-    def run(self, call: Callable[[], Any]) -> Awaitable[Any]: ...
+    def run(
+        self, call: Callable[[], Any], late: Callable[[Any, BaseException | None], Coroutine[Any, Any, None]] | None = None
+    ) -> Awaitable[Any]:
+        """``late`` is told (value, error) of a call that ends after this was cancelled."""
+        ...
 
 
 class NoteKeeper(Protocol):
@@ -127,6 +131,10 @@ class Settings(NamedTuple):
     """Which old results of a request become files; None: none."""
     migrate_history: bool = True
     """Sends of before are shown in the representation too."""
+    repair_history: bool = False
+    """A history that requests only show as sound is folded away, once."""
+    keep_requests: bool = False
+    """Every request is kept whole, beside its reply."""
 
 
 @dataclass(frozen=True, slots=True)

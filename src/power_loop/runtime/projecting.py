@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.jobs import Job
-from power_loop.contracts.messages import Message
+from power_loop.contracts.messages import Message, given_by_the_host
 from power_loop.contracts.projection import ProjectionContext, RuntimeProjector
 from power_loop.contracts.tool import Toolbox
 from power_loop.runtime.cancel import Cut
@@ -108,20 +108,9 @@ async def _ask(send: Send, projector: RuntimeProjector, context: ProjectionConte
             given: Any = projector.project(
                 store=send.ports.log, session_id=send.session_id, round_index=send.teller.round_index or 0, context=context
             )  # fmt: skip
-            return checked(await given if inspect.isawaitable(given) else given)
+            return given_by_the_host(await given if inspect.isawaitable(given) else given, ROLES)
     except Cut:
         raise
     except Exception:  # the projector's own code
         log.warning("the projector %s is left out of a request of session %s", type(projector).__name__, send.session_id, exc_info=True)
         return ()
-
-
-def checked(given: Any) -> Sequence[Message]:
-    """``given`` as messages of a request. Raises `TypeError`, `ValueError`."""
-    messages: list[Message] = list(given or ())
-    for message in messages:
-        if not isinstance(cast("Any", message), dict):
-            raise TypeError(f"a projector gives messages, not {type(message).__name__}")
-        if message.get("role") not in ROLES or not isinstance(message.get("content"), (str, list)) or not message["content"]:
-            raise ValueError(f"a projector gives messages of the roles {' and '.join(ROLES)} with content, not {message!r:.200}")
-    return messages

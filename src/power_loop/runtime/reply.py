@@ -42,7 +42,8 @@ def reply_record(send: Send, response: LLMResponse, charge: Charge, digest: str,
 def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> Charge:
     """What the call that brought ``response`` cost."""
     model = response.model or request.model
-    return Charge(purpose, priced(send.terms.settings, model, usage_of(response, request)), model)
+    priced_as = model or getattr(send.ports.model, "model", None)
+    return Charge(purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), model)
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:

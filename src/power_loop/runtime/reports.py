@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from power_loop.contracts.effects import ReportCancelled, ReportUnknown
+from power_loop.contracts.late import LateResult
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
-from power_loop.runtime.one_call import Prepared, check, key_of, tool_run
+from power_loop.runtime.call_keys import key_of
+from power_loop.runtime.late import adopted, late_results_of
+from power_loop.runtime.one_call import Prepared, check, tool_run
 from power_loop.runtime.send import Send
 
 UNKNOWN = "it was begun and then interrupted. It may or may not have taken effect: check before you repeat it."
@@ -17,7 +21,8 @@ UNKNOWN = "it was begun and then interrupted. It may or may not have taken effec
 async def report_unknown(send: Send, effect: ReportUnknown) -> None:
     """Begun before a crash (or cut off now), no result: ask the tool what came of it, else say that nobody knows."""
     for call in effect.calls:
-        found = await _reconciled(send, call)
+        late = await late_results_of(send, call, key_of(send.session_id, send.send_index, send.ahead, call))
+        found = await _reconciled(send, call, late) or (adopted(call, late[-1]) if late else None)
         if found is not None:
             await send.say(found)
         elif send.ahead.unknown == "ask" and send.ahead.stop is None:
@@ -48,15 +53,15 @@ def in_doubt(send: Send, call: ToolCall) -> bool:
     return begun or any(of == call.id and asked.get("kind") == "unknown" for of, asked in send.ahead.questions)
 
 
-async def _reconciled(send: Send, call: ToolCall) -> ToolReturned | None:
+async def _reconciled(send: Send, call: ToolCall, late: Sequence[LateResult]) -> ToolReturned | None:
     """What the tool itself finds out about the attempt that was cut off."""
-    call = next((changed for changed in send.ahead.rewritten if changed.id == call.id), call)
+    asked, call = call, next((changed for changed in send.ahead.rewritten if changed.id == call.id), call)
     checked = check(send, call)
     if isinstance(checked, str) or (reconcile := checked[0].definition.reconcile) is None:
         return None
     await send.flush()
     tool, arguments = checked
-    prepared = Prepared(call, tool, arguments, tool_run(send, call, tool), leaves_a_trace=True)
+    prepared = Prepared(call, tool, arguments, replace(tool_run(send, asked, tool), late=late), leaves_a_trace=True)
     try:
         value = await reconcile(prepared.run, arguments)
     except Exception:  # the tool's own code: when even that fails, the outcome stays unknown

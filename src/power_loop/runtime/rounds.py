@@ -34,7 +34,9 @@ async def close_round(send: Send) -> None:
     if send.ports.hooks.stands("round.end"):
         await send.flush()
         has_tools = bool(send.ahead.asked)
-        await ask(send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=used_todo(send))
+        await ask(
+            send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=used_todo(send)
+        )
     leave_round(send)
 
 

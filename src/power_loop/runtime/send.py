@@ -146,7 +146,7 @@ class Send:
         seq = self.session.head.head + len(self.noted) + 1
         if before.idle and isinstance(record, UserSaid):
             self.send_index, self.send_seq = self.send_index + 1, seq
-            self.teller.send_index = self.send_index
+            self.teller.send_index, self.session.below = self.send_index, None
         elif isinstance(record, ContextFolded):
             self.fold_seq, self.fold_through = seq, record.through
         row = RecordRow(seq, self.send_index, round_of(before, record), to_cells(record))
@@ -173,10 +173,12 @@ class Send:
             self.teller.answer_for_listeners()
             return
         batch = self.batch(release=release)
-        for _ in range(MAX_CONFLICTS):
+        for tries in range(MAX_CONFLICTS):
             try:
                 await self.ports.log.append(batch)
             except Conflict:
+                if self.books is not None:
+                    await self.books.stand_back(self, tries)
                 release = await self._look_again(hears) and release
                 batch = self.batch(release=release)
             else:
@@ -227,8 +229,10 @@ class Send:
             for row in batch.rows:
                 self.view.add(row)
         self.noted, self.heard, self.seen_jobs, self.timers = [], [], (), ()
-        self.closes = [] if batch.closes else self.closes
-        self.key = self.key if batch.send_key is None else None
+        if batch.closes:
+            self.closes = []
+        if batch.send_key is not None:
+            self.key = None
         if self.books is not None:
             self.books.wrote(batch.entries)
         self.teller.flush()

@@ -5,8 +5,8 @@ A cache, no more: thrown away when in doubt, and brought up to date by reading w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from power_loop.context.projected import window_for
 from power_loop.context.represent import Representation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Session:
     """What a driver knows of a session. Only whoever stands first in its line may touch it."""
 
-    __slots__ = ("asked_at", "below", "head", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
+    __slots__ = ("asked_at", "below", "given", "head", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
 
     def __init__(self, head: Head, shown_as: Representation | None = None) -> None:
         self.head = head
@@ -34,8 +34,10 @@ class Session:
         self.prompt: str | None = None
         self.parent: str | None = None
         """The session whose sub-agent this one is."""
+        self.given: Mapping[str, Any] | None = None
+        """What the first send of a sub-agent was given: its tools and limits. Later ones, such as of a timer, have no more."""
         self.below: str | None = None
-        """The ledger of a send of ours, where others charge it too."""
+        """The ledger of the last send, where others charge it too."""
         self.asked_at = 0
         """seq of the last reply that asked for tools."""
         self.waiting: list[InboxItem] = []
@@ -56,7 +58,7 @@ class Session:
         cold = seen.head == 0
         after = min(head.fold_through, head.send_seq - 1) if cold and head.head else seen.head
         if head.wake_no != seen.wake_no or cold:
-            self.prompt, self.parent = await log.session_ground(head.session_id)
+            self.prompt, self.parent, self.given = await log.session_ground(head.session_id)
         if head.head > after:
             whole_from = head.send_seq if cold else 0
             rows = await (rows_of_a_window(log, head, after, self.shown_as) if cold else log.rows(head.session_id, after=after))
@@ -70,6 +72,8 @@ class Session:
         """These rows are written: they count from now on."""
         for row in rows:
             self._show(row)
+        if self.parent is not None and self.given is None:
+            self.given = state.overrides
         self.head, self.state = head, state
 
     def _add(self, rows: Sequence[RecordRow], whole_from: int) -> None:

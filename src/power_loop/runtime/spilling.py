@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ async def spill(send: Send, request: LLMRequest) -> None:
         return
     messages = list(request.messages)
     for each in moved:
-        messages[each.at] = pointed(messages[each.at], str(folder / each.name))
+        messages[each.at] = pointed(messages[each.at], str(folder / file_name(each.text)))
     request.messages = messages
 
 
@@ -48,13 +49,18 @@ def folder_of(session_id: str, folder: Any, workspace: Any) -> Path:
     return place / quote(session_id, safe="").replace(".", "%2E")
 
 
+def file_name(text: str) -> str:
+    """Made of the content: the same content is the same file, and no other one is overwritten."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".txt"
+
+
 def write(folder: Path, moved: Sequence[Spilled]) -> None:
     """Write what is not there yet; a file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in moved:
-        path = folder / each.name
+        path = folder / file_name(each.text)
         if path.exists():
             continue
-        draft = folder / f".{each.name}.{os.getpid()}"
+        draft = folder / f".{path.name}.{os.getpid()}"
         draft.write_bytes(each.text.encode("utf-8", "surrogatepass"))
         os.replace(draft, path)

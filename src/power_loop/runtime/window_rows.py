@@ -51,5 +51,5 @@ def _missing(rows: list[RecordRow], head: Head) -> bool:
     body = _body(fold) if fold is not None else {}
     covered = body.get("send", 0) if fold is not None else 0
     first = (covered if isinstance(covered, int) else 0) + (0 if body.get("keeps") else 1)
-    there = {_body(row).get("send") for row in rows if row.cells.kind == "send_projected"}
+    there = {row.cells.call_index for row in rows if row.cells.kind == "send_projected"}
     return any(send not in there for send in range(max(1, first), head.send_index))

@@ -17,6 +17,7 @@ from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_json import Json, archive_of, check_header, children_of, image_of
 from power_loop.store.image import BLOBS, BlobImage, SessionImage, batch_of, children_in, images_of, parts_statement
+from power_loop.store.large import REQUEST_KEY
 from power_loop.store.log import COLUMNS, RecordLog, to_row
 from power_loop.store.sessions import CREATED_BY, check_session_id
 
@@ -50,7 +51,7 @@ class Archive(RecordLog):
     ) -> str:
         """A new root with the records up to the end of send ``at_send`` (default: the last that ended); its id.
 
-        Small state and blobs are copied; timers, inbox and lease stay behind. Raises `SessionNotFoundError`, and
+        Small state and blobs are copied; timers, inbox, lease and kept requests stay behind. Raises `SessionNotFoundError`, and
         `ValueError` for a send that has not ended.
         """
         image = (await self._images(session_id, False))[session_id]
@@ -61,7 +62,9 @@ class Archive(RecordLog):
         if system_prompt is not None:
             info = info._replace(system_prompt=system_prompt)
         last = rows[-1].created_at if rows else None
-        forked = image._replace(info=info, rows=rows, timers=(), first_send_at=image.first_send_at if rows else None, last_send_at=last)
+        blobs = [blob for blob in image.blobs if not blob.digest.startswith(REQUEST_KEY)]
+        forked = image._replace(info=info, rows=rows, timers=(), blobs=blobs)
+        forked = forked._replace(first_send_at=image.first_send_at if rows else None, last_send_at=last)
         return await self._create(self._renamed([forked], None))
 
     # --- reading -----------------------------------------------------------------------------------
@@ -98,7 +101,11 @@ class Archive(RecordLog):
         """``images`` under new ids, the first of them a root."""
         if top_id is not None:
             check_session_id(top_id)
-        names = {image.session_id: f"sess_{self._ids.token(12)}" for image in images}
+        # A workflow is told by its name, so a copy of one is named as one.
+        names = {
+            image.session_id: f"wf_{self._ids.token(8)}" if image.info.kind == SessionKind.WORKFLOW else f"sess_{self._ids.token(12)}"
+            for image in images
+        }
         names[images[0].session_id] = top_id or names[images[0].session_id]
         return [_renamed(image, names, root=at == 0) for at, image in enumerate(images)]
 

@@ -13,7 +13,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.messages import Content, ToolCall, text_of
 from power_loop.contracts.records import CallCharged, ContextFolded
 from power_loop.contracts.usage import CallUsage
-from power_loop.kernel.outside import Arrivals, OutsideMessage
+from power_loop.kernel.outside import REPAIRS, Arrivals, OutsideMessage
 from power_loop.store.archive_json import FORMAT
 from power_loop.store.image import Info, SessionImage
 from power_loop.store.notes import NOTES_KEY, notes_value
@@ -44,7 +44,7 @@ def images_of_3x(data: Json) -> list[SessionImage]:
     arrivals.end()
     _fold(arrivals, data, ours)
     times = (_number(stats, "first_send_at"), _number(stats, "last_send_at")) if arrivals.rows else (None, None)
-    return [SessionImage(_name(data, session), _info(session or data), arrivals.rows, None, False, 0, *times, _state(data))]
+    return [SessionImage(_name(data, session), _info(session or data), arrivals.rows, None, False, 0, *times, _state(data, arrivals))]
 
 
 def _message(row: Json, where: str) -> OutsideMessage:
@@ -113,9 +113,11 @@ def _border(arrivals: Arrivals, through: int) -> tuple[int, int]:
 # --- the rest ----------------------------------------------------------------------------------------
 
 
-def _state(data: Json) -> dict[str, str]:
+def _state(data: Json, arrivals: Arrivals) -> dict[str, str]:
+    """Small state: the notes, and what the doctor shall report of the import."""
     notes = _rows(data, "notes")
-    return {NOTES_KEY: dumps(notes_value(notes))} if notes else {}
+    state = {NOTES_KEY: dumps(notes_value(notes))} if notes else {}
+    return {**state, REPAIRS: dumps(arrivals.repairs)} if arrivals.repairs else state
 
 
 def _name(data: Json, session: Json) -> str:

@@ -46,8 +46,11 @@ REVIVE = """UPDATE {p}sessions SET lease_until = CASE WHEN lease_until < {t} THE
 SWEEP_ALL = "DELETE FROM {p}waiters WHERE alive_until < {t}"
 
 
+# What a workflow is kept in is told by its name.
+NO_RUNS = " AND SUBSTR(session_id, 1, 3) <> 'wf_'"
+# The end of a detached workflow wakes its parent as a timer does.
 TIMED = """ AND EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = {p}sessions.session_id AND i.heard_seq IS NULL
- AND i.name = 'timer')"""
+ AND (i.name = 'timer' OR SUBSTR(i.item_key, 1, 9) = 'workflow:'))"""
 
 
 class Standing(NamedTuple):
@@ -91,17 +94,19 @@ class Claims(Part):
 
     async def claim(
         self, claimant: str, *, limit: int, agents: Sequence[str] | None = None, free: bool = True, orphaned: bool = True,
-        timed: bool = False,
+        timed: bool = False, runs: bool = True,
     ) -> tuple[str, list[Standing]]:  # fmt: skip
         """Claim up to ``limit`` sessions that are due, the longest waiting first: the claim's token, and how they stand.
 
         ``claimant``: who claims, as in leases, so that its death can be seen. ``agents``: only sessions of these
         agents; None: of all. ``free``: those that nobody holds; ``orphaned``: those whose holder let its lease run out.
-        ``timed``: only those in which a timer's note waits. Nobody else gets them for `CLAIM_MS`, or before they are settled or given back.
+        ``timed``: only those that a timer wakes, or the end of a workflow. ``runs``: workflows too. Nobody else gets them
+        for `CLAIM_MS`, or before they are settled or given back.
         """
         now, token = self._now(), f"{claimant}#{self._ids.token(8)}"
         where, params = _wanted(now, agents, free, orphaned)
         where += TIMED if timed else ""
+        where += "" if runs else NO_RUNS
         tail = self._dialect.first_rows(f"{self._prefix}sessions", "session_id", where, "runnable_at", limit)
         await self._write_once([Statement(self._sql(CLAIM + tail), (token, now + CLAIM_MS, now + CLAIM_MS, *params))])
         return token, await self._standings(OF_CLAIM, token)

@@ -20,6 +20,8 @@ LARGE_BYTES = 256 * 1024
 LARGE_CHARS = LARGE_BYTES // 4
 
 KEEP = "INSERT INTO {p}blobs (session_id, digest, data, size, media_type, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+# Before the digest of a request; that of any other content is hexadecimal.
+REQUEST_KEY, REQUEST_TYPE = "request:", "application/json; compressed=zlib"
 READ = "SELECT data FROM {p}blobs WHERE session_id = ? AND digest = ?"
 
 
@@ -39,6 +41,18 @@ class LargeContent(Part):
         """None when the session has no such content."""
         rows = await self._database.read(self._sql(READ), (session_id, digest))
         return bytes(rows[0][0]) if rows else None
+
+    async def keep_request(self, session_id: str, digest: str, data: bytes) -> None:
+        """Keep a whole request beside the reply that names this digest; the same request is kept once. Raises `StoreUnavailable`."""
+        values = (session_id, REQUEST_KEY + digest, data, len(data), REQUEST_TYPE, self._clock.now_ms())
+        try:
+            await self._write_once([Statement(self._sql(KEEP), values)])
+        except Conflict:
+            pass  # it is there
+
+    async def kept_request(self, session_id: str, digest: str) -> bytes | None:
+        """The request of this digest, as `contracts.kept_requests` packs it; None where it was not kept."""
+        return await self.read_blob(session_id, REQUEST_KEY + digest)
 
     async def _with_large_kept(self, batch: Append) -> Append:
         """``batch`` with large results out of its rows; they are kept first, so that no row points at nothing."""

@@ -12,8 +12,11 @@ from power_loop.contracts.messages import Content, ToolCall, text_of
 from power_loop.contracts.records import ModelReplied, Record, SendEnded, SendResumed, ToolReturned, UserSaid
 from power_loop.contracts.store import Append, Conflict
 from power_loop.kernel.history import Standing, alone
+from power_loop.kernel.outside import says_something
 from power_loop.kernel.state import replay
 from power_loop.store.log import RecordLog
+
+ANSWERED = "SELECT call_id FROM {p}records WHERE session_id = ? AND kind = 'tool_returned' AND call_id IN (:ids) ORDER BY seq LIMIT 1"
 
 
 class Outside(RecordLog):
@@ -37,7 +40,10 @@ class Outside(RecordLog):
         Raises `SessionBusyError` while a send runs, `ValueError` where the message would break the history,
         `SessionNotFoundError`, `SessionArchivedError`.
         """
-        given = _message(role, content or "", tuple(_call(each) for each in tool_calls or ()), tool_call_id, name, meta)
+        calls = tuple(_call(each) for each in tool_calls or ())
+        given = _message(role, content or "", calls, tool_call_id, name, meta)
+        if calls:
+            await self._refuse_known(session_id, calls)
         while True:
             standing = await self.state_of(session_id)
             head = standing.head
@@ -55,6 +61,13 @@ class Outside(RecordLog):
                 continue
             return seq
 
+    async def _refuse_known(self, session_id: str, calls: Sequence[ToolCall]) -> None:
+        """Providers take an id once. Whatever was called before has a result by now, or nothing could be appended."""
+        marks = ", ".join("?" * len(calls))
+        found = await self._database.read(self._sql(ANSWERED).replace(":ids", marks), (session_id, *(call.id for call in calls)))
+        if found:
+            raise ValueError(f"the call id {found[0][0]!r} was used before in this session; give the call another one, and its result too")
+
     async def state_of(self, session_id: str) -> Standing:
         """The session's row, and what its last send amounts to. Raises `SessionNotFoundError`."""
         head = await self.look(session_id)
@@ -69,6 +82,8 @@ def _message(
         raise ValueError(f"tool_calls stand in a message of the role 'assistant', not {role!r}")
     match role:
         case "user":
+            if not says_something(content):
+                raise ValueError("a user message needs content: no provider takes an empty one")
             return UserSaid(content, name, metadata=meta)
         case "assistant":
             if not calls and not text_of(content).strip():

@@ -15,8 +15,9 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.rows import SessionStatus
 from power_loop.contracts.store import Batch, Conflict, RecordRow, Statement
 from power_loop.contracts.usage import NO_USAGE
+from power_loop.store.large import REQUEST_KEY
 from power_loop.store.log import APPEND, COLUMNS, to_row
-from power_loop.store.messages import is_merged
+from power_loop.store.messages import Messages, is_merged
 from power_loop.store.sessions import Sessions
 
 FOLDED = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND role IS NOT NULL AND seq <= ? AND seq < ? AND created_at <= ?
@@ -33,6 +34,10 @@ OLD_KEYS = """DELETE FROM {p}send_keys WHERE created_at <= ?
  AND NOT EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = {p}send_keys.session_id AND i.item_key = {p}send_keys.send_key
   AND i.heard_seq IS NULL)"""
 OLD_HEARD = "DELETE FROM {p}inbox WHERE heard_seq IS NOT NULL AND created_at <= ?"
+# Whatever was sent before the fold may show what is emptied now.
+REQUESTS = """DELETE FROM {p}blobs WHERE session_id = ? AND digest LIKE ? AND created_at <=
+ (SELECT r.created_at FROM {p}records r WHERE r.session_id = ? AND r.seq = ?)"""
+FORGET = "DELETE FROM {p}blobs WHERE session_id = ? AND digest = ?"
 OLD_LATE = "DELETE FROM {p}late_results WHERE created_at <= ?"
 COUNT = "SELECT COUNT(*) FROM {p}"
 
@@ -47,13 +52,14 @@ AT_ONCE = 200
 AN_AGE = 10**12
 
 
-class Retention(Sessions):
+class Retention(Sessions, Messages):
     """The verbs that forget. ``older_than_ms``: an age, or a point in time (ms since the epoch)."""
 
     async def prune_compacted_messages(self, session_id: str, *, older_than_ms: int | None = None, keep_recent: int = 0) -> int:
         """Empty the messages that a fold stands in for, but for the ``keep_recent`` newest of them; how many.
 
-        Requests stay as they are. What recalls or exports the originals finds them empty. Raises `SessionNotFoundError`.
+        Later requests stay as they are. What recalls or exports the originals finds them empty, and requests that were kept
+        whole and may show them are deleted. Raises `SessionNotFoundError`.
         """
         if keep_recent < 0:
             raise ValueError(f"keep_recent is {keep_recent}; it must be at least 0")
@@ -62,10 +68,13 @@ class Retention(Sessions):
         found = await self._records(FOLDED, session_id, head["fold_through"], head["send_seq"], self._before(older_than_ms))
         covered = await self._covered(session_id)
         wanted = [row for row in found[: len(found) - keep_recent] if not is_pruned(row) and row.seq in covered]
-        return await self._in_batches([self._emptied(session_id, row) for row in wanted])
+        emptied = await self._in_batches([self._emptied(session_id, row) for row in wanted])
+        if emptied:
+            await self._delete(REQUESTS, session_id, f"{REQUEST_KEY}%", session_id, head["fold_seq"])
+        return emptied
 
     async def prune_usage_rounds(self, session_id: str, *, keep_last: int | None = None, older_than_ms: int | None = None) -> int:
-        """Forget which model call of an earlier send cost what, but for the ``keep_last`` newest calls; how many.
+        """Forget which model call of an earlier send cost what, and its kept request, but for the ``keep_last`` newest calls; how many.
 
         Sums stay. Raises `ValueError` when neither bound is given.
         """
@@ -75,10 +84,11 @@ class Retention(Sessions):
         found = [row for row in await self._records(CHARGED, session_id) if row.cells.name != "degraded"]
         old = found[: max(0, len(found) - (keep_last or 0))]
         wanted = [row for row in old if row.created_at <= before and row.send_index < head["send_index"] and not is_merged(row)]
+        await self._in_batches([[Statement(self._sql(FORGET), (session_id, key))] for key in map(_key_of_request, wanted) if key])
         return await self._in_batches(list(self._lightened(session_id, wanted)), len(wanted))
 
     async def prune_timers(self, *, older_than_ms: int | None = None) -> int:
-        """Delete timers that are done or cancelled; how many."""
+        """Delete timers that have fired or were cancelled; how many."""
         return await self._delete(OLD_TIMERS, self._before(older_than_ms))
 
     async def prune_sessions(self, *, older_than_ms: int, status: str = SessionStatus.ARCHIVED) -> int:
@@ -112,7 +122,7 @@ class Retention(Sessions):
         return now - older_than_ms if older_than_ms < AN_AGE else older_than_ms
 
     async def _look_at(self, session_id: str) -> dict[str, int]:
-        names = ("fold_through", "send_seq", "send_index")
+        names = ("fold_through", "fold_seq", "send_seq", "send_index")
         sql = f"SELECT {', '.join(names)} FROM {{p}}sessions WHERE session_id = ?"
         rows = await self._database.read(self._sql(sql), (session_id,))
         if not rows:
@@ -161,6 +171,11 @@ class Retention(Sessions):
         if count:
             await self._write_once([Statement(self._sql(sql), params)])
         return count
+
+
+def _key_of_request(row: RecordRow) -> str | None:
+    digest = json.loads(row.cells.body or "{}").get("digest")
+    return REQUEST_KEY + digest if digest else None
 
 
 def is_pruned(row: RecordRow) -> bool:

@@ -23,7 +23,8 @@ DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, con
 INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.model, i.config, s.status, i.kind, i.parent_session_id,
  i.spawn_tool_call_id, i.spawn_depth, i.lifecycle, i.metadata, s.agent
  FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
-GROUND = "SELECT system_prompt, parent_session_id FROM {p}session_info WHERE session_id = ?"
+GROUND = """SELECT i.system_prompt, i.parent_session_id, (SELECT r.body FROM {p}records r WHERE r.session_id = i.session_id
+ AND r.seq = 1 AND r.kind = 'user_said') FROM {p}session_info i WHERE i.session_id = ?"""
 METADATA = "SELECT metadata FROM {p}session_info WHERE session_id = ?"
 TOUCH = "UPDATE {p}sessions SET wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
 STATUS = "UPDATE {p}sessions SET status = ?, wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
@@ -140,10 +141,14 @@ class Sessions(Part):
     async def unarchive_session(self, session_id: str) -> None:
         await self._set_status(session_id, 0)
 
-    async def session_ground(self, session_id: str) -> tuple[str | None, str | None]:
-        """(the system prompt that was given to this session explicitly, its parent session)."""
+    async def session_ground(self, session_id: str) -> tuple[str | None, str | None, Mapping[str, Any] | None]:
+        """(the system prompt that was given to this session explicitly, its parent session, what a sub-agent's first send was given)."""
         rows = await self._database.read(self._sql(GROUND), (session_id,))
-        return (rows[0][0], rows[0][1]) if rows else (None, None)
+        if not rows:
+            return None, None, None
+        prompt, parent, body = rows[0]
+        given: dict[str, Any] = json.loads(body).get("overrides") or {} if body else {}
+        return prompt, parent, given if "own" in given else None
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""

@@ -258,7 +258,7 @@ class SimulatedMachine(Machine):
 class InPlace(HandlerThreads):
     """Runs synchronous handlers where they are called."""
 
-    async def run(self, call: Callable[[], Any]) -> Any:
+    async def run(self, call: Callable[[], Any], late: Any = None) -> Any:
         return call()
 
 

@@ -10,8 +10,8 @@ from power_loop.contracts.errors import ToolValidationError
 from power_loop.contracts.tool import ToolRun
 from power_loop.loop import StatefulAgentLoop
 from power_loop.testing import ScriptedLLM, call, say
-from power_loop.tools.todos import todos_of
 from power_loop.tools.presets import create_default_tool_registry, definition_of
+from power_loop.tools.todos import todos_of
 
 
 def item(n: int, status: str = "pending", text: str = "write") -> dict[str, Any]:

@@ -19,7 +19,10 @@ export async function requestPage(query) {
       h("dt", {}, "Prefix"), h("dd", {}, badge(kept || !grown ? "stable" : "changed", kept || !grown ? "completed" : "failed"), ` ${prefix}`),
       h("dt", {}, "Size"), h("dd", {}, `${count(request.usage.prompt)} tokens${request.usage.estimated ? " (estimated)" : ""}, ${count(request.usage.cache_read)} from a cache; ${count(request.left_out + request.messages.length)} messages`),
       request.previous_seq ? [h("dt", {}, "Before it"), h("dd", {}, h("a", { href: link("request", { id, seq: request.previous_seq }) }, `request of reply ${request.previous_seq}`))] : []),
-    h("p", { class: "dim" }, "Derived from the records. Memory, todos and what hooks changed are stored nowhere; only the digest knows of them."),
+    h("p", { class: "dim" }, request.sent ? "As it was sent: this loop keeps its requests."
+      : "Derived from the records. Memory, todos and what hooks changed are stored nowhere; only the digest knows of them."),
+    request.sent ? h("dl", { class: "facts" }, Object.entries(request.sent).map(([name, text]) =>
+      [h("dt", {}, name), h("dd", {}, h("pre", { class: "passage" }, plain(text)))])) : null,
     request.left_out ? h("p", { class: "dim" }, `The first ${count(request.left_out)} messages are left out here.`) : null,
     h("ol", { class: "messages", start: request.left_out + 1 }, request.messages.map((message, n) => shown(message, n + request.left_out, request, grown))));
   return { title: `Request ${seq}`, content };
