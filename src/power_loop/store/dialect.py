@@ -48,6 +48,10 @@ class Dialect(Protocol):
         """The view; running it twice changes nothing."""
         ...
 
+    def replace_view(self, view: View, prefix: str) -> list[str]:
+        """The view in the place of one with other columns, at no moment without a view for whoever looks."""
+        ...
+
     def add_column(self, table: str, column: Column, prefix: str) -> str: ...
 
     def first_rows(self, table: str, key: str, where: str, order: str, limit: int) -> str:
@@ -98,6 +102,9 @@ class SqliteDialect:
 
     def create_view(self, view: View, prefix: str) -> str:
         return f"CREATE VIEW IF NOT EXISTS {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
+
+    def replace_view(self, view: View, prefix: str) -> list[str]:
+        return [f"DROP VIEW IF EXISTS {prefix}{view.name}", self.create_view(view, prefix)]
 
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         return f"ALTER TABLE {prefix}{table} ADD COLUMN {_column(column)}"

@@ -173,9 +173,9 @@ def _statements(steps: tuple[Migration, ...], version: int | None, dialect: Dial
         for table in step.tables:
             statements += dialect.create_table(table, prefix)
         statements += [dialect.add_column(table, column, prefix) for table, column in step.columns]
-    # A later step's view takes an earlier one's place, and no engine replaces a view by one of other columns.
+    # A later step's view takes an earlier one's place.
     for view in {view.name: view for step in steps for view in step.views}.values():
-        statements += [f"DROP VIEW IF EXISTS {prefix}{view.name}", dialect.create_view(view, prefix)]
+        statements += dialect.replace_view(view, prefix) if version is not None else [dialect.create_view(view, prefix)]
     table, new = prefix + VERSIONS, steps[-1].version
     if version is not None:
         return [f"UPDATE {table} SET version = {new} WHERE id = 1 AND version = {version}", *statements]

@@ -54,6 +54,9 @@ class MysqlDialect:
         # Whoever may read the tables of the view reads it, also after the user who made it is gone.
         return spelt(f"CREATE OR REPLACE SQL SECURITY INVOKER VIEW {prefix}{view.name} AS {view.select.replace('{p}', prefix)}")
 
+    def replace_view(self, view: View, prefix: str) -> list[str]:
+        return [self.create_view(view, prefix)]  # DDL is in no transaction here, and takes other columns
+
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         """MySQL refuses it when the column is there, and the engine takes that for done."""
         return spelt(f"ALTER TABLE {prefix}{table} ADD COLUMN /*M! IF NOT EXISTS */ {_column(column)}")

@@ -52,6 +52,9 @@ class PostgresDialect:
     def create_view(self, view: View, prefix: str) -> str:
         return f"CREATE OR REPLACE VIEW {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
 
+    def replace_view(self, view: View, prefix: str) -> list[str]:
+        return [f"DROP VIEW IF EXISTS {prefix}{view.name}", self.create_view(view, prefix)]
+
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         return f"ALTER TABLE {prefix}{table} ADD COLUMN IF NOT EXISTS {column_of(column, _TYPES)}"
 

@@ -62,7 +62,7 @@ class Suite(ABC):
 
     def notices(self, cases: Iterable[Any]) -> bool:
         """At least one of these cases fails: what a mutation must bring about."""
-        return any(self.run(case) for case in cases)
+        return any(self._run(case) for case in cases)
 
     def _run(self, case: Any) -> list[str]:
         try:
