@@ -91,11 +91,12 @@ async def test_killed_anywhere_between_the_question_and_the_end_another_process_
     boundaries = int((whole / "boundaries").read_text())
     assert boundaries > 20
     outcomes = set[str]()
-    for at in range(1, boundaries + 1):
+    # What may run again has no boundary of its own that the other class has not.
+    for at in range(1, boundaries + 1, 1 if effects == "once" else 3):
         folder = await opened(tmp_path / f"at {at}")
         ended = run(folder, effects=effects, die_at=at)
         if ended == -signal.SIGKILL and not told(folder, "ended"):
             assert run(folder, effects=effects) == 0
             await check(folder, effects)
             outcomes |= {record.outcome for record in await records(folder) if isinstance(record, ToolReturned)}
-    assert outcomes == {"ok", "unknown"} if effects == "once" else {"ok"}
+    assert outcomes == ({"ok", "unknown"} if effects == "once" else {"ok"})

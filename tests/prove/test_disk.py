@@ -13,7 +13,7 @@ THE_TALK_BEGINS = 150
 # acceptance: 186 (disk errors and a full disk: not written, or resolved)
 def test_a_killed_process_or_a_refusing_disk_loses_nothing_that_was_confirmed(opened):
     with opened(IoFaults()) as suite:
-        assert not suite.violations(suite.sample(40))
+        assert not suite.violations(suite.sample(25))
 
 
 def test_without_commits_before_confirmations_the_sweep_fails(opened):
@@ -24,12 +24,12 @@ def test_without_commits_before_confirmations_the_sweep_fails(opened):
 # acceptance: 186 (power loss)
 def test_after_a_power_cut_at_any_write_everything_that_was_confirmed_is_there(opened):
     with opened(PowerLoss("full")) as suite:
-        assert not suite.violations(suite.sample(300))
+        assert not suite.violations(suite.sample(200))
 
 
 def test_with_normal_the_last_words_may_be_missing_and_what_is_there_is_whole(opened):
     with opened(PowerLoss("normal")) as suite:
-        assert not suite.violations(suite.sample(150))
+        assert not suite.violations(suite.sample(100))
 
 
 def test_with_normal_words_are_indeed_missing_so_the_replayer_tells_it_from_full(opened):

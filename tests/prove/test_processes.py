@@ -12,7 +12,7 @@ from proofs.races import Races
 @pytest.mark.parametrize("engine", engines.FILES_AND_SERVERS)
 def test_a_process_that_is_killed_at_any_boundary_loses_nothing_that_was_confirmed(opened, engine):
     with opened(Kills(engine)) as suite:
-        assert not suite.violations(suite.sample(8))
+        assert not suite.violations(suite.sample(5))
 
 
 # acceptance: 114 (zombies), 115 (processes that stop for longer than their lease)

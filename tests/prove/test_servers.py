@@ -13,7 +13,7 @@ from proofs.server_kills import ServerKills
 @pytest.mark.parametrize("engine", engines.SERVERS)
 def test_a_line_that_is_cut_at_any_piece_loses_nothing_that_was_confirmed(opened, engine):
     with opened(Network(engine)) as suite:
-        assert not suite.violations(suite.sample(10))
+        assert not suite.violations(suite.sample(6))
 
 
 def test_an_unknown_commit_that_is_told_as_not_written_makes_the_cuts_fail(opened):
