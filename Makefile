@@ -50,6 +50,7 @@ check: $(VENV)/.installed-dev
 servers: ## nothing is started: the tests start servers of their own
 	@sh scripts/servers.sh
 	-@sh scripts/real_mysql.sh
+	-@sh scripts/mcp_servers.sh
 
 test: check $(if $(CI),servers)
 	$(BIN)/python -m pytest -n $(JOBS) --durations=10
