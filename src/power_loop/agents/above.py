@@ -7,13 +7,13 @@ about the sub-agent is told to that question, and so on up to the root; each cal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
-from power_loop.runtime.approvals import expired
+from power_loop.runtime.approvals import expired, is_approval
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -87,3 +87,46 @@ def waits_for(parent: Session, child_id: str) -> Mapping[str, Any] | None:
         if state is not None and state.get(CHILD) == child_id:
             return asked
     return None
+
+
+# --- in a child's name ----------------------------------------------------------------------------
+
+
+class Below(NamedTuple):
+    """What a session below waits for, as its caller asks for it."""
+
+    session_id: str
+    interaction_id: str
+    kind: str
+    prompt: str
+    options: Any
+    metadata: Mapping[str, Any]
+    needs_approval: bool
+
+    @property
+    def state(self) -> dict[str, str]:
+        """Of the caller's own question, so that its answer finds the way down."""
+        return {CHILD: self.session_id, "interaction_id": self.interaction_id}
+
+
+async def asked_below(loop: Any, session_id: str, who: str) -> Below:
+    """The first question of that session; ``who``: whose it is, for whoever reads of an approval."""
+    pending: Mapping[str, Any] = await loop.get_pending(session_id) or {}
+    questions: list[Mapping[str, Any]] = pending.get("pending_interactions") or [{}]
+    asked, needs_approval = questions[0], is_approval(questions[0])
+    prompt = str(asked.get("prompt", f"{who} waits."))
+    return Below(
+        session_id, str(asked.get("interaction_id", "")), "text" if needs_approval else str(asked.get("kind", "text")),
+        f"{who} waits for an approval: {prompt}" if needs_approval else prompt, asked.get("options"), asked.get("metadata") or {},
+        needs_approval,
+    )  # fmt: skip
+
+
+async def hand_down(loop: Any, state: Mapping[str, Any], answer: Any, key: str) -> None:
+    """What was answered to a question with that ``state`` is the child's answer; the same ``key`` again changes nothing."""
+    if answer is None or CHILD not in state:
+        return  # the child was answered itself
+    try:
+        await loop.drivers.answer(state[CHILD], state["interaction_id"], answer, key)
+    except ValueError:
+        return  # it was handed down before, or somebody answered the child directly

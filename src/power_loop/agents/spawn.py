@@ -45,7 +45,7 @@ class Store(Protocol):
 
     async def get_session(self, session_id: str) -> SessionRow: ...
 
-    async def list_children(self, session_id: str) -> list[SessionRow]: ...
+    async def family(self, session_id: str) -> list[str]: ...
 
     async def close_session(self, session_id: str, *, cascade: bool = True) -> int: ...
 
@@ -182,20 +182,12 @@ async def _apart(work: Any, cancel: CancellationToken | None) -> StatefulResult:
 async def _concluded(under: Under, store: Store, spec: AgentSpec, result: StatefulResult, depth: int) -> SubagentResult:
     gone = spec.lifecycle == SubagentLifecycle.EPHEMERAL and result.status == "completed"
     if gone:
-        under.closes += await family(store, result.session_id)
+        under.closes += await store.family(result.session_id)
         await cast("Drivers", under.loop.drivers).retire(under.closes)
     kept = None if gone else result.session_id
     return SubagentResult(
         kept, result.status, result.final_text, result.rounds, depth, result.usage, result.output, result.error
     )  # fmt: skip
-
-
-async def family(store: Store, session_id: str) -> list[str]:
-    """The session and all that go with it."""
-    found = [session_id]
-    for one in found:
-        found += [row.session_id for row in await store.list_children(one) if row.lifecycle != SubagentLifecycle.DETACHED]
-    return found
 
 
 class _Told:

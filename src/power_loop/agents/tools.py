@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from power_loop.agents.above import CHILD
-from power_loop.agents.spawn import Drivers, Under, child_id_of, run_under
+from power_loop.agents.above import CHILD, asked_below, hand_down
+from power_loop.agents.spawn import Under, child_id_of, run_under
 from power_loop.context.prompt_builder import DEFAULT_SUBAGENT_SYSTEM_PROMPT
 from power_loop.contracts.agents import MAX_ROUNDS, SPEC, AgentSpec, SubagentResult
 from power_loop.contracts.errors import AgentSpecError, HumanInputRequired, ToolNotFound
@@ -99,7 +99,8 @@ async def run_agent(run: ToolRun, spec: dict[str, Any], input: str) -> ToolHandl
 
 async def _answer(run: ToolRun, spec: AgentSpec, task: str, note: str) -> ToolHandlerResult:
     under = Under.call(run)
-    await _hand_down(run, under)
+    for heard in run.answered:
+        await hand_down(under.loop, heard.get("state") or {}, heard.get("answer"), f"from:{run.idempotency_key}")
     try:
         result = await run_under(under, spec, task)
     except ToolNotFound as error:
@@ -109,34 +110,12 @@ async def _answer(run: ToolRun, spec: AgentSpec, task: str, note: str) -> ToolHa
     return ToolHandlerResult(result.status == "completed", note + text_of(result), _data(result))
 
 
-async def _hand_down(run: ToolRun, under: Under) -> None:
-    """What this call asked in its child's name and was answered is the child's answer."""
-    for heard in run.answered:
-        state: Mapping[str, Any] = heard.get("state") or {}
-        if heard.get("answer") is None or CHILD not in state:
-            continue  # the child was answered itself
-        drivers: Drivers = under.loop.drivers
-        try:
-            await drivers.answer(state[CHILD], state["interaction_id"], heard["answer"], f"from:{run.idempotency_key}")
-        except ValueError:
-            continue  # an earlier attempt has handed it down, or somebody answered the child directly
-
-
 async def _question(under: Under, result: SubagentResult) -> HumanInputRequired:
     """What the child waits for, as a question of this call."""
     child_id = result.session_id or child_id_of(under.parent_session_id or "", under.key or "")
-    pending: Mapping[str, Any] = await under.loop.get_pending(child_id) or {}
-    questions: list[Mapping[str, Any]] = pending.get("pending_interactions", [])
-    asked: Mapping[str, Any] = questions[0] if questions else {}
-    needs_approval = asked.get("kind") == "approval" and "digest" in asked
-    prompt = str(asked.get("prompt", "A sub-agent waits."))
-    return HumanInputRequired(
-        f"A sub-agent waits for an approval: {prompt}" if needs_approval else prompt,
-        kind="text" if needs_approval else str(asked.get("kind", "text")),
-        options=asked.get("options") or None,
-        metadata={**(asked.get("metadata") or {}), CHILD: child_id, "needs_approval": needs_approval},
-        state={CHILD: child_id, "interaction_id": asked.get("interaction_id", "")},
-    )
+    below = await asked_below(under.loop, child_id, "A sub-agent")
+    metadata = {**below.metadata, CHILD: child_id, "needs_approval": below.needs_approval}
+    return HumanInputRequired(below.prompt, kind=below.kind, options=below.options or None, metadata=metadata, state=below.state)
 
 
 def text_of(result: SubagentResult | StatefulResult) -> str:

@@ -25,7 +25,7 @@ from power_loop.cli.screen import JsonLines, Screen, call_line, message_line, se
 from power_loop.config import AgentLoopConfig, RunPolicy
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import ApprovalError, PowerLoopError
-from power_loop.contracts.outcome import RunStatus, StatefulResult
+from power_loop.contracts.outcome import StatefulResult
 from power_loop.loop import StatefulAgentLoop
 from power_loop.store.dsn import parse_dsn
 
@@ -37,9 +37,6 @@ HISTORY_MESSAGES = 6
 HELP = "Ctrl-C cancels the answer, twice leaves; /quit or end of input leaves; /resume goes on with what was cut off; /abort gives it up"
 UNKNOWN = "\n     it began: it may or may not have taken effect, and is not repeated"
 LEAVE_WITHIN_S = 1.0
-
-# Statuses after which a session waits for someone.
-UNRESOLVED = (RunStatus.PENDING_TOOLS, RunStatus.WAITING_FOR_INPUT)
 
 Drive = Callable[[CancellationToken], Coroutine[Any, Any, StatefulResult]]
 

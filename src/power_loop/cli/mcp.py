@@ -8,7 +8,7 @@ from typing import Any
 
 from power_loop.cli.exits import OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options
-from power_loop.cli.worker import loop_of
+from power_loop.cli.worker import loop_of, refuse_what_the_app_brings
 from power_loop.contrib.mcp_server import serve_stdio
 
 ABOUT = (
@@ -32,8 +32,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stdin is closed; the exit code."""
-    if args.app is not None and (args.dsn is not None or args.model is not None):
-        raise CommandFailed("--app makes its own loop: give it the database and the model there, not here", USAGE)
+    refuse_what_the_app_brings(args)
     return asyncio.run(_serve(args))
 
 

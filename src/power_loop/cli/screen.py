@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, cast
 
+from power_loop.context import shorten
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.messages import text_of
 from power_loop.contracts.outcome import RunStatus, StatefulResult
@@ -31,8 +32,7 @@ def seen(text: str) -> str:
 
 def one_line(text: str, limit: int = LINE_CHARS) -> str:
     """``text`` on one line of at most ``limit`` characters."""
-    line = " ".join(seen(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return shorten.one_line(seen(text), limit)
 
 
 def call_line(call: Mapping[str, Any]) -> str:

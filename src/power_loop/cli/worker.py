@@ -37,8 +37,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work until told to stop; the exit code."""
-    if args.app is not None and (args.dsn is not None or args.model is not None):
-        raise CommandFailed("--app makes its own loop: give it the database and the model there, not here", USAGE)
+    refuse_what_the_app_brings(args)
     return asyncio.run(_work(args))
 
 
@@ -59,6 +58,12 @@ async def _work(args: argparse.Namespace) -> int:
             running.add_signal_handler(signal.SIGINT, stop)
         await worker.run()
     return OK
+
+
+def refuse_what_the_app_brings(args: argparse.Namespace) -> None:
+    """Raise `CommandFailed` where ``--app`` stands beside a database or a model."""
+    if args.app is not None and (args.dsn is not None or args.model is not None):
+        raise CommandFailed("--app makes its own loop: give it the database and the model there, not here", USAGE)
 
 
 async def loop_of(args: argparse.Namespace) -> StatefulAgentLoop:

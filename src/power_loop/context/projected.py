@@ -14,10 +14,10 @@ from typing import Any, cast
 from power_loop.context.pairing import pairing_problem
 from power_loop.context.represent import COMPACT, VERBATIM, Representation, rendered
 from power_loop.context.window import Border, Window, summary_of
-from power_loop.contracts.codec import content_of
 from power_loop.contracts.kept_rows import ProjectMessageRow
 from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens, is_content
-from power_loop.contracts.rows import MessageRow, MessageState
+from power_loop.contracts.reading import in_call_order, message_row
+from power_loop.contracts.rows import MessageRow
 from power_loop.contracts.store import Cells, RecordRow
 
 SEND_PROJECTED = "send_projected"
@@ -177,24 +177,4 @@ def sound(messages: Any) -> bool:
 
 def message_rows(session_id: str, rows: Sequence[RecordRow]) -> list[MessageRow]:
     """Rows of the log as the messages that a host reads, results in the order of their calls."""
-    ordered: list[RecordRow] = []
-    asked: list[str] = []
-    landed: dict[str, RecordRow] = {}
-    for row in rows:
-        if row.cells.role == "tool":
-            landed.setdefault(row.cells.call_id or "", row)
-        elif row.cells.role is not None:
-            ordered += [landed[call] for call in asked if call in landed]
-            ordered.append(row)
-            asked, landed = [call["id"] for call in json.loads(row.cells.tool_calls or "[]")], {}
-    ordered += [landed[call] for call in asked if call in landed]
-    return [_message_row(session_id, row) for row in ordered]
-
-
-def _message_row(session_id: str, row: RecordRow) -> MessageRow:
-    cells = row.cells
-    return MessageRow(
-        session_id, row.seq, cells.role or "", cells.name, content_of(cells.content, cells.escaped),
-        json.loads(cells.tool_calls) if cells.tool_calls else None, cells.call_id, row.round_index, MessageState.ACTIVE,
-        json.loads(cells.body) if cells.body else {}, row.created_at, row.send_index,
-    )  # fmt: skip
+    return [message_row(session_id, row) for row in in_call_order(rows)]

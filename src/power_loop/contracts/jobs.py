@@ -31,4 +31,9 @@ class Job(NamedTuple):
     @property
     def state(self) -> str:
         """``running``, ``completed``, ``failed(3)``, ``timeout``, ``error`` or ``stopped``."""
-        return f"failed({self.return_code})" if self.status == "failed" else self.status
+        return state_of(self.status, self.return_code)
+
+
+def state_of(status: JobStatus, return_code: int | None) -> str:
+    """The status in a word, with the exit code of what failed."""
+    return f"failed({return_code})" if status == "failed" else status

@@ -58,6 +58,14 @@ def text_of(content: Content | None) -> str:
     return "\n".join(str(block.get("text", "")) for block in content or () if block.get("type") == "text")
 
 
+def readable(content: Content | None) -> str:
+    """``content`` for people: its text, and the kind of each other block in its place."""
+    if isinstance(content, str):
+        return content
+    blocks = content or ()
+    return "\n".join(str(block.get("text", "")) if block.get("type") == "text" else f"[{block.get('type', 'block')}]" for block in blocks)
+
+
 def is_content(given: Any) -> bool:
     """``given`` is text, or blocks."""
     return isinstance(given, str) or (isinstance(given, list) and all(isinstance(block, dict) for block in cast("list[Any]", given)))

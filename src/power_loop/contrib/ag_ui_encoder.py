@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.messages import is_content, readable
 from power_loop.contracts.redact import redact_text
 from power_loop.contrib.ag_ui_finish import finished, run_error
 from power_loop.contrib.ag_ui_ids import Open
@@ -263,9 +264,4 @@ class AgUiEncoder:
 
 def text_of(content: Any) -> str:
     """Message content as text: the text blocks of a list, a note for each other one."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    if isinstance(content, list):
-        blocks = cast("list[Mapping[str, Any]]", content)
-        return "\n".join(str(block["text"]) if "text" in block else f"[{block.get('type', 'block')}]" for block in blocks)
-    return json.dumps(content, ensure_ascii=False, default=str)
+    return readable(content) if content is None or is_content(content) else json.dumps(content, ensure_ascii=False, default=str)

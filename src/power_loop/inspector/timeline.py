@@ -7,12 +7,12 @@ the whole record is one click away.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.errors import RecordFromTheFuture
-from power_loop.contracts.messages import Content
+from power_loop.contracts.messages import Content, readable
 from power_loop.contracts.records import (
     Answered,
     CallCharged,
@@ -150,7 +150,7 @@ def usage(numbers: CallUsage) -> Json:
 
 def cut(content: Content) -> Json:
     """A text as far as it is shown at once; ``chars`` is its whole length. Blocks are shown as what they hold."""
-    text = content if isinstance(content, str) else "\n".join(_block(block) for block in content)
+    text = readable(content)
     return {"shown": text[:SHOWN_CHARS], "chars": len(text)}
 
 
@@ -158,9 +158,3 @@ def brief(value: Any) -> Any:
     """``value``, or the beginning of its JSON where that is longer than is shown at once."""
     told = json.dumps(value, default=str)
     return value if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}… ({len(told)} characters)"
-
-
-def _block(block: Mapping[str, Any]) -> str:
-    if block.get("type") == "text":
-        return str(block.get("text", ""))
-    return f"[{block.get('type', 'block')}]"

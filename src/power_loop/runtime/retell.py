@@ -128,7 +128,7 @@ def _call_of(state: State, record: Record) -> ToolCall | None:
     """The open call that ``record`` answers, or parks."""
     if not isinstance(record, (ToolReturned, ToolParked)):
         return None
-    return next((call for call in state.open_calls if call.id == record.call_id), None)
+    return state.call(record.call_id)
 
 
 def _is_of_a_round(record: Record) -> bool:

@@ -104,7 +104,7 @@ class SqliteDialect:
         return f"CREATE VIEW IF NOT EXISTS {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
 
     def replace_view(self, view: View, prefix: str) -> list[str]:
-        return [f"DROP VIEW IF EXISTS {prefix}{view.name}", self.create_view(view, prefix)]
+        return anew(prefix + view.name, self.create_view(view, prefix))
 
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         return f"ALTER TABLE {prefix}{table} ADD COLUMN {_column(column)}"
@@ -132,6 +132,11 @@ def column_of(column: Column, types: Mapping[ColumnType, str]) -> str:
     null = "" if column.null else " NOT NULL"
     default = "" if column.default is None else f" DEFAULT {column.default}"
     return f"{column.name} {types[column.type]}{null}{default}"
+
+
+def anew(view: str, created: str) -> list[str]:
+    """For engines whose DDL is in the transaction: away with the view of that name, then ``created``."""
+    return [f"DROP VIEW IF EXISTS {view}", created]
 
 
 def key_of(table: Table) -> str:

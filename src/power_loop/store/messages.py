@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from power_loop.contracts.codec import content_of, usage_of
+from power_loop.contracts.codec import usage_of
 from power_loop.contracts.kept_rows import CompactionRow, UsageRow
+from power_loop.contracts.reading import in_call_order, message_row
 from power_loop.contracts.rows import MessageRow, MessageState
 from power_loop.contracts.store import RecordRow
 from power_loop.store.blobs import Blobs
@@ -44,7 +45,7 @@ class Messages(Blobs):
         covered = await self._covered(session_id)
         rows = [to_row(row) for row in await self._database.read(self._sql(MESSAGES), (session_id, 0))]
         found = await self._made_whole(session_id, rows)
-        return [await self._uncut_in(message_row(session_id, row, covered), row.cells.body) for row in in_call_order(found)]
+        return [await self._uncut_in(read_row(session_id, row, covered), row.cells.body) for row in in_call_order(found)]
 
     async def _uncut_in(self, message: MessageRow, body: str | None) -> MessageRow:
         """The message with the text that was cut for the model."""
@@ -56,7 +57,7 @@ class Messages(Blobs):
         if not rows:
             return None
         [row] = await self._made_whole(session_id, [to_row(rows[0])])
-        return message_row(session_id, row, await self._covered(session_id))
+        return read_row(session_id, row, await self._covered(session_id))
 
     async def list_compactions(self, session_id: str) -> list[CompactionRow]:
         """The folds of a session, oldest first."""
@@ -83,45 +84,11 @@ class Messages(Blobs):
         return Covered(head.fold_through, json.loads(rows[0][0] or "{}").get("keeps", 0) if rows else 0)
 
 
-def in_call_order(rows: list[RecordRow]) -> list[RecordRow]:
-    """Results stand where their calls stand, whatever the order in which they landed."""
-    ordered: list[RecordRow] = []
-    asked: list[str] = []
-    landed: dict[str, RecordRow] = {}
-    for row in rows:
-        if row.cells.role == "tool":
-            landed[row.cells.call_id or ""] = row
-            continue
-        ordered += [landed[call] for call in asked if call in landed]
-        ordered.append(row)
-        asked = [call["id"] for call in json.loads(row.cells.tool_calls)] if row.cells.tool_calls else []
-        landed = {}
-    return ordered + [landed[call] for call in asked if call in landed]
-
-
-def message_row(session_id: str, row: RecordRow, covered: Covered) -> MessageRow:
-    cells = row.cells
-    meta: dict[str, Any] = json.loads(cells.body) if cells.body else {}
-    calls = json.loads(cells.tool_calls) if cells.tool_calls else None
-    if "pruned" in meta:
-        state = MessageState.DROPPED
-    else:
-        state = MessageState.COMPACTED_OUT if row.seq in covered else MessageState.ACTIVE
-    content = content_of(cells.content, cells.escaped)
-    return MessageRow(
-        session_id,
-        row.seq,
-        cells.role or "",
-        cells.name,
-        content,
-        calls,
-        cells.call_id,
-        row.round_index,
-        state,
-        meta,
-        row.created_at,
-        row.send_index,
-    )
+def read_row(session_id: str, row: RecordRow, covered: Covered) -> MessageRow:
+    """The message, and whether a fold covers it or it was pruned."""
+    active = MessageState.COMPACTED_OUT if row.seq in covered else MessageState.ACTIVE
+    message = message_row(session_id, row, active)
+    return message._replace(state=MessageState.DROPPED) if "pruned" in message.meta else message
 
 
 def is_merged(row: RecordRow) -> bool:

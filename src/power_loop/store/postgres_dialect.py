@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from power_loop.contracts.store import Statement
-from power_loop.store.dialect import column_of, indexes_of, key_of, uniques_of
+from power_loop.store.dialect import anew, column_of, indexes_of, key_of, uniques_of
 from power_loop.store.schema import Column, ColumnType, Table, View
 
 # Keys are compared byte by byte, whatever the database's language is: ids differ by case, and sort the same on every engine.
@@ -53,7 +53,7 @@ class PostgresDialect:
         return f"CREATE OR REPLACE VIEW {prefix}{view.name} AS {view.select.replace('{p}', prefix)}"
 
     def replace_view(self, view: View, prefix: str) -> list[str]:
-        return [f"DROP VIEW IF EXISTS {prefix}{view.name}", self.create_view(view, prefix)]
+        return anew(prefix + view.name, self.create_view(view, prefix))
 
     def add_column(self, table: str, column: Column, prefix: str) -> str:
         return f"ALTER TABLE {prefix}{table} ADD COLUMN IF NOT EXISTS {column_of(column, _TYPES)}"

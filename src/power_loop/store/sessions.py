@@ -36,7 +36,6 @@ FREE_CHILDREN = """UPDATE {p}session_info SET parent_session_id = NULL, spawn_to
 RAISE = "UPDATE {p}session_info SET spawn_depth = ? WHERE session_id = ?"
 # A parent that is deleted at the same time is noticed: the child would hang under nothing.
 STAY = "UPDATE {p}sessions SET updated_at = ? WHERE session_id = ?"
-CHILDREN = "SELECT session_id FROM {p}session_info WHERE parent_session_id = ? ORDER BY session_id"
 STATS = """SELECT session_id, sends, rounds, llm_calls, tool_calls, prompt_tokens, completion_tokens, prompt_tokens + completion_tokens,
  first_send_at, last_send_at, updated_at, cost FROM {p}sessions WHERE sends > 0"""
 
@@ -192,13 +191,14 @@ class Sessions(Part):
     async def close_session_tree(self, session_id: str, *, cascade: bool = True) -> list[str]:
         """The same; the ids of what is gone."""
         await self.get_session(session_id)
-        gone = await self._tree(session_id) if cascade else [session_id]
+        gone = await self.family(session_id) if cascade else [session_id]
         batch = deletion(self._sql, gone)
         batch += [Statement(self._sql(RAISE), (depth, one)) for one, depth in (await self._freed(gone)).items()]
         await self._write_once(batch)
         return gone
 
-    async def _tree(self, session_id: str) -> list[str]:
+    async def family(self, session_id: str) -> list[str]:
+        """The session and all that go with it."""
         found = [session_id]
         for parent in found:
             found += [row.session_id for row in await self.list_children(parent) if row.lifecycle != SubagentLifecycle.DETACHED]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from power_loop.agents.above import CHILD
+from power_loop.agents.above import hand_down
 from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.records import Answered, CallCharged, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
@@ -187,17 +188,10 @@ class Run:
                 outcome = of_value(found[-1])
                 self._apply(_answered(row, outcome.text, outcome.payload, self.clock.now_ms()))
             else:
-                await self._answer_below(asked.get("state") or {}, found[-1])
+                with suppress(SessionNotFoundError):
+                    await hand_down(self.where.loop, asked.get("state") or {}, found[-1], f"from:{self.where.run_id}")
                 leaf = self.plan.leaf(key)
                 self._begin(leaf._replace(attempt=row.attempt))
-
-    async def _answer_below(self, state: Mapping[str, Any], answer: Any) -> None:
-        if answer is None or CHILD not in state:
-            return  # the leaf was answered itself
-        try:
-            await self.where.loop.drivers.answer(state[CHILD], state["interaction_id"], answer, f"from:{self.where.run_id}")
-        except (ValueError, SessionNotFoundError):
-            return  # it was handed down before, or somebody answered the leaf directly
 
     def _ask(self) -> None:
         while questions := [leaf for leaf in self.plan.ready() if isinstance(leaf.node, HumanNode)]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from power_loop.agents.above import CHILD
+from power_loop.agents.above import asked_below
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.runtime.cancel import being_cancelled
@@ -140,17 +140,10 @@ def question_of(run_id: str, leaf: Leaf, clock: Any) -> StepRow:
 
 async def _question_below(where: Where, leaf: Leaf, session_id: str) -> dict[str, Any]:
     """What a leaf waits for, as a question of the run: its answer is handed down to the session that asks."""
-    pending: Mapping[str, Any] = await where.loop.get_pending(session_id) or {}
-    waiting: list[Mapping[str, Any]] = pending.get("pending_interactions") or [{}]
-    below = waiting[0]
-    theirs = str(below.get("interaction_id", ""))
-    approval = below.get("kind") == "approval"
-    prompt = str(below.get("prompt", "A leaf waits."))
-    asked = _interaction(
-        f"{where.run_id}:{leaf.key}:{theirs}", leaf, "text" if approval else str(below.get("kind", "text")),
-        f"{leaf.node_id} waits for an approval: {prompt}" if approval else prompt, list(below.get("options") or ()),
-    )  # fmt: skip
-    return asked | {"state": {CHILD: session_id, "interaction_id": theirs}, "needs_approval": approval}
+    below = await asked_below(where.loop, session_id, leaf.node_id)
+    name = f"{where.run_id}:{leaf.key}:{below.interaction_id}"
+    asked = _interaction(name, leaf, below.kind, below.prompt, list(below.options or ()))
+    return asked | {"state": below.state, "needs_approval": below.needs_approval}
 
 
 def _interaction(name: str, leaf: Leaf, kind: str, prompt: str, options: list[Any]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ class Shape(NamedTuple):
 
 
 ANY = Shape()
-NO_ITEMS: dict[str, Any] = {"type": "array"}
 
 
 def text_of(node_id: str) -> Shape:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import RuntimeEnvError, StoreUnavailable
-from power_loop.contracts.jobs import JobStatus
+from power_loop.contracts.jobs import JobStatus, state_of
 from power_loop.tools.shell.output import Output
 from power_loop.tools.shell.processes import Spawner
 from power_loop.tools.shell.session import Ran, Shell
@@ -63,7 +63,7 @@ class RunningJob:
 
     @property
     def state(self) -> str:
-        return f"failed({self.return_code})" if self.status == "failed" else self.status
+        return state_of(self.status, self.return_code)
 
     @property
     def output(self) -> str:

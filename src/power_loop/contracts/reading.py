@@ -1,0 +1,34 @@
+"""Rows of the log as the messages that a host, or a representation, reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from power_loop.contracts.codec import content_of
+from power_loop.contracts.rows import MessageRow, MessageState
+from power_loop.contracts.store import RecordRow
+
+
+def in_call_order(rows: Iterable[RecordRow]) -> list[RecordRow]:
+    """The rows that are messages. Results stand where their calls stand, whatever the order in which they landed."""
+    ordered: list[RecordRow] = []
+    asked: list[str] = []
+    landed: dict[str, RecordRow] = {}
+    for row in rows:
+        if row.cells.role == "tool":
+            landed.setdefault(row.cells.call_id or "", row)
+        elif row.cells.role is not None:
+            ordered += [landed[call] for call in asked if call in landed]
+            ordered.append(row)
+            asked, landed = [call["id"] for call in json.loads(row.cells.tool_calls or "[]")], {}
+    return ordered + [landed[call] for call in asked if call in landed]
+
+
+def message_row(session_id: str, row: RecordRow, state: MessageState = MessageState.ACTIVE) -> MessageRow:
+    cells = row.cells
+    return MessageRow(
+        session_id, row.seq, cells.role or "", cells.name, content_of(cells.content, cells.escaped),
+        json.loads(cells.tool_calls) if cells.tool_calls else None, cells.call_id, row.round_index, state,
+        json.loads(cells.body) if cells.body else {}, row.created_at, row.send_index,
+    )  # fmt: skip
