@@ -41,7 +41,7 @@ def process(holder: str, room: Path, does: str = HOLDS) -> Iterator[subprocess.P
 
 
 def files(room: Path) -> list[str]:
-    return sorted(path.name for path in room.iterdir())
+    return sorted(path.name for path in room.glob("*.alive"))
 
 
 def test_a_killed_process_is_known_to_be_dead_and_stays_so_for_everyone(room: Path) -> None:
@@ -128,12 +128,24 @@ def test_what_the_dead_left_is_swept_up_after_a_day_and_nothing_else(room: Path)
         os.utime(room / f"{name}.alive", (then, then))
     living = Lifeline("living", room)
     living.hold()
-    os.utime(room / "living.alive", (0, 0))
+    for name in ("living.alive", "swept"):
+        os.utime(room / name, (0, 0))
     us = Lifeline("us", room)
     us.hold()
     assert files(room) == ["living.alive", "new.alive", "us.alive"]
     living.release()
     us.release()
+
+
+def test_one_process_an_hour_sweeps_for_all(room: Path) -> None:
+    first, second = Lifeline("first", room), Lifeline("second", room)
+    first.hold()
+    (room / "old.alive").touch()
+    os.utime(room / "old.alive", (0, 0))
+    second.hold()
+    assert "old.alive" in files(room)
+    first.release()
+    second.release()
 
 
 def test_a_holders_name_is_no_path(room: Path) -> None:

@@ -22,6 +22,8 @@ except ImportError:  # no such locks on this platform: nothing can be proved the
 
 # The file of a process that died is left as proof for everyone who waits for its leases, and swept up after a day.
 SWEPT_AFTER_S = 86_400.0
+# One process an hour looks through them all: a machine whose processes come and go by the thousand has thousands of them.
+SWEPT_EVERY_S = 3_600.0
 
 
 class Lifeline:
@@ -44,7 +46,8 @@ class Lifeline:
             self._file = _locked(self._path(self.holder), os.O_CREAT | os.O_RDWR)
         except OSError:
             return
-        self._sweep(os.fstat(self._file).st_mtime)
+        with suppress(OSError):  # a folder that cannot be read, a full disk: another process sweeps another day
+            self._sweep(os.fstat(self._file).st_mtime)
 
     def is_dead(self, holder: str) -> bool:
         """True only when ``holder`` provably died."""
@@ -70,6 +73,8 @@ class Lifeline:
 
     def _sweep(self, now: float) -> None:
         """Clear away what the dead left long ago: nobody waits for a lease of theirs any more."""
+        if not _is_due(os.path.join(self._directory, "swept"), now):
+            return
         for name in os.listdir(self._directory):
             path = os.path.join(self._directory, name)
             with suppress(OSError):  # somebody else was faster
@@ -102,6 +107,16 @@ def _is_loose(path: str) -> bool:
         os.close(_locked(path, os.O_RDWR))
     except OSError:
         return False
+    return True
+
+
+def _is_due(stamp: str, now: float) -> bool:
+    """Nobody swept within the last hour; then the caller does, as its ``stamp`` says from now on."""
+    with suppress(FileNotFoundError):
+        if now - os.stat(stamp).st_mtime < SWEPT_EVERY_S:
+            return False
+    with open(stamp, "w"):
+        os.utime(stamp, (now, now))
     return True
 
 
