@@ -13,7 +13,7 @@ INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 help: ## list the targets
 	@echo "make demo       an agent with tools on a SQLite file; without a key it runs offline"
 	@echo "make test       the checks, then all tests"
-	@echo "make check      ruff, pyright (strict), the floors and the house rules"
+	@echo "make check      ruff, pyright (strict, every public symbol typed), the floors and the house rules"
 	@echo "make servers    install PostgreSQL and MariaDB for the tests (Debian, root); make test does it where CI is set"
 	@echo "make simulate   seeded simulation of crashes and races (SEEDS=$(SEEDS))"
 	@echo "make prove      every suite of faults, whole: kills, disks, power, networks, servers, races"
@@ -45,6 +45,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python scripts/verify_types.py
 	$(BIN)/python -m pytest tests/house/test_floors.py tests/house/test_rules.py
 
 servers: ## nothing is started: the tests start servers of their own
@@ -71,14 +72,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/zensical build --clean --strict
 
 map: $(VENV)/.installed-dev
-	$(BIN)/python scripts/stub.py --write
-	$(BIN)/python scripts/architecture.py --write
-	$(BIN)/python scripts/acceptance.py --write
-	$(BIN)/python scripts/reference.py --write
-	$(BIN)/python scripts/cli_reference.py --write
-	$(BIN)/python scripts/catalogue.py --write
-	$(BIN)/python scripts/diagrams.py --write
-	$(BIN)/python scripts/examples_page.py --write
+	$(BIN)/python scripts/generated.py --write
 
 baseline: $(VENV)/.installed-dev
 	$(BIN)/python scripts/baseline.py --write

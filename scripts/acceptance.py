@@ -1,7 +1,6 @@
 """Which test shows which acceptance check: reads ``# acceptance: N`` above tests, writes the names into docs/acceptance.md.
 
-``python scripts/acceptance.py`` tells whether the page is up to date; ``--write`` makes it so. ``# acceptance: 12, 18
-(no fold yet)`` names several checks, and in brackets how far the test goes.
+``# acceptance: 12, 18 (no fold yet)`` names several checks, and in brackets how far the test goes.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,16 +84,5 @@ def renewed(page: str, found: list[Shown]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def main() -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    new = renewed(page, shown())
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-    elif page != new:
-        print(f"{PAGE.name} is not up to date: run `make map`")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {PAGE: renewed(PAGE.read_text(encoding="utf-8"), shown())}

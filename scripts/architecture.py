@@ -1,15 +1,15 @@
 """The map in docs/architecture.md: one line for every file under src/power_loop, from its own docstring.
 
-``python scripts/architecture.py`` tells whether the page is up to date; ``--write`` makes it so. What stands outside
-the two marks is written by hand.
+What stands outside the two marks is written by hand.
 """
 
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import marked
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "power_loop"
@@ -62,23 +62,5 @@ def unplaced() -> list[str]:
     return sorted(rooms - placed)
 
 
-def renewed(page: str) -> str:
-    """``page`` with the map between its marks as it should be."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
-
-
-def main() -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    new = renewed(page)
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-        page = new
-    if page != new:
-        print(f"{PAGE.name} is not up to date: run `make map`")
-    return 1 if page != new or unplaced() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {PAGE: marked.renewed(PAGE.read_text(encoding="utf-8"), BEGIN, tables(), END)}

@@ -1,16 +1,15 @@
 """The table of docs/guides/errors.md: every public error, its code, what happened, and the way out.
 
-What happened is the docstring; the ways out stand here, one for each class, and a class without one fails the house
-test. ``python scripts/catalogue.py`` tells whether the page is up to date; ``--write`` makes it so.
+What happened is the docstring; the ways out stand here, one for each class, and a class without one fails the house test.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from pathlib import Path
 
+import marked
 import power_loop
 from power_loop.contracts.errors import PowerLoopError
 
@@ -98,23 +97,5 @@ def happened(error: type[PowerLoopError]) -> str:
     return first.replace("``", "`").replace("|", "\\|")
 
 
-def renewed(page: str) -> str:
-    """``page`` with the table between its marks as it should be."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
-
-
-def main() -> int:
-    page = PAGE.read_text(encoding="utf-8")
-    new = renewed(page)
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-        page = new
-    if page != new or missing():
-        print(f"{PAGE.name} is not up to date: run `make map`; without a way out: {missing()}")
-    return 1 if page != new or missing() else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {PAGE: marked.renewed(PAGE.read_text(encoding="utf-8"), BEGIN, table(), END)}

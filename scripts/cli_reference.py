@@ -1,12 +1,8 @@
-"""Writes docs/cli-reference.md from the parser of ``power-loop``: every command, option and example. `--write` updates the page.
-
-A test compares the page with what this gives, so that they cannot drift apart.
-"""
+"""docs/cli-reference.md, from the parser of ``power-loop``: every command, option and example."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,8 +66,5 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
-if __name__ == "__main__":
-    if "--write" in sys.argv:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != page():
-        sys.exit(f"{PAGE} is out of date: run make map")
+def files() -> dict[Path, str]:
+    return {PAGE: page()}

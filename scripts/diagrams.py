@@ -1,7 +1,6 @@
 """The diagrams of docs/how-it-works, drawn from what the code says: its rules, its tables, its statements, and runs of it.
 
-``python scripts/diagrams.py`` tells whether they are up to date; ``--write`` makes them so. Nothing in them is written
-by hand but their headings, so a diagram that is wrong is a program that changed.
+Nothing in them is written by hand but their headings, so a diagram that is wrong is a program that changed.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import asyncio
 import inspect
 import re
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,7 +44,7 @@ def records() -> Drawing:
     """The union of records: what can be durably true."""
     drawing, y = Drawing("The records: everything that can be durably true of a session"), 10.0
     for kind in get_args(Record):
-        has = ", ".join(each.name for each in fields(kind))
+        has = ", ".join(kind._fields)
         drawing.text(10, y, kind.__name__, bold=True)
         lines = [*wrapped(first_sentence(kind), 92), *(wrapped(f"({has})", 92) if has else [])]
         for place, line in enumerate(lines):
@@ -248,21 +245,5 @@ DRAWN: dict[str, Callable[[], Drawing]] = {
 }  # fmt: skip
 
 
-def stale() -> list[str]:
-    """The names of diagrams whose files are not what the code says."""
-    return [name for name, draw in DRAWN.items() if not (FOLDER / name).is_file() or (FOLDER / name).read_text("utf-8") != draw().svg()]
-
-
-def main() -> int:
-    if "--write" in sys.argv[1:]:
-        FOLDER.mkdir(exist_ok=True)
-        for name, draw in DRAWN.items():
-            (FOLDER / name).write_text(draw().svg(), encoding="utf-8")
-    wrong = stale()
-    if wrong:
-        print(f"not up to date: {', '.join(wrong)}; run `make map`")
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {FOLDER / name: draw().svg() for name, draw in DRAWN.items()}

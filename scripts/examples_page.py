@@ -1,12 +1,8 @@
-"""examples/README.md: one line for each example, from its own docstring.
-
-``python scripts/examples_page.py`` tells whether the page is up to date; ``--write`` makes it so.
-"""
+"""examples/README.md: one line for each example, from its own docstring."""
 
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -46,16 +42,5 @@ def wrong() -> list[str]:
     return found
 
 
-def main() -> int:
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(document(), encoding="utf-8")
-    up_to_date = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == document()
-    if not up_to_date:
-        print("examples/README.md is not up to date: run `make map`")
-    for each in wrong():
-        print(each)
-    return 0 if up_to_date and not wrong() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {PAGE: document()}

@@ -1,14 +1,10 @@
-"""docs/reference.md: every public name with its parameters and what its docstring says first.
-
-``python scripts/reference.py`` tells whether the page is up to date; ``--write`` makes it so.
-"""
+"""docs/reference.md: every public name with its parameters and what its docstring says first."""
 
 from __future__ import annotations
 
 import enum
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,15 +96,5 @@ def methods(kind: type) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}{re.sub(r'^[(](self|cls)(, )?', '(', signature(function))}", said
 
 
-def main() -> int:
-    new = document()
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != new:
-        print(f"{PAGE.name} is not up to date: run `make map`")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def files() -> dict[Path, str]:
+    return {PAGE: document()}

@@ -1,8 +1,7 @@
-"""Writes `src/power_loop/__init__.pyi` from the table of public names, so that type checkers read what the package loads."""
+"""`src/power_loop/__init__.pyi`, from the table of public names, so that type checkers read what the package loads."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import power_loop
@@ -25,8 +24,5 @@ def _names(names: str) -> str:
     return f"(\n{listed})"
 
 
-if __name__ == "__main__":
-    if "--write" in sys.argv:
-        STUB.write_text(document(), encoding="utf-8")
-    elif STUB.read_text(encoding="utf-8") != document():
-        sys.exit(f"{STUB.name} is not what the table says: run `make map`")
+def files() -> dict[Path, str]:
+    return {STUB: document()}

@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 
-import cli_reference
 from power_loop.cli import main, parser_of_all
 from power_loop.cli.completion import SHELLS, options_of
 from power_loop.cli.examples import EXAMPLES
@@ -30,10 +29,6 @@ def test_json_dsn_and_prefix_are_taken_by_every_command_that_looks_into_a_databa
     for name, parser in commands().items():
         flags = {flag for option in options_of(parser) for flag in option.flags}
         assert name == "completion" or {"--dsn", "--prefix", "--json"} <= flags, name
-
-
-def test_the_reference_page_is_what_the_parser_says() -> None:
-    assert cli_reference.PAGE.read_text(encoding="utf-8") == cli_reference.page(), "run `make map`"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
