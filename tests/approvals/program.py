@@ -1,7 +1,6 @@
-"""A program that waits for people and kills itself at a boundary, and a server that forks it.
+"""A program that waits for people and kills itself at a boundary; a job is ``{"dir", "verb", "kind", "effects", "die_at"}``.
 
-A request is one JSON line ``{"dir", "verb", "kind", "effects", "die_at"}``; the answer is how the process ended: 0, an
-exit code, or minus a signal. A boundary is before BEGIN, before COMMIT and after COMMIT of each transaction, and before
+A boundary is before BEGIN, before COMMIT and after COMMIT of each transaction, and before
 and after the effect.
 """
 
@@ -11,9 +10,10 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
+
+from forks import Job, serve
 
 from power_loop import HumanInputRequired, StatefulAgentLoop, ToolRun, tool
 from power_loop.store.sql_store import SessionStore
@@ -27,7 +27,7 @@ SESSION = "s"
 class Program:
     """One process."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         self.job, self.folder, self.boundaries = job, Path(job["dir"]), 0
 
     def boundary(self, where: str) -> None:
@@ -83,25 +83,5 @@ class Program:
         self.tell("violations", await check_invariants(store, at_rest=True))
 
 
-def serve() -> None:
-    for line in sys.stdin:
-        pid = fork(json.loads(line))
-        print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
-
-
-def fork(job: dict[str, Any]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(Program(job).run())
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return pid
-
-
 if __name__ == "__main__":
-    serve()
+    serve(lambda job: asyncio.run(Program(job).run()))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import ForkServer
 
 from power_loop import open_store
 from power_loop.contracts.codec import from_cells
@@ -22,21 +21,10 @@ Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs one job in a process of its own: how it ended."""
-    server = subprocess.Popen([sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ})
-    assert server.stdin is not None
-    assert server.stdout is not None
-
-    def ask(folder: Path, **job: Any) -> int:
-        server.stdin.write(json.dumps({"dir": str(folder), **job}) + "\n")
-        server.stdin.flush()
-        return json.loads(server.stdout.readline())
-
-    yield ask
-    server.stdin.close()
-    server.wait(30)
-    server.stdout.close()
+    with ForkServer(PROGRAM, tmp_path_factory.mktemp("alive")) as server:
+        yield lambda folder, **job: server.run({"dir": str(folder), **job})[0]
 
 
 def told(folder: Path, name: str) -> list[Any]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forks import ForkServer
 
 from power_loop.store.open import open_database
 from power_loop.store.sql_store import SessionStore
@@ -19,32 +17,10 @@ from power_loop.store.sql_store import SessionStore
 PROGRAM = Path(__file__).parent / "program.py"
 
 
-class Processes:
-    """Runs jobs of `program`, each in a process of its own."""
-
-    def __init__(self, server: subprocess.Popen[str]) -> None:
-        self._server = server
-
-    def run(self, *jobs: dict) -> list[int]:
-        """Run the jobs side by side: the exit code of each, or minus the signal that ended it."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(jobs) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alive")
-    server = subprocess.Popen(
-        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(folder)},
-    )  # fmt: skip
-    yield Processes(server)
-    server.stdin.close()
-    server.wait(10)
-    server.stdout.close()
+    with ForkServer(PROGRAM, tmp_path_factory.mktemp("alive")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

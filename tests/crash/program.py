@@ -1,7 +1,4 @@
-"""A small agent program that kills itself at a boundary, and a server that forks it: one warm start for many processes.
-
-A request is one JSON line: a list of jobs ``{"dir", "verb", "effects", "die_at", ...}`` that run side by side, each in
-a process of its own. The answer is a JSON list of how each ended: 0, an exit code, or minus a signal.
+"""A small agent program that kills itself at a boundary; a job is ``{"dir", "verb", "effects", "die_at", ...}``.
 
 A boundary is before BEGIN, before COMMIT and after COMMIT of each transaction, and before and after each model call
 and each effect. ``die_at`` is the number of one, from 1; a process that does not die leaves the number of all.
@@ -13,8 +10,9 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from pathlib import Path
+
+from forks import Job, serve
 
 from power_loop import StatefulAgentLoop
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
@@ -31,7 +29,7 @@ TOOL_ROUNDS, CALLS = 2, 2
 class Program:
     """One process: its job, its boundaries, and what it leaves behind outside of the database."""
 
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
         self.folder = Path(job["dir"])
         self.boundaries = 0
@@ -112,25 +110,5 @@ class Program:
             self.tell("sent", {"text": text, "send_index": result.send_index})
 
 
-def serve() -> None:
-    for line in sys.stdin:
-        pids = [fork(job) for job in json.loads(line)]
-        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
-
-
-def fork(job: dict) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(Program(job).run())
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return pid
-
-
 if __name__ == "__main__":
-    serve()
+    serve(lambda job: asyncio.run(Program(job).run()))

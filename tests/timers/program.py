@@ -1,7 +1,6 @@
-"""A process that fires timers and kills itself at a boundary, and a server that forks it: one warm start for many processes.
+"""A process that fires timers and kills itself at a boundary; a job is ``{"dir", "verb", "die_at"}``.
 
 A boundary is before BEGIN, before COMMIT and after COMMIT of each transaction, and before and after each model call.
-A request is one JSON line, a job ``{"dir", "verb", "die_at"}``; the answer is how it ended.
 """
 
 from __future__ import annotations
@@ -10,8 +9,9 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from pathlib import Path
+
+from forks import Job, serve
 
 from power_loop import StatefulAgentLoop, TimerRunner
 from power_loop.contracts.model import LLMRequest, LLMResponse
@@ -25,7 +25,7 @@ SESSION = "s"
 class Program:
     model, provider_name, capabilities = "timers", "tests", None
 
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: Job) -> None:
         self.job, self.folder, self.boundaries = job, Path(job["dir"]), 0
 
     def boundary(self, where: str) -> None:
@@ -56,20 +56,5 @@ class Program:
         (self.folder / name).write_text(json.dumps(what))
 
 
-def fork(job: dict) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(Program(job).run())
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 if __name__ == "__main__":
-    for line in sys.stdin:
-        print(fork(json.loads(line)), flush=True)
+    serve(lambda job: asyncio.run(Program(job).run()))

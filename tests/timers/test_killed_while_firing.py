@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import ForkServer
 
 from power_loop import open_store
 
@@ -25,23 +23,8 @@ Runs = Callable[..., int]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Runs one job in a process of its own: how that ended."""
-    folder = tmp_path_factory.mktemp("alive")
-    server = subprocess.Popen(
-        [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "TMPDIR": str(folder)},
-    )  # fmt: skip
-    assert server.stdin is not None
-    assert server.stdout is not None
-
-    def run(folder: Path, verb: str, die_at: int | None = None) -> int:
-        server.stdin.write(json.dumps({"dir": str(folder), "verb": verb, "die_at": die_at}) + "\n")
-        server.stdin.flush()
-        return int(server.stdout.readline())
-
-    yield run
-    server.stdin.close()
-    server.wait(10)
-    server.stdout.close()
+    with ForkServer(PROGRAM, tmp_path_factory.mktemp("alive")) as server:
+        yield lambda folder, verb, die_at=None: server.run({"dir": str(folder), "verb": verb, "die_at": die_at})[0]
 
 
 def with_two_due_timers(folder: Path) -> Path:

@@ -28,7 +28,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-W", "ignore::DeprecationWarning", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)},
         )  # fmt: skip
 
     def ask(self, request: dict[str, Any]) -> Any:

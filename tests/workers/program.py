@@ -13,6 +13,8 @@ import os
 import random
 import sys
 
+from forks import Job, forked
+
 from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop
 from power_loop.contracts.errors import SessionBusyError, SessionLeaseLost, SessionPendingError
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
@@ -27,7 +29,7 @@ class Program:
 
     model, provider_name, capabilities = "echo", "tests", None
 
-    def __init__(self, job: dict) -> None:
+    def __init__(self, job: Job) -> None:
         self.job, self.chance = job, random.Random(job.get("seed", 0))
         self.pipe = os.open(job["pipe"], os.O_WRONLY)
 
@@ -113,29 +115,19 @@ def _is_first(mark: str) -> bool:
     return True
 
 
-def serve() -> None:
+def run(job: Job) -> None:
+    asyncio.run(Program(job).run())
+
+
+def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:
-            answer = fork(request["start"])
+            answer = forked(run, request["start"])
         else:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
         print(json.dumps(answer), flush=True)
 
 
-def fork(job: dict) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            asyncio.run(Program(job).run())
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return pid
-
-
 if __name__ == "__main__":
-    serve()
+    main()

@@ -12,8 +12,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from forks import ForkServer
+
 from proofs import faultfs
-from proofs.forks import ForkServer
 from proofs.suite import Suite
 
 Case = tuple[int, str]

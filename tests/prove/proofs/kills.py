@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from proofs.forks import ForkServer
+from forks import ForkServer
+
 from proofs.stores import ready
 from proofs.suite import Suite
 

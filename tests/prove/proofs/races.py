@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from forks import ForkServer
+
 from proofs.facts import look_at, told
-from proofs.forks import ForkServer
 from proofs.stores import ready
 from proofs.suite import Suite
 

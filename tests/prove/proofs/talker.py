@@ -11,12 +11,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from forks import Job, serve
 
 import power_loop.store.sqlite_file as sqlite_file
 from power_loop import AgentLoopConfig, RunPolicy, StatefulAgentLoop
@@ -30,7 +29,6 @@ from power_loop.store.sql_store import SessionStore
 from power_loop.tools.toolbox import ToolRegistry
 from proofs import faultfs, mutations
 from proofs.facts import look_at
-from proofs.forks import Job, serve
 
 SESSION = "s"
 TRIES = 3

@@ -20,12 +20,12 @@ Job = dict[str, Any]
 
 
 class ForkServer:
-    """Runs jobs of ``program``, each in a process of its own. Close it, or use it with ``with``."""
+    """Runs jobs of ``program``, each in a process of its own that imports what we can. Close it, or use it with ``with``."""
 
     def __init__(self, program: Path, folder: Path, **environment: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "TMPDIR": str(folder), **environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder), **environment},
         )  # fmt: skip
 
     def run(self, *jobs: Job) -> list[int]:
@@ -66,11 +66,12 @@ class ForkServer:
 def serve(work: Callable[[Job], None]) -> None:
     """Fork for each job; the child does ``work(job)`` and ends."""
     for line in sys.stdin:
-        pids = [_fork(work, job) for job in json.loads(line)]
+        pids = [forked(work, job) for job in json.loads(line)]
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
 
 
-def _fork(work: Callable[[Job], None], job: Job) -> int:
+def forked(work: Callable[[Job], None], job: Job) -> int:
+    """The pid of a child that does ``work(job)`` and ends with 0, or with 1 and a traceback on stderr."""
     pid = os.fork()
     if pid:
         return pid
