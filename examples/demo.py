@@ -1,6 +1,5 @@
-"""An agent with two tools, kept in a SQLite file: run it again and it goes on with the same conversation.
-It asks the model that POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY and POWER_LOOP_MODEL name; without them a script plays its part.
-"""
+"""An agent with two tools, kept in a SQLite file: run it again and it goes on with the same conversation. It asks the model
+that its argument (PROVIDER:MODEL) or the environment names; else a script plays the model's part."""
 
 import asyncio
 import os
@@ -8,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from power_loop import AgentLoopConfig, LLMRetryPolicy, StatefulAgentLoop, create_llm_service_from_env, tool
+from power_loop import AgentLoopConfig, LLMRetryPolicy, LLMService, StatefulAgentLoop, create_llm, create_llm_service_from_env, tool
 from power_loop.testing import ScriptedLLM, call
 
 DATABASE, NOTES, SESSION = "demo.db", Path("demo-notes.txt"), "demo"
-CHAT = os.path.relpath(Path(sys.executable).with_name("power-loop"))
+MODEL, SETTINGS = sys.argv[1:2], ("POWER_LOOP_BASE_URL", "POWER_LOOP_API_KEY", "POWER_LOOP_MODEL")
+CHAT = [os.path.relpath(Path(sys.executable).with_name("power-loop")), "chat", SESSION, "--dsn", DATABASE, *(MODEL and ["--model", *MODEL])]
 METRES = {"m": 1.0, "km": 1000.0, "mile": 1609.344}
 
 
@@ -30,13 +30,19 @@ def add_note(text: str) -> str:
     return "noted"
 
 
-async def main() -> None:
+def chosen_model() -> LLMService:
+    """The model that was asked for; one that is named but not wholly configured is no reason to go offline in silence."""
     try:
-        llm = create_llm_service_from_env()
-    except ValueError:
-        print("Offline: a script plays the model. Set POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY and POWER_LOOP_MODEL to ask a real one.\n")
-        llm = ScriptedLLM()
-    config = AgentLoopConfig(retry_policy=LLMRetryPolicy())  # a model that fails ends the send as "degraded", not with an exception
+        if MODEL or any(name in os.environ for name in SETTINGS):
+            return create_llm(MODEL[0]) if MODEL else create_llm_service_from_env()
+    except ValueError as missing:
+        sys.exit(str(missing))
+    print(f"Offline: a script plays the model. To ask a real one: make demo MODEL=openai:gpt-4o-mini, or set {', '.join(SETTINGS)}.\n")
+    return ScriptedLLM()
+
+
+async def main() -> None:
+    llm, config = chosen_model(), AgentLoopConfig(retry_policy=LLMRetryPolicy())  # a model that fails ends the send as "degraded"
     async with StatefulAgentLoop(llm=llm, dsn=DATABASE, tools=[convert, add_note], config=config) as loop:
         if not await loop.prewarm(SESSION):
             await loop.new_session(session_id=SESSION)
@@ -53,7 +59,7 @@ async def main() -> None:
             elif event.type == "result" and event.result.status != "completed":
                 print(event.result.final_text)
             print(event.delta, end="", flush=True)
-    print(f"\n\nThe conversation is in {DATABASE}. Run this again, or go on with it:\n  {CHAT} chat {SESSION} --dsn {DATABASE}")
+    print(f"\n\nThe conversation is in {DATABASE}. Run this again, or go on with it:\n  {' '.join(CHAT)}")
 
 
 asyncio.run(main())

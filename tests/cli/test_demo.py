@@ -12,14 +12,14 @@ import pytest
 MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
 
 
-def run(command: list[str], folder: Path, **settings: str) -> str:
+def run(command: list[str], folder: Path, code: int = 0, **settings: str) -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith(MODEL_VARIABLES)}
     done = subprocess.run(
         command, cwd=folder, env={**env, "PYTHONWARNINGS": "error", **settings}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def demo(repo: Path) -> list[str]:
 def test_the_demo_goes_on_where_it_stopped_and_names_the_command_that_does_so_too(demo: list[str], tmp_path: Path) -> None:
     first = run(demo, tmp_path)
     assert first.startswith("Offline")
-    assert "POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY and POWER_LOOP_MODEL" in first
+    assert "make demo MODEL=openai:gpt-4o-mini, or set POWER_LOOP_BASE_URL, POWER_LOOP_API_KEY, POWER_LOOP_MODEL." in first
     assert "convert {'value': 5, 'unit': 'mile', 'to': 'km'} -> 8.05 km" in first
     second = run(demo, tmp_path)
     assert "(user, before) I ran 5 miles." in second
@@ -46,3 +46,11 @@ def test_a_model_that_cannot_be_reached_is_named_without_a_traceback(demo: list[
     told = run(demo, tmp_path, **nobody)
     assert "Offline" not in told
     assert "[degraded: LLM retry_exhausted" in told
+    assert "http://127.0.0.1:9/v1/chat/completions" in told, "the address is what is wrong"
+
+
+@pytest.mark.parametrize("half", [{"POWER_LOOP_API_KEY": "k"}, {"POWER_LOOP_BASE_URL": "http://127.0.0.1:9/v1", "POWER_LOOP_MODEL": "m"}])
+def test_a_model_that_is_half_configured_is_not_passed_over_in_silence(demo: list[str], tmp_path: Path, half: dict[str, str]) -> None:
+    told = run(demo, tmp_path, code=1, **half)
+    assert "no model is configured: set POWER_LOOP_" in told
+    assert "Offline" not in told
