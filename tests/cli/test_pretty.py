@@ -62,3 +62,16 @@ def test_long_work_says_what_it_does_only_where_somebody_looks(monkeypatch: pyte
         with working("exporting s"):
             pass
         assert stream.getvalue() == said
+
+
+def test_long_work_shows_a_bar_on_a_terminal_with_rich_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    with working(f"exporting {HOSTILE}"):
+        pass
+    shown = stream.getvalue()
+    for part in ("exporting [red]no markup[/red]", "━", "0:00:00"):
+        assert part in shown
+    assert "\x1b[2J" not in shown
+    assert shown.endswith("\x1b[2K")  # the line is cleared

@@ -94,6 +94,8 @@ async def test_what_does_not_fit_is_refused_with_a_reason(file_place: Any, wrong
         {"session_id": "asked"},
         {"session_id": 1, "interaction_id": "x"},
         {"session_id": "asked", "interaction_id": "x", "answer": "y"},
+        {"session_id": "asked", "interaction_id": "x", "approved": True, "digest": "d", "note": 5},
+        {"session_id": "asked", "interaction_id": "x", "approved": True, "digest": ["d"]},
     ],
 )
 async def test_nonsense_is_refused(file_place: Any, body: Any) -> None:

@@ -1,76 +1,27 @@
-"""The inspector as a person meets it: the command, its link, and every page in a real browser."""
+"""The inspector in a real browser: from page to page, live, by keys, harmless whatever was said, and with a person's decisions."""
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
-import shutil
-import signal
-import subprocess
-import sys
-import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from browsers import go, opened
+from inspected_runs import agent, answer, begun
 from parked import waiting
 
-from power_loop import StatefulAgentLoop
-from power_loop.testing import FunctionLLM
+from power_loop import StatefulAgentLoop, tool
+from power_loop.testing import FunctionLLM, ScriptedLLM, call, say
 
 playwright = pytest.importorskip("playwright.async_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# An answer that is an error; the page shows it, and the browser mentions it besides.
-REFUSED = "Failed to load resource"
-OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-class Inspector:
-    """The command in a process of its own."""
-
-    def __init__(self, dsn: str, *options: str) -> None:
-        command = [sys.executable, "-m", "power_loop", "inspect", "--dsn", dsn, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        said = re.search(r"http://\S+", self.process.stdout.readline())
-        assert said is not None
-        self.link = said[0]
-
-    def close(self) -> int:
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return self.process.wait(20)
 
 
 @pytest.fixture
 async def tab(file_place: Any) -> AsyncIterator[Any]:
-    """A tab in which the inspector was opened; scripts that fail, and everything that a policy stopped, fail the test."""
-    if CHROMIUM is None:
-        warnings.warn("NO BROWSER: install chromium (make servers) to try the inspector's pages", stacklevel=1)
-        pytest.skip("there is no chromium")
-    inspector = Inspector(file_place.dsn, "--allow-actions")
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 900})
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and REFUSED not in message.text else None)
-        await page.goto(inspector.link)
-        await page.wait_for_selector("tbody tr")
+    async with opened(file_place.dsn, "--allow-actions") as page:
         yield page
-        if folder := os.environ.get("POWER_LOOP_SCREENSHOTS"):
-            await page.screenshot(path=f"{folder}/{os.environ['PYTEST_CURRENT_TEST'].split('::')[1].split(' ')[0]}.png", full_page=True)
-        await browser.close()
-    assert inspector.close() in (0, 130)
-    assert not wrong
-
-
-async def go(tab: Any, place: str) -> None:
-    await tab.goto(re.sub(r"#.*|$", f"#/{place}", tab.url, count=1))
 
 
 # acceptance: 180
@@ -78,12 +29,13 @@ async def test_from_the_list_to_a_session_to_a_request_and_back(tab: Any) -> Non
     assert "token" not in tab.url
     await tab.get_by_role("searchbox").fill("acme")
     await tab.keyboard.press("Enter")
-    await tab.get_by_role("link", name="demo").click()
-    await tab.locator("#send-2 > summary").click()
+    await tab.locator("tr", has_text="demo").get_by_role("link").click()
+    await playwright.expect(tab.locator("#send-2[open]")).to_be_visible()
     await tab.locator("#send-2").get_by_text("book").first.click()
     await playwright.expect(tab.locator("#send-2")).to_contain_text("no such city")
     await tab.locator("#send-2").get_by_role("link", name="request").last.click()
     await playwright.expect(tab.get_by_text("a cache may serve them")).to_be_visible()
+    await playwright.expect(tab.locator("li.fresh")).to_have_count(3)
     await tab.get_by_role("link", name="back to the timeline").click()
     await playwright.expect(tab.locator("#send-2[open]")).to_be_visible()
 
@@ -123,33 +75,9 @@ async def test_the_keys_move_through_the_list_and_open_what_they_stand_on(tab: A
     await tab.keyboard.press("Escape")
     await tab.keyboard.press("j")
     await tab.keyboard.press("Enter")
-    await playwright.expect(tab.get_by_role("heading", name="demo")).to_be_visible()
+    await playwright.expect(tab.locator(".standing .id")).to_have_text("demo")
     await tab.keyboard.press("u")
     await playwright.expect(tab.get_by_role("heading", name="Sessions")).to_be_visible()
-
-
-PAGES = ("", "session?id=demo&send=1", "request?id=demo&seq=2", "charts")
-
-
-async def test_every_page_fits_a_telephone_and_can_be_read_in_the_dark(tab: Any) -> None:
-    await tab.set_viewport_size({"width": 360, "height": 740})
-    for page, scheme in [(page, scheme) for page in PAGES for scheme in ("light", "dark")]:
-        await tab.emulate_media(color_scheme=scheme)
-        await go(tab, page)
-        await tab.wait_for_selector("main h1")
-        assert await tab.evaluate("document.documentElement.scrollWidth") == 360
-        ink, paper = await tab.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
-        assert contrast(ink, paper) > 7
-
-
-async def test_every_page_has_names_for_those_who_cannot_see_it(tab: Any) -> None:
-    for page in PAGES:
-        await go(tab, page)
-        await tab.wait_for_selector("main h1")
-        nameless = """[...document.querySelectorAll('button, a, input, select, svg, meter')].filter((one) =>
-          !(one.textContent.trim() || one.getAttribute('aria-label') || one.placeholder || one.closest('label')))
-          .map((one) => one.outerHTML)"""
-        assert await tab.evaluate(nameless) == []
 
 
 async def test_a_page_that_cannot_be_shown_says_why(tab: Any) -> None:
@@ -173,12 +101,66 @@ async def test_a_person_decides_on_an_approval_and_answers_a_question(tab: Any, 
     await loop.aclose()
 
 
-def contrast(ink: str, paper: str) -> float:
-    """Of two CSS colours, as WCAG defines it."""
-    light = sorted((_light([int(part) for part in re.findall(r"\d+", colour)[:3]]) for colour in (ink, paper)), reverse=True)
-    return (light[0] + 0.05) / (light[1] + 0.05)
+async def test_a_line_of_five_million_characters_does_not_stop_the_page(tab: Any, file_place: Any) -> None:
+    @tool(effects="pure")
+    def dump() -> str:
+        """Dump."""
+        return "<b>" + "0123456789" * 500_000
+
+    loop = StatefulAgentLoop(llm=ScriptedLLM([call("dump"), say("w" * 5_000_000)]), store=file_place.store, tools=[dump])
+    await loop.new_session(session_id="long")
+    await loop.send("dump", "long")
+    await loop.aclose()
+    await go(tab, "session?id=long&send=1")
+    shown = tab.locator("#send-1 .item.model .text").last
+    await playwright.expect(shown).to_contain_text("wwww")
+    assert len(await shown.inner_text()) < 5_000
+    await tab.get_by_role("button", name="show all 5,000,000").click()
+    for left in ("4,800,000 more", "4,600,000 more"):
+        await tab.get_by_role("button", name=left).click(timeout=20_000)
+    assert await tab.evaluate("Math.max(...[...document.querySelectorAll('.text')].map((one) => one.textContent.length))") == 600_000
 
 
-def _light(rgb: list[int]) -> float:
-    parts = [value / 255 / 12.92 if value / 255 <= 0.03928 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in rgb]
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+async def test_a_workflow_is_drawn_with_the_state_of_each_step_and_its_question_answered(tab: Any, file_place: Any) -> None:
+    loop, result = await begun(file_place.store)
+    await go(tab, f"session?id=wf_{result.run_id}")
+    picture = tab.get_by_role("region", name="Picture of the workflow")
+    await playwright.expect(picture.get_by_role("link", name="plan completed")).to_be_visible()
+    await playwright.expect(picture.get_by_role("link", name="r 2 completed")).to_be_visible()
+    await playwright.expect(picture.get_by_role("link", name="tone? waiting")).to_be_visible()
+    await playwright.expect(picture.locator("text", has_text="not reached")).to_have_count(2)
+    assert await picture.locator("svg title").first.text_content() == "The workflow report"
+    colour = "(one) => getComputedStyle(one.querySelector('rect')).stroke"
+    colours = {name: await picture.get_by_role("link", name=name).evaluate(colour) for name in ("plan completed", "tone? waiting")}
+    assert len(set(colours.values())) == 2
+    await picture.get_by_role("link", name="r 2 completed").click()
+    await playwright.expect(tab.locator("#step-r")).to_be_focused()
+    await tab.get_by_role("button", name="long").click()
+    await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
+    await loop.resume(f"wf_{result.run_id}")
+    await playwright.expect(picture.get_by_role("link", name="essay completed")).to_be_visible()
+    await loop.aclose()
+
+
+# acceptance: 180
+async def test_a_leaf_is_seen_to_run_and_leads_to_its_session(tab: Any, file_place: Any) -> None:
+    let_go: list[bool] = []
+
+    async def model(request: Any) -> str:
+        if str(request.system_prompt).startswith("Stay"):
+            while not let_go:
+                await asyncio.sleep(0.01)
+        return answer(request)
+
+    spec = {"name": "two", "input": "x", "root": {"type": "sequence", "steps": [agent("first", "Go."), agent("second", "Stay.")]}}
+    task = asyncio.ensure_future(begun(file_place.store, spec, model))
+    await tab.reload()
+    await tab.locator("tr", has_text="workflow=two").first.get_by_role("link").click()
+    picture = tab.get_by_role("region", name="Picture of the workflow")
+    await playwright.expect(picture.get_by_role("link", name="second running")).to_be_visible(timeout=10_000)
+    leaf = await picture.get_by_role("link", name="second running").get_attribute("href")
+    assert "id=sess_" in leaf
+    let_go.append(True)
+    loop, _ = await task
+    await playwright.expect(picture.get_by_role("link", name="second completed")).to_be_visible(timeout=10_000)
+    await loop.aclose()

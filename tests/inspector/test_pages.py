@@ -133,7 +133,7 @@ def test_thousands_of_calls_in_one_reply_cost_their_number_not_its_square() -> N
         records = [*asked, *(ToolReturned(f"c{n}", "ok") for n in range(size))]
         rows = [RecordRow(n, 1, 0, to_cells(record)) for n, record in enumerate(records)]
         begun = time.perf_counter()
-        assert len(timeline(rows)[0]["items"]) == 1
+        assert len(timeline("s", rows)[0]["items"]) == 1
         return time.perf_counter() - begun
 
     assert min(cost(4_000) for _ in range(3)) < 12 * min(cost(1_000) for _ in range(3))
@@ -167,9 +167,22 @@ async def test_the_request_behind_a_reply_is_what_the_model_was_sent(place: Any)
 
 async def test_the_charts_add_up_to_the_sessions_counters(place: Any) -> None:
     stats = await place.store.get_session_stats("demo")
-    calls, days = await asked(place, "charts", id="demo"), await asked(place, "charts")
+    calls, both = await asked(place, "charts", id="demo"), await asked(place, "charts")
+    days = both["days"]
     assert (sum(calls["input"]), len(calls["at"])) == (stats.prompt_tokens, stats.llm_calls)
     assert (sum(days["input"]), sum(days["sends"]), sum(days["sessions"])) == (stats.prompt_tokens, stats.sends, 1)
+    assert both["calls"] == calls
+    assert (sum(calls["tools_failed"]), sum(calls["failed"]), set(calls["session"])) == (4, 0, {"demo"})
+
+
+async def test_the_latest_calls_of_all_sessions_stand_in_the_order_of_time(place: Any) -> None:
+    async with StatefulAgentLoop(llm=FunctionLLM(lambda request: "yes"), store=place.store) as loop:
+        for n in (1, 2, 1):
+            await (loop.send("go", f"other-{n}") if await loop.prewarm(f"other-{n}") else loop.new_session(session_id=f"other-{n}"))
+            await loop.send("go", f"other-{n}")
+    calls = (await asked(place, "charts"))["calls"]
+    assert calls["at"] == sorted(calls["at"])
+    assert set(calls["session"]) == {"demo", "other-1", "other-2"}
 
 
 @pytest.mark.parametrize("page", ["session", "doctor", "timeline", "record", "request", "charts", "events"])
@@ -186,6 +199,12 @@ async def test_an_unknown_session_is_an_answer_that_says_so(file_place: Any, pag
 )
 async def test_nonsense_in_the_address_is_told_and_harms_nothing(file_place: Any, query: str) -> None:
     answer = await file_place.browser.get(f"/api/timeline?{query}")
+    assert (answer.status, bool(answer.json["error"])) == (400, True)
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.x", "9999", "9" * 5000])
+async def test_a_cursor_that_the_session_does_not_have_is_an_answer_and_not_a_stream_that_breaks(file_place: Any, after: str) -> None:
+    answer = await file_place.browser.get(f"/api/events?id=demo&after={after}")
     assert (answer.status, bool(answer.json["error"])) == (400, True)
 
 
@@ -241,6 +260,34 @@ async def test_a_page_of_any_session_reads_a_bounded_number_of_rows(file_place: 
     await reads.page_before("demo", head + 1)
     assert len(read) <= head.bit_length() + 2
     assert max(read) <= PAGE_ROWS
+
+
+async def test_no_page_runs_through_the_records(file_place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: dict[str, Any] = {}
+    database = type(file_place.store.database)
+    plain = database.read
+
+    async def noted(self: Any, sql: str, params: Any = ()) -> Any:
+        asked_for[sql] = params
+        return await plain(self, sql, params)
+
+    monkeypatch.setattr(database, "read", noted)
+    for page in (
+        "sessions?q=acme",
+        "session?id=demo",
+        "timeline?id=demo&send=1",
+        "request?id=demo&seq=6",
+        "charts",
+        "charts?id=demo",
+        "doctor?id=demo",
+    ):
+        assert (await file_place.browser.get(f"/api/{page}")).status == 200
+    monkeypatch.undo()
+    of_records = {sql: params for sql, params in asked_for.items() if "pl_records" in sql}
+    assert len(of_records) >= 8
+    for sql, params in of_records.items():
+        plan = [row[-1] for row in await file_place.store.database.read(f"EXPLAIN QUERY PLAN {sql}", params)]
+        assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT" not in step], (sql, plan)
 
 
 async def test_an_unknown_session_is_refused_by_its_name(file_place: Any) -> None:

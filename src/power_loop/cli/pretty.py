@@ -1,4 +1,4 @@
-"""Tables, colours and a spinner where the terminal and the extra ``cli`` (rich) allow it; plain lines everywhere else.
+"""Tables, colours and a progress bar where the terminal and the extra ``cli`` (rich) allow it; plain lines everywhere else.
 
 What is shown may come from a model: it is given to rich as text, never as markup, with control characters taken out.
 """
@@ -58,13 +58,17 @@ def transcript(lines: Sequence[str], *, console: Any = None) -> bool:
 
 @contextmanager
 def working(what: str) -> Generator[None]:
-    """Say on standard error, if somebody looks, what takes so long."""
+    """Say on standard error, if somebody looks, what takes so long, and for how long: the store does it in one go, so no share is known."""
     console = console_on(sys.stderr)
     if console is not None:
-        with console.status(f"{what} …"):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            bar.add_task(seen(what), total=None)
             yield
     elif sys.stderr.isatty():
-        print(f"{what} …", file=sys.stderr, flush=True)
+        print(f"{seen(what)} …", file=sys.stderr, flush=True)
         yield
     else:
         yield

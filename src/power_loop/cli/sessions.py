@@ -12,7 +12,7 @@ from power_loop.cli.exits import NOT_FOUND, OK, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.pretty import table, transcript
 from power_loop.cli.screen import message_line, one_line
-from power_loop.cli.words import when
+from power_loop.cli.words import at_least_one, when
 from power_loop.contracts.rows import MessageRow, SessionKind, SessionRow, SessionStatsRow, SessionStatus
 from power_loop.store.sql_store import SessionStore
 
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     """Offer both commands to the parser."""
     several: argparse.ArgumentParser = commands.add_parser("sessions", help="list the sessions, the newest first")
     several.add_argument("--all", action="store_true", help="archived ones and children too")
-    several.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (default: 20)")
+    several.add_argument("--limit", type=at_least_one, default=20, metavar="N", help="at most so many (default: 20)")
     several.set_defaults(run=run_sessions)
     one: argparse.ArgumentParser = commands.add_parser("show", help="what was said in a session: tools, usage, outcome")
     one.add_argument("session", metavar="SESSION")
@@ -85,11 +85,8 @@ async def _show_messages(args: argparse.Namespace, store: SessionStore, row: Ses
     if args.send is not None and not messages:
         raise CommandFailed(f"session {args.session!r} has no send {args.send}", NOT_FOUND)
     usage = [call for call in await store.list_usage(args.session) if args.send in (None, call.send_index)]
-    ends = {
-        record["send_index"]: json.loads(record["body"])["status"]
-        for record in (await store.export_session(args.session))["records"]
-        if record["kind"] in ("send_ended", "send_rested")
-    }
+    ended = [each for each in await store.rows(args.session, after=0) if each.cells.kind in ("send_ended", "send_rested")]
+    ends = {each.send_index: json.loads(each.cells.body or "{}")["status"] for each in ended}
     data = {
         **row._asdict(),
         "messages": [message._asdict() for message in messages],

@@ -11,7 +11,7 @@ from power_loop.cli.exits import NOT_FOUND, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.pretty import working
 from power_loop.cli.screen import one_line
-from power_loop.cli.words import when
+from power_loop.cli.words import at_least_one, when
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.loop import StatefulAgentLoop
 from power_loop.providers.echo import EchoLLM
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("timers", help="list, add, cancel and fire timers", description=ABOUT)
     parser.add_argument("session", nargs="?", metavar="SESSION", help="only this session's")
     parser.add_argument("--all", action="store_true", help="those that have fired or were cancelled too")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: %(default)s)")
+    parser.add_argument("--limit", type=at_least_one, default=100, metavar="N", help="at most so many (default: %(default)s)")
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--add", metavar="NOTE", help="wake SESSION with this note: needs --in, --at or --cron")
     does.add_argument("--cancel", type=int, metavar="ID", help="take back this timer of SESSION")

@@ -29,7 +29,8 @@ class Actions:
             await self._verbs.answer(session_id, interaction_id, told["answer"], None)
         else:
             verb = self._loop.approve if told.get("approved") is True else self._loop.deny
-            await verb(session_id, interaction_id, digest=_text(told, "digest"), by=BY, note=told.get("note") or None)
+            note = _text(told, "note") if told.get("note") else None
+            await verb(session_id, interaction_id, digest=_text(told, "digest"), by=BY, note=note)
         return {"done": True}
 
 

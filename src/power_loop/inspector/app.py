@@ -20,6 +20,7 @@ from power_loop.inspector.actions import Actions
 from power_loop.inspector.guard import Guard
 from power_loop.inspector.views import Views
 from power_loop.loop import StatefulAgentLoop
+from power_loop.runtime.retell import place_of
 from power_loop.store.sql_store import SessionStore
 
 STATIC = Path(str(files("power_loop.inspector") / "static"))
@@ -49,7 +50,7 @@ class Pages:
     def routes(self) -> list[Route]:
         reading: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "sessions": self.sessions, "session": self.session, "doctor": self.doctor, "timeline": self.timeline, "record": self.record,
-            "request": self.request, "charts": self.charts, "events": self.events,
+            "request": self.request, "workflow": self.workflow, "charts": self.charts, "events": self.events,
         }  # fmt: skip
         routes = [Route("/", _page), Route("/static/{name}", _static)]
         routes += [Route(f"/api/{name}", answer) for name, answer in reading.items()]
@@ -84,6 +85,9 @@ class Pages:
     async def request(self, request: Request) -> Response:
         return _found(await self._views.request(_id(request), _number(request, "seq") or 0))
 
+    async def workflow(self, request: Request) -> Response:
+        return _found(await self._views.workflow(_id(request)))
+
     async def charts(self, request: Request) -> Response:
         if "id" in request.query_params:
             return AsciiJson(await self._views.session_charts(_id(request)))
@@ -93,20 +97,28 @@ class Pages:
         """What happens in a session after a cursor, until the reader leaves."""
         session_id = _id(request)
         after = request.headers.get("last-event-id") or request.query_params.get("after", "0")
-        await self._loop.get_pending(session_id)  # an unknown session is an answer of its own, not a stream that breaks
+        # What cannot be told is an answer of its own, not a stream that breaks.
+        if place_of(after)[0] > (head := await self._views.head(session_id)):
+            raise ValueError(f"after= is {after!r}; session {session_id!r} has {head} records")
         return StreamingResponse(self._stream(session_id, after), media_type="text/event-stream")
 
     async def _stream(self, session_id: str, after: str) -> AsyncGenerator[str]:
         yield ": here\n\n"
-        async with aclosing(self._loop.watch(session_id, after=after)) as events:
-            async for event in events:
-                mark = f"id: {event.cursor}\n" if event.cursor else ""
-                yield f"{mark}data: {json.dumps(event.to_dict(), default=str)}\n\n"
+        try:
+            async with aclosing(self._loop.watch(session_id, after=after)) as events:
+                async for event in events:
+                    mark = f"id: {event.cursor}\n" if event.cursor else ""
+                    yield f"{mark}data: {json.dumps(event.to_dict(), default=str)}\n\n"
+        except PowerLoopError:
+            return  # deleted, or the database is away: the browser asks again, and is told then
 
     async def decide(self, request: Request) -> Response:
         """Answer a question, or decide on an approval."""
         assert self._actions is not None
-        told: Any = await request.json()
+        try:
+            told: Any = await request.json()
+        except RecursionError as error:
+            raise ValueError("the body is nested too deeply") from error
         if not isinstance(told, dict):
             raise ValueError("the body must be a JSON object")
         return AsciiJson(await self._actions.decide(cast("dict[str, Any]", told)))

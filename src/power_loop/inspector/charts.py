@@ -8,18 +8,30 @@ from typing import Any
 
 from power_loop.contracts.codec import usage_of
 
+NOT_WELL = ("failed", "unknown", "denied", "aborted")
+
 
 def of_calls(calls: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    """One point per model call, in parallel lists; ``took_ms`` counts from the record before it."""
+    """One point per model call, in parallel lists; ``took_ms`` counts from the record before it.
+
+    ``failed``: the call itself brought nothing; ``tools_failed``: so many of the calls that it asked for did not end well.
+    """
     series: dict[str, list[Any]] = {
         "seq": [], "send": [], "at": [], "input": [], "cached": [], "output": [], "cost": [], "took_ms": [], "failed": [],
+        "session": [], "tools_failed": [],
     }  # fmt: skip
-    for seq, send, kind, at, body, before in calls:
+    latest: dict[str, int] = {}
+    for seq, send, kind, at, body, before, session_id in calls:
         told: dict[str, Any] = json.loads(body) if body else {}
+        if kind == "tool_returned":
+            if session_id in latest and told.get("outcome", "ok") in NOT_WELL:
+                series["tools_failed"][latest[session_id]] += 1
+            continue
         used = usage_of(told)
+        latest[session_id] = len(series["at"])
         point = (
             seq, send, at, used.prompt, used.cache_read, used.completion, used.cost, at - before if before is not None else None,
-            kind == "call_charged" and told.get("error") is not None,
+            kind == "call_charged" and told.get("error") is not None, session_id, 0,
         )  # fmt: skip
         for values, value in zip(series.values(), point, strict=True):
             values.append(value)

@@ -7,6 +7,7 @@ more than one page.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ CHOSEN = (
     " JOIN (SELECT s.session_id FROM {p}sessions s%s ORDER BY s.updated_at DESC, s.session_id LIMIT ?) t ON t.session_id = s.session_id"
 )
 OF_INFO = "EXISTS (SELECT 1 FROM {p}session_info j WHERE j.session_id = s.session_id AND j.%s)"
-LAST = "SELECT session_id, seq, kind, body FROM {p}records WHERE "
+LAST = "SELECT session_id, seq, kind, body FROM {p}records WHERE %s ORDER BY session_id, seq"
 FIRST_WORDS = "SELECT session_id, SUBSTR(content, 1, 160), escaped FROM {p}records WHERE seq = 1 AND session_id IN "
 PAGE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
 BETWEEN = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ? AND seq <= ? ORDER BY seq"
@@ -32,8 +33,10 @@ SEND_AT = "SELECT send_index FROM {p}records WHERE session_id = ? AND seq = ?"
 ONE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq = ?"
 FOLD_BEFORE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind = 'context_folded' AND seq < ? ORDER BY seq DESC LIMIT 1"
 CALLS = """SELECT r.seq, r.send_index, r.kind, r.created_at, r.body,
- (SELECT q.created_at FROM {p}records q WHERE q.session_id = r.session_id AND q.seq = r.seq - 1)
- FROM {p}records r WHERE r.session_id = ? AND r.kind IN ('model_replied', 'call_charged') ORDER BY r.seq DESC LIMIT ?"""
+ (SELECT q.created_at FROM {p}records q WHERE q.session_id = r.session_id AND q.seq = r.seq - 1), r.session_id
+ FROM {p}records r WHERE %s AND r.kind IN ('model_replied', 'call_charged', 'tool_returned') ORDER BY r.seq DESC LIMIT ?"""
+LATEST = "SELECT session_id, head FROM {p}sessions WHERE head > 0 ORDER BY updated_at DESC, session_id LIMIT ?"
+REPLY_BEFORE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq < ? AND kind = 'model_replied' ORDER BY seq DESC LIMIT 1"
 # Without a division, which the engines round differently.
 DAYS = """SELECT last_send_at - (last_send_at % 86400000), COUNT(*), SUM(sends), SUM(llm_calls), SUM(tool_calls), SUM(prompt_tokens),
  SUM(completion_tokens), SUM(cost) FROM {p}sessions WHERE last_send_at IS NOT NULL GROUP BY last_send_at - (last_send_at % 86400000)
@@ -41,10 +44,14 @@ DAYS = """SELECT last_send_at - (last_send_at % 86400000), COUNT(*), SUM(sends),
 
 MESSAGES_BEFORE = "SELECT COUNT(*) FROM {p}records WHERE session_id = ? AND seq > ? AND seq < ? AND role IS NOT NULL"
 
+# A send is over, and then up to so many records may follow: what a fold cost, and the fold.
+LAST_FEW = 6
 # A request is derived from so many rows at most; what stands before them is counted.
 REQUEST_ROWS = 1_000
 # The index of sends only grows with seq, so a send is found by halving; a page holds so many rows at most.
 PAGE_ROWS = 400
+
+Json = dict[str, Any]
 
 
 class Listed(NamedTuple):
@@ -115,15 +122,18 @@ class Reads(LargeContent):
             return {}
         sql = self._sql(FIRST_WORDS) + f"({', '.join('?' * len(session_ids))})"
         rows = await self._database.read(sql, list(session_ids))
-        return {session_id: text for session_id, text, _ in rows if text}
+        return {session_id: _words(text) if escaped else text for session_id, text, escaped in rows if text}
 
-    async def last_records(self, heads: Mapping[str, int]) -> dict[str, tuple[str, dict[str, Any]]]:
-        """(kind, body) of the last record of each of these sessions, by (session id, head)."""
+    async def last_records(self, heads: Mapping[str, int]) -> dict[str, list[tuple[str, Json]]]:
+        """(kind, body) of the last few records of each of these sessions, by (session id, head), the latest last."""
         if not heads:
             return {}
-        sql = self._sql(LAST) + " OR ".join(["(session_id = ? AND seq = ?)"] * len(heads))
-        rows = await self._database.read(sql, [value for pair in heads.items() for value in pair])
-        return {session_id: (kind, json.loads(body) if body else {}) for session_id, _, kind, body in rows}
+        sql = self._sql(LAST % " OR ".join(["(session_id = ? AND seq > ?)"] * len(heads)))
+        rows = await self._database.read(sql, [value for name, head in heads.items() for value in (name, head - LAST_FEW)])
+        found: dict[str, list[tuple[str, Json]]] = {name: [] for name in heads}
+        for session_id, _, kind, body in rows:
+            found[session_id].append((kind, json.loads(body) if body else {}))
+        return found
 
     async def page_before(self, session_id: str, seq: int) -> list[RecordRow]:
         """Up to `PAGE_ROWS` rows before ``seq``, in order; whole sends, but for one that is longer than a page."""
@@ -168,13 +178,36 @@ class Reads(LargeContent):
         rows = await self._database.read(self._sql(FOLD_BEFORE), (session_id, seq))
         return to_row(rows[0]) if rows else None
 
+    async def reply_before(self, session_id: str, seq: int) -> RecordRow | None:
+        """The last reply before ``seq``."""
+        rows = await self._database.read(self._sql(REPLY_BEFORE), (session_id, seq))
+        return to_row(rows[0]) if rows else None
+
     async def calls(self, session_id: str, limit: int) -> list[tuple[Any, ...]]:
-        """The latest model calls, oldest first: seq, send, kind, at, body, when the record before was written."""
-        return list(reversed(await self._database.read(self._sql(CALLS), (session_id, limit))))
+        """The latest calls of models and tools, oldest first: seq, send, kind, at, body, when the record before was written, session."""
+        return list(reversed(await self._database.read(self._sql(CALLS % "r.session_id = ?"), (session_id, limit))))
+
+    async def latest_calls(self, sessions: int, records: int) -> list[tuple[Any, ...]]:
+        """As `calls`, of the last ``records`` of each of the ``sessions`` that were active last, in the order of time."""
+        heads = await self._database.read(self._sql(LATEST), (sessions,))
+        if not heads:
+            return []
+        sql = self._sql(CALLS % f"({' OR '.join(['(r.session_id = ? AND r.seq > ?)'] * len(heads))})")
+        asked = [value for name, head in heads for value in (name, head - records)]
+        return sorted(await self._database.read(sql, [*asked, sessions * records]), key=lambda row: (row[3], row[6], row[0]))
 
     async def days(self, limit: int) -> list[tuple[Any, ...]]:
         """By the day of their last send, oldest first: day (ms), sessions, sends, calls, tool calls, tokens in, tokens out, cost."""
         return list(reversed(await self._database.read(self._sql(DAYS), (limit,))))
+
+
+# The first text in JSON that was cut: itself, or that of the first block that has one.
+WORDS = re.compile(r'(?:\[.*?"text":)?"((?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)', re.DOTALL)
+
+
+def _words(text: str) -> str:
+    found = WORDS.match(text)
+    return json.loads(f'"{found[1]}"') if found is not None else ""
 
 
 def _listed(row: Sequence[Any]) -> Listed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from power_loop.context.window import Window
 from power_loop.contracts.codec import from_cells
@@ -20,6 +20,19 @@ from power_loop.contracts.store import RecordRow
 from power_loop.inspector.reads import Reads
 from power_loop.inspector.timeline import Json, cut, usage
 
+# Of what stood in the request before and not in this one, so much is shown.
+GONE_SHOWN = 100
+
+
+class Asked(NamedTuple):
+    """One request, as far as it is known."""
+
+    messages: list[Message]
+    left_out: int = 0
+    """So many messages stand before them."""
+    sent: dict[str, Any] | None = None
+    """What went with the messages, where the request was kept."""
+
 
 async def request_of(reads: Reads, session_id: str, seq: int) -> Json | None:
     """The messages that the reply at ``seq`` answered; None where no reply stands there."""
@@ -28,21 +41,38 @@ async def request_of(reads: Reads, session_id: str, seq: int) -> Json | None:
     if reply is None or not isinstance(record, ModelReplied):
         return None
     fold = await reads.fold_before(session_id, seq)
-    rows, unread = await reads.latest_rows(session_id, _covered_by(fold), seq)
-    previous = next((row for row in reversed(rows) if row.cells.kind == "model_replied" and (fold is None or row.seq > fold.seq)), None)
-    before, messages = shown(rows, previous.seq if previous is not None else 0)
-    if (sent := await kept(reads, session_id, record)) is not None:
-        earlier = from_cells(previous.cells) if previous is not None else None
-        known = await kept(reads, session_id, earlier) if isinstance(earlier, ModelReplied) else None
-        before, messages, unread = known["messages"] if known is not None else before, sent.pop("messages", []), 0
+    asked = await _asked(reads, session_id, seq, record, fold)
+    previous = await reads.reply_before(session_id, seq)
+    before = await _before(reads, session_id, previous, asked)
+    common = common_prefix(before.messages, asked.messages)
     return {
         "seq": seq, "send": reply.send_index, "round": reply.round_index, "digest": record.request_digest,
         "previous_seq": previous.seq if previous is not None else None, "fold_seq": fold.seq if fold is not None else None,
-        "usage": usage(record.usage), "left_out": unread,
-        "messages": [_message(message, whole if sent is not None else cut) for message in messages],
-        "sent": None if sent is None else {name: whole(value)["shown"] for name, value in sent.items()},
-        "common": unread + common_prefix(before, messages), "previous_messages": unread + len(before) if before else 0,
+        "usage": usage(record.usage), "left_out": asked.left_out,
+        "messages": [_message(message, whole if asked.sent is not None else cut) for message in asked.messages],
+        "sent": None if asked.sent is None else {name: whole(value)["shown"] for name, value in asked.sent.items()},
+        "common": asked.left_out + common, "previous_messages": before.left_out + len(before.messages),
+        "gone": [_message(message, cut) for message in before.messages[common : common + GONE_SHOWN]],
     }  # fmt: skip
+
+
+async def _asked(reads: Reads, session_id: str, seq: int, record: ModelReplied, fold: RecordRow | None) -> Asked:
+    sent = await kept(reads, session_id, record)
+    if sent is not None:
+        return Asked(sent.pop("messages", []), 0, sent)
+    rows, unread = await reads.latest_rows(session_id, _covered_by(fold), seq)
+    return Asked(shown(rows), unread)
+
+
+async def _before(reads: Reads, session_id: str, previous: RecordRow | None, asked: Asked) -> Asked:
+    """The request before, beginning with the same message where both are derived and long."""
+    record = from_cells(previous.cells) if previous is not None else None
+    if previous is None or not isinstance(record, ModelReplied):
+        return Asked([])
+    before = await _asked(reads, session_id, previous.seq, record, await reads.fold_before(session_id, previous.seq))
+    if before.left_out < asked.left_out:
+        return Asked(before.messages[asked.left_out - before.left_out :], asked.left_out)
+    return before
 
 
 async def kept(reads: Reads, session_id: str, record: ModelReplied) -> dict[str, Any] | None:
@@ -51,14 +81,12 @@ async def kept(reads: Reads, session_id: str, record: ModelReplied) -> dict[str,
     return unpacked(data) if data is not None else None
 
 
-def shown(rows: Sequence[RecordRow], earlier: int) -> tuple[list[Message], list[Message]]:
-    """What a model sees of a session whose rows, from its last fold on, are these: before the row ``earlier``, and after them all."""
-    window, before = Window(), list[Message]()
+def shown(rows: Sequence[RecordRow]) -> list[Message]:
+    """What a model sees of a session whose rows, from its last fold on, are these."""
+    window = Window()
     for row in rows:
-        if row.seq == earlier:
-            before = list(window.messages)
         window.add(row)
-    return before, window.messages
+    return window.messages
 
 
 def common_prefix(one: Sequence[Message], other: Sequence[Message]) -> int:

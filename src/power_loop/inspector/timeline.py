@@ -7,7 +7,7 @@ the whole record is one click away.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import from_cells
@@ -23,6 +23,7 @@ from power_loop.contracts.records import (
     Record,
     SendEnded,
     SendRested,
+    StepChanged,
     ToolParked,
     ToolReturned,
     ToolStarted,
@@ -30,6 +31,7 @@ from power_loop.contracts.records import (
 )
 from power_loop.contracts.store import RecordRow
 from power_loop.contracts.usage import CallUsage
+from power_loop.runtime.call_keys import idempotency_key
 
 # What is shown of one text before it is asked for whole.
 SHOWN_CHARS = 4_000
@@ -37,34 +39,40 @@ SHOWN_CHARS = 4_000
 Json = dict[str, Any]
 
 
-def timeline(rows: Sequence[RecordRow], before: RecordRow | None = None) -> list[Json]:
-    """The sends of ``rows``, oldest first; ``before``: the row before the first, whose time the first one's duration counts from."""
+# What is still done for a send once it is over, and is no part of it.
+AFTERWARDS = (CallCharged, ContextFolded, FoldSkipped)
+
+
+def timeline(session_id: str, rows: Sequence[RecordRow]) -> list[Json]:
+    """The sends of ``rows``, oldest first."""
     sends: list[Json] = []
     calls: dict[str, Json] = {}
-    at = before.created_at if before is not None else None
+    at = 0
     for row in rows:
         if not sends or sends[-1]["send"] != row.send_index:
             sends.append({"send": row.send_index, "from_seq": row.seq, "at": row.created_at, "status": "running", "items": []})
             at, calls = row.created_at, {}
-        _add(sends[-1], calls, row, row.created_at - (at if at is not None else row.created_at))
+        _add(sends[-1], calls, session_id, row, row.created_at - at)
         at = row.created_at
     for send in sends:
         _sum_up(send)
     return sends
 
 
-def _add(send: Json, known: dict[str, Json], row: RecordRow, took_ms: int) -> None:
+def _add(send: Json, known: dict[str, Json], session_id: str, row: RecordRow, took_ms: int) -> None:
     """``row`` into its send; ``known``: the latest call of each id in it."""
-    send["through_seq"], send["ended_at"] = row.seq, row.created_at
+    send["through_seq"] = row.seq
     head = {"seq": row.seq, "kind": row.cells.kind, "round": row.round_index, "at": row.created_at, "epoch": row.epoch}
     try:
         record = from_cells(row.cells)
     except RecordFromTheFuture as error:
         send["items"].append({**head, "note": str(error)})
         return
+    if send["status"] == "running" or not isinstance(record, AFTERWARDS):
+        send.update(status="running", ended_at=row.created_at)
     match record:
         case ModelReplied():
-            send["items"].append(head | _reply(record, took_ms))
+            send["items"].append(head | _reply(session_id, row, record, took_ms))
             known.update((call["id"], call) for call in send["items"][-1]["calls"])
         case ToolReturned() | ToolStarted() | ToolParked() | Decided() | Answered():
             _to_its_call(send, known, head, record)
@@ -75,12 +83,15 @@ def _add(send: Json, known: dict[str, Json], row: RecordRow, took_ms: int) -> No
         case _:
             if isinstance(record, UserSaid) and row.seq == send["from_seq"]:
                 send.update(key=record.key, overrides=brief(record.overrides))
-            send["status"] = "running"
             send["items"].append(head | _plain(record, took_ms))
 
 
-def _reply(record: ModelReplied, took_ms: int) -> Json:
-    calls = [{"id": call.id, "name": call.name, "arguments": cut(call.arguments), "outcome": "open"} for call in record.calls]
+def _reply(session_id: str, row: RecordRow, record: ModelReplied, took_ms: int) -> Json:
+    keys = [idempotency_key(session_id, row.send_index, row.round_index or 0, at, call) for at, call in enumerate(record.calls)]
+    calls = [
+        {"id": call.id, "name": call.name, "arguments": cut(call.arguments), "outcome": "open", "key": key}
+        for call, key in zip(record.calls, keys, strict=True)
+    ]
     return {
         "purpose": record.purpose, "text": cut(record.text), "think": cut(record.think), "calls": calls, "model": record.model,
         "finish_reason": record.finish_reason, "digest": record.request_digest, "took_ms": took_ms, "usage": usage(record.usage),
@@ -97,7 +108,7 @@ def _to_its_call(
         send["items"].append({**head, "calls": [call]})
     match record:
         case ToolStarted(_, name, arguments):
-            call["began_at"] = head["at"]
+            call["began_at"] = head["at"]  # written for tools of effects "once", and for calls that a hook rewrote
             if name is not None:
                 call["rewritten"] = {"name": name, "arguments": cut(arguments or "{}")}
         case ToolParked(_, interaction):
@@ -126,8 +137,19 @@ def _plain(record: Record, took_ms: int) -> Json:
             return {"text": cut(record.summary), "through": record.through, "through_send": record.through_send, **tokens}
         case FoldSkipped():
             return {"reason": record.reason}
+        case StepChanged():
+            return _step(record.step, record.change)
         case _:
-            return {"fields": {name: brief(getattr(record, name)) for name in record.__slots__}}
+            return {"fields": {name: brief(getattr(record, name)) for name in record._fields}}
+
+
+def _step(step: str, change: Mapping[str, Any]) -> Json:
+    """A row of a workflow's journal; without a step it is about the run."""
+    spent: Mapping[str, int] = change.get("usage") or {}
+    counted = CallUsage(spent.get("prompt_tokens", 0), spent.get("completion_tokens", 0), spent.get("cache_read_tokens", 0))
+    told = {name: change.get(name) for name in ("error", "session_id", "attempt")}
+    told |= {"step": step, "state": change.get("state") or change.get("run"), "text": cut(change.get("text") or "")}
+    return told | ({"usage": usage(counted)} if spent else {})
 
 
 def _sum_up(send: Json) -> None:

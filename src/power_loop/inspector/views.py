@@ -10,12 +10,17 @@ from power_loop.contracts.store import RecordRow
 from power_loop.inspector import charts
 from power_loop.inspector.reads import Listed, Reads
 from power_loop.inspector.requests import request_of
+from power_loop.inspector.runs import run_of
 from power_loop.inspector.timeline import Json, brief, timeline
 from power_loop.loop import StatefulAgentLoop
 from power_loop.store.sql_store import SessionStore
 
 CALLS_SHOWN = 2_000
 DAYS_SHOWN = 90
+# The charts of all sessions show the last records of those that were active last.
+LATEST_SESSIONS, LATEST_RECORDS = 50, 40
+# What a send may be followed by without being under way: its fold.
+AFTERWARDS = ("call_charged", "context_folded", "fold_skipped")
 # A tree that is larger says so.
 TREE_LIMIT = 500
 
@@ -33,24 +38,29 @@ class Views:
         page = found[:limit]
         heads = {each.session_id: each.head for each in page if each.head}
         last, words = await self._reads.last_records(heads), await self._reads.first_words(list(heads))
-        lines = [_line(each, last.get(each.session_id), words.get(each.session_id, "")) for each in page]
+        lines = [_line(each, last.get(each.session_id, []), words.get(each.session_id, "")) for each in page]
         more = [page[-1].updated_at, page[-1].session_id] if len(found) > limit else None
         return {"sessions": lines, "next": more}
 
     async def session(self, session_id: str) -> Json:
         """What stands beside the timeline: its row, who is waited for, what hangs on it."""
         found = await self._reads.session(session_id)
-        last = (await self._reads.last_records({session_id: found.head})).get(session_id)
+        last = (await self._reads.last_records({session_id: found.head}))[session_id]
+        words = await self._reads.first_words([session_id])
         return {
-            **_line(found, last, ""),
+            **_line(found, last, words.get(session_id, "")),
             "prompt": (await self._store.get_session(session_id)).system_prompt,
-            "waiting": waiting(await self._reads.page_before(session_id, found.head + 1)),
+            "waiting": waiting(session_id, await self._reads.page_before(session_id, found.head + 1)),
             "inbox": [_inbox(item) for item in await self._store.inbox(session_id, due=False)],
             "timers": [timer._asdict() for timer in await self._store.list_timers(session_id)],
             "notes": [note._asdict() for note in await self._store.list_notes(session_id)],
             "jobs": [job._asdict() for job in await self._store.list_jobs(session_id)],
             "tree": await self._tree(session_id),
         }
+
+    async def head(self, session_id: str) -> int:
+        """How many records it has. Raises `SessionNotFoundError`."""
+        return (await self._reads.session(session_id)).head
 
     async def doctor(self, session_id: str) -> Json:
         """How it stands, and what is the matter. Reads all that the next request would: a page of its own."""
@@ -66,7 +76,7 @@ class Views:
             return {"head": head, "sends": [], "next": None, "last": True}
         return {
             "head": head,
-            "sends": timeline(rows),
+            "sends": timeline(session_id, rows),
             "next": rows[0].seq if rows[0].seq > 1 else None,
             "last": rows[-1].seq == head,
         }
@@ -83,8 +93,15 @@ class Views:
     async def session_charts(self, session_id: str) -> Json:
         return charts.of_calls(await self._reads.calls(session_id, CALLS_SHOWN))
 
+    async def workflow(self, session_id: str) -> Json | None:
+        """The run that this session is; None where it is none."""
+        held = (await self._reads.session(session_id)).held
+        return await run_of(self._store, session_id, held=held)
+
     async def charts(self) -> Json:
-        return charts.of_days(await self._reads.days(DAYS_SHOWN))
+        """Sums by day, and the latest calls of all sessions."""
+        days = charts.of_days(await self._reads.days(DAYS_SHOWN))
+        return {"days": days, "calls": charts.of_calls(await self._reads.latest_calls(LATEST_SESSIONS, LATEST_RECORDS))}
 
     async def _tree(self, session_id: str) -> list[Json]:
         """The session's family, parents before children: the topmost parent and all under it."""
@@ -104,26 +121,26 @@ class Views:
         ]
 
 
-def waiting(rows: Sequence[RecordRow]) -> list[Json]:
+def waiting(session_id: str, rows: Sequence[RecordRow]) -> list[Json]:
     """The questions and approvals of the last send that somebody is asked for."""
-    last = timeline(rows)[-1:]
+    last = timeline(session_id, rows)[-1:]
     calls = [call for send in last for item in send["items"] for call in item.get("calls", ())]
     return [call["asked"] for call in calls if call["outcome"] == "parked"]
 
 
-def _line(found: Listed, last: tuple[str, Json] | None, words: str) -> Json:
+def _line(found: Listed, last: Sequence[tuple[str, Json]], words: str) -> Json:
     metadata = {key: brief(value) for key, value in found.metadata.items()}
     return {**found._asdict(), "metadata": metadata, "outcome": _outcome(found, last), "title": words}
 
 
-def _outcome(found: Listed, last: tuple[str, Json] | None) -> str:
+def _outcome(found: Listed, last: Sequence[tuple[str, Json]]) -> str:
     """``running``, how the last send ended or rests, ``interrupted`` where it did neither, ``new`` before the first."""
     if found.held:
         return "running"
-    if last is None or not found.send_index:
+    if not last or not found.send_index:
         return "new"
-    kind, body = last
-    return body.get("status", "") if kind in ("send_ended", "send_rested") else "idle" if kind == "context_folded" else "interrupted"
+    kind, body = next((each for each in reversed(last) if each[0] not in AFTERWARDS), last[-1])
+    return body.get("status", "") if kind in ("send_ended", "send_rested") else "interrupted"
 
 
 def _inbox(item: Any) -> Json:

@@ -17,6 +17,7 @@ async function show() {
   leave?.();
   leave = null;
   const place = document.getElementById("main");
+  for (const tab of document.querySelectorAll("[data-page]")) tab.dataset.page === (path === "charts" ? path : "") ? tab.setAttribute("aria-current", "page") : tab.removeAttribute("aria-current");
   place.setAttribute("aria-busy", "true");
   try {
     const made = await page(new URLSearchParams(query ?? ""));
@@ -24,9 +25,10 @@ async function show() {
     leave = made.leave ?? null;
     document.title = `${plain(made.title)} - power-loop`;
     place.replaceChildren(made.content);
+    scrollTo(0, 0);
     made.shown?.();
   } catch (error) {
-    if (mine === turn) place.replaceChildren(h("section", { class: "error" }, h("h1", {}, "This cannot be shown"), h("p", {}, plain(error.message))));
+    if (mine === turn) place.replaceChildren(h("section", { class: "card error" }, h("h1", {}, "This cannot be shown"), h("p", {}, plain(error.message)), h("a", { href: "#/" }, "all sessions")));
   } finally {
     if (mine === turn) place.removeAttribute("aria-busy");
   }
@@ -45,6 +47,7 @@ const KEYS = {
   "/": () => document.querySelector("input[type=search]")?.focus(),
   j: () => move(1),
   k: () => move(-1),
+  "?": () => document.getElementById("help").showModal(),
   u: () => { location.hash = document.querySelector("[data-up]")?.getAttribute("href") ?? "#/"; },
 };
 
@@ -54,5 +57,6 @@ addEventListener("keydown", (event) => {
   const act = KEYS[event.key];
   if (act) { event.preventDefault(); act(); }
 });
+document.getElementById("keys").addEventListener("click", KEYS["?"]);
 addEventListener("hashchange", () => { say(""); show(); });
 show();

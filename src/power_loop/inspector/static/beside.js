@@ -1,41 +1,57 @@
-// What stands beside the timeline: why a session waits, who it waits for, and what belongs to it.
+// What stands beside the timeline: who a session waits for, and what belongs to it.
 
-import { badge, bdi, count, h, link, plain, say, tell, when } from "./dom.js";
+import { badge, bdi, count, duration, h, link, plain, say, short, state, tell, when } from "./dom.js";
 
 export function beside(session) {
   return [
-    part("Waits for", session.waiting.map((asked) => question(session, asked))),
     part("Family", session.tree.length > 1 ? session.tree.map((one) => member(session, one)) : []),
-    part("Inbox", session.inbox.map((item) => h("li", {}, badge(item.mode ?? "queue", "kind"), ` ${plain(item.record.kind)} `, bdi(item.record.text)))),
-    part("Timers", session.timers.map((timer) => h("li", {}, when(timer.due_at), ` ${plain(timer.note)}`, timer.interval_s ? ` every ${timer.interval_s} s` : ""))),
-    part("Jobs", session.jobs.map((job) => h("li", {}, badge(job[4]?.toString() ?? job.status), " ", h("code", {}, plain(job.command ?? job[3]))))),
-    part("Notes", session.notes.map((note) => h("li", {}, note.pinned ? badge("pinned", "kind") : "", ` ${plain(note.content)}`))),
+    part("Inbox", session.inbox.map((item) => h("li", {}, badge(item.mode ?? "queue"), " ", bdi(item.record.text || item.record.kind),
+      item.not_before ? h("div", { class: "dim" }, "not before ", when(item.not_before)) : null))),
+    part("Timers", session.timers.map((timer) => h("li", {}, state(timer.status), " ", when(timer.due_at), repeats(timer), h("div", {}, plain(timer.note))))),
+    part("Jobs", session.jobs.map((job) => h("li", {}, state(job.status), " ", badge(job.kind), job.return_code === null ? "" : ` code ${job.return_code}`,
+      h("div", {}, job.kind === "command" ? h("code", {}, plain(short(job.command, 200))) : h("a", { href: link("session", { id: job.job_id }) }, bdi(job.command || job.job_id)))))),
+    part("Notes", session.notes.map((note) => h("li", {}, note.pinned ? badge("pinned") : null, ` ${plain(note.content)}`))),
     facts(session),
-    session.prompt ? h("details", {}, h("summary", {}, "Own system prompt"), h("pre", { class: "passage" }, plain(session.prompt))) : null,
+    session.prompt ? h("section", { class: "card" }, h("details", {}, h("summary", {}, "System prompt of its own"), h("pre", { class: "passage" }, plain(session.prompt)))) : null,
   ].filter(Boolean);
 }
 
+function repeats(timer) {
+  if (timer.cron) return h("span", { class: "dim" }, ` ${plain(timer.cron)} ${plain(timer.tz)}`);
+  return timer.interval_s ? h("span", { class: "dim" }, ` every ${duration(timer.interval_s * 1000)}`) : "";
+}
+
 function part(title, lines) {
-  return lines.length ? h("section", {}, h("h2", {}, title), h("ul", {}, lines)) : null;
+  return lines.length ? h("section", { class: "card" }, h("h2", {}, title), h("ul", {}, lines)) : null;
 }
 
 function member(session, one) {
   const here = one.session_id === session.session_id;
   const name = here ? h("strong", {}, bdi(one.session_id)) : h("a", { href: link("session", { id: one.session_id }) }, bdi(one.session_id));
-  return h("li", { class: one.parent ? "child" : null, "aria-current": here ? "true" : null }, name, " ", badge(one.kind, "kind"), one.lifecycle ? ` ${plain(one.lifecycle)}` : "");
+  return h("li", { class: one.parent ? "child" : null, "aria-current": here ? "true" : null }, h("span", { class: "id" }, name), " ", badge(one.kind),
+    one.lifecycle ? h("span", { class: "dim" }, ` ${plain(one.lifecycle)}`) : "");
 }
 
 function facts(session) {
-  const rows = [["Kind", session.kind], ["Records", count(session.head)], ["Created", when(session.created_at)], ["Changed", when(session.updated_at)],
-    ["Holder", session.holder ?? "nobody"], ["Takeovers without progress", session.takeovers], ...Object.entries(session.metadata)];
+  const lease = session.holder ? `${session.held ? "held" : "expired"}: ${session.holder}` : "free";
+  const rows = [["Records", count(session.head)], ["Created", when(session.created_at)], ["Changed", when(session.updated_at)], ["Lease", lease],
+    session.takeovers ? ["Takeovers", `${session.takeovers} without progress`] : null, ...Object.entries(session.metadata)].filter(Boolean);
   const shown = (value) => (value instanceof Node ? value : plain(typeof value === "object" ? JSON.stringify(value) : value));
-  return h("section", {}, h("h2", {}, "Facts"), h("dl", { class: "facts" }, rows.map(([name, value]) => [h("dt", {}, plain(name)), h("dd", {}, shown(value))])));
+  return h("section", { class: "card" }, h("h2", {}, "Facts"), h("dl", { class: "facts" }, rows.map(([name, value]) => [h("dt", {}, plain(name)), h("dd", {}, shown(value))])));
+}
+
+// What somebody is asked for stands above everything else.
+export function waits(session) {
+  const waiting = session.waiting;
+  if (!waiting.length) return [];
+  const title = waiting.length === 1 ? "It waits for an answer" : `It waits for ${waiting.length} answers`;
+  return [h("section", { class: "card asked" }, h("h2", {}, title), h("ul", {}, waiting.map((asked) => question(session, asked))))];
 }
 
 function question(session, asked) {
-  const text = [badge(asked.kind, "kind"), " ", h("code", {}, plain(asked.tool_name ?? "")), " ", plain(asked.prompt ?? ""),
-    asked.arguments ? h("pre", { class: "passage" }, plain(JSON.stringify(asked.arguments, null, 2))) : null];
-  return h("li", {}, text, session.actions ? answerForm(session, asked) : null);
+  return h("li", {}, h("div", {}, badge(asked.kind), " ", h("strong", {}, plain(asked.prompt ?? "")), asked.tool_name ? h("span", { class: "dim" }, ` ${plain(asked.tool_name)}`) : null),
+    asked.arguments ? h("pre", { class: "passage" }, plain(JSON.stringify(asked.arguments, null, 2))) : null,
+    session.actions ? answerForm(session, asked) : h("p", { class: "dim" }, "Start the inspector with --allow-actions to answer here."));
 }
 
 function answerForm(session, asked) {
@@ -45,15 +61,17 @@ function answerForm(session, asked) {
     catch (error) { say(error.message); form.append(h("p", { class: "bad" }, plain(error.message))); }
   };
   const form = h("form", { class: "answer", onsubmit: (event) => event.preventDefault() });
+  const press = (text, kind, act) => h("button", { type: "button", class: kind, onclick: act }, text);
+  const options = asked.options?.length ? asked.options : asked.kind === "confirm" ? ["yes", "no"] : [];
   if (asked.kind === "approval") {
-    const note = h("input", { name: "note", "aria-label": "Note", placeholder: "note" });
+    const note = h("input", { name: "note", "aria-label": "Note", placeholder: "Note (optional)" });
     const decide = (approved) => () => done({ approved, digest: asked.digest ?? asked.metadata?.digest, note: note.value }, approved ? "Approved" : "Denied");
-    form.append(note, h("button", { type: "button", onclick: decide(true) }, "Approve"), h("button", { type: "button", onclick: decide(false) }, "Deny"));
-  } else if (asked.options?.length) {
-    form.append(...asked.options.map((option) => h("button", { type: "button", onclick: () => done({ answer: option.id }, "Answered") }, plain(option.label ?? option.id))));
+    form.append(note, press("Approve", "primary", decide(true)), press("Deny", null, decide(false)));
+  } else if (options.length) {
+    form.append(...options.map((option) => press(plain(option.label ?? option.id ?? option), null, () => done({ answer: option.id ?? option }, "Answered"))));
   } else {
-    const answer = h("input", { name: "answer", "aria-label": "Answer", required: true });
-    form.append(answer, h("button", { type: "button", onclick: () => done({ answer: answer.value }, "Answered") }, "Answer"));
+    const answer = h("input", { name: "answer", "aria-label": "Answer", placeholder: "Answer", required: true });
+    form.append(answer, press("Answer", "primary", () => done({ answer: answer.value }, "Answered")));
   }
   return form;
 }

@@ -1,77 +1,111 @@
 // Charts as plain SVG: bars over time, with the numbers in a table for whoever cannot see them.
 
-import { ask, count, duration, h, link, money, plain } from "./dom.js";
+import { ask, compact, count, duration, h, link, money, plain, s, several, tiles } from "./dom.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 720, HEIGHT = 96;
+// More bars than this are thinner than a pixel.
+const CALLS_SHOWN = 150;
 
-function s(name, attributes, ...children) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
-
-// `stack`: [[class, values], ...], drawn from the bottom; `label(n)` names a bar.
-function bars(title, stack, label, mark = () => "") {
+// `stack`: [[class, values], ...], drawn from the bottom; `label(n)` names a bar; `top` is the largest sum in words.
+function bars({ title, stack, label, ends, words, mark = () => "", key = null }) {
   const size = stack[0][1].length;
   const sums = Array.from({ length: size }, (_, n) => stack.reduce((sum, [, values]) => sum + (values[n] ?? 0), 0));
   const top = Math.max(1e-9, ...sums);
-  const wide = WIDTH / Math.max(size, 12);
+  const wide = WIDTH / Math.max(size, 24);
   const drawn = Array.from({ length: size }, (_, n) => {
     let y = HEIGHT;
     const parts = stack.map(([kind, values]) => {
       const high = ((values[n] ?? 0) / top) * HEIGHT;
       y -= high;
-      return s("rect", { class: `${kind} ${mark(n)}`, x: n * wide, y, width: Math.max(0.5, wide - 1), height: high });
+      return s("rect", { class: `${kind} ${mark(n)}`, x: n * wide, y, width: Math.max(0.5, wide * 0.86), height: high });
     });
-    return s("g", {}, s("title", {}, label(n)), ...parts);
+    return s("g", {}, s("title", {}, label(n)), parts);
   });
-  const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": plain(title), preserveAspectRatio: "none" }, ...drawn);
-  return h("figure", {}, h("figcaption", {}, title), picture);
+  const said = `${plain(title)}: at most ${words(top)}`;
+  return h("figure", { class: "card" }, h("figcaption", {}, h("strong", {}, title), key ?? h("span", {}, `max ${words(top)}`)),
+    s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said, preserveAspectRatio: "none" }, drawn),
+    h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, ends[0]), h("span", {}, ends[1])));
 }
 
-export function chart(calls, id) {
-  if (calls.at.length < 2) return null;
+const KEY = () => h("span", { class: "key" }, ["cached", "input", "output"].map((kind) => h("span", { class: kind }, kind)));
+const percent = (part, all) => (all ? `${Math.round((100 * part) / all)} %` : "–");
+const sum = (values) => values.reduce((a, b) => a + (b ?? 0), 0);
+
+function latest(calls, most) {
+  const from = Math.max(0, calls.at.length - most);
+  return Object.fromEntries(Object.entries(calls).map(([name, values]) => [name, values.slice(from)]));
+}
+
+function callFigures(calls, ends) {
   const about = (n) => `send ${calls.send[n]}: ${count(calls.input[n])} in (${count(calls.cached[n])} cached), ${count(calls.output[n])} out, ${duration(calls.took_ms[n])} ${money(calls.cost[n])}`;
   const fresh = calls.input.map((value, n) => Math.max(0, value - calls.cached[n]));
-  const failed = (n) => (calls.failed[n] ? "failed" : "");
-  const failures = calls.failed.filter(Boolean).length;
-  const hit = calls.input.reduce((a, b) => a + b, 0);
-  const share = hit ? Math.round((100 * calls.cached.reduce((a, b) => a + b, 0)) / hit) : 0;
-  const title = `${count(calls.at.length)} model calls: ${share} % of the input from caches, ${failures} failed`;
-  return h("details", { class: "charts" }, h("summary", {}, title),
-    bars("Tokens per call: cached, input, output", [["cached", calls.cached], ["input", fresh], ["output", calls.output]], about, failed),
-    bars("Time per call", [["took", calls.took_ms]], about, failed),
-    calls.cost.some(Boolean) ? bars("Cost per call", [["cost", calls.cost]], about, failed) : null, table(calls, id));
+  const mark = (n) => (calls.failed[n] ? "failed" : "");
+  const share = calls.input.map((value, n) => (value ? (100 * calls.cached[n]) / value : 0));
+  const broken = calls.failed.map((failed, n) => Number(failed) + calls.tools_failed[n]);
+  const common = { label: about, mark, ends };
+  return [
+    bars({ ...common, title: "Tokens", stack: [["cached", calls.cached], ["input", fresh], ["output", calls.output]], words: compact, key: KEY() }),
+    bars({ ...common, title: "Time", stack: [["took-ms", calls.took_ms]], words: duration }),
+    sum(calls.cost) ? bars({ ...common, title: "Cost", stack: [["cost", calls.cost]], words: money }) : null,
+    sum(calls.cached) ? bars({ ...common, title: `Cache hits: ${percent(sum(calls.cached), sum(calls.input))}`, stack: [["cached", share]], words: (n) => `${Math.round(n)} %` }) : null,
+    sum(broken) ? bars({ ...common, title: `Errors: ${several(sum(broken), "call")}`, stack: [["failed", broken]], words: count }) : null,
+  ];
 }
 
-function table(calls, id) {
+// Of one session.
+export function callCharts(all, id) {
+  if (all.at.length < 2) return null;
+  const calls = latest(all, CALLS_SHOWN);
+  const first = all.at.length - calls.at.length + 1;
+  const title = `${several(all.at.length, "model call")}: ${percent(sum(all.cached), sum(all.input))} of the input from caches, ${count(sum(all.failed))} failed`;
+  return h("details", { class: "card block", open: all.at.length > 5 }, h("summary", {}, title),
+    h("div", { class: "charts inner" }, callFigures(calls, [`call ${count(first)}`, `call ${count(all.at.length)}`])), callTable(all, id));
+}
+
+function callTable(calls, id) {
   const from = Math.max(0, calls.at.length - 50);
   const rows = calls.at.slice(from).map((_, n) => n + from);
-  const head = ["Send", "Input", "Cached", "Output", "Time", "Cost", "Failed"];
-  return h("details", {}, h("summary", {}, "as a table (latest 50)"), h("table", {},
-    h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, rows.map((n) => h("tr", {}, h("td", {}, h("a", { href: link("session", { id, send: calls.send[n] }) }, `#${calls.send[n]}`)),
-      [count(calls.input[n]), count(calls.cached[n]), count(calls.output[n]), duration(calls.took_ms[n]), money(calls.cost[n]), calls.failed[n] ? "failed" : ""]
-        .map((value) => h("td", { class: "number" }, value)))))));
+  const head = ["Send", "Input", "Cached", "Output", "Time", "Cost", "Failed", "Tools failed"];
+  return h("details", {}, h("summary", {}, "as a table (latest 50)"), table("Model calls", head, rows.map((n) => [
+    h("a", { href: link("session", { id, send: calls.send[n] }) }, `#${calls.send[n]}`), count(calls.input[n]), count(calls.cached[n]), count(calls.output[n]),
+    duration(calls.took_ms[n]), money(calls.cost[n]), calls.failed[n] ? "failed" : "", calls.tools_failed[n] || ""])));
+}
+
+function table(name, head, rows) {
+  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": name }, h("table", {},
+    h("thead", {}, h("tr", {}, head.map((cell, n) => h("th", { scope: "col", class: n ? "number" : null }, cell)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, n) => h("td", { class: n ? "number" : null }, cell)))))));
 }
 
 export async function chartsPage() {
-  const days = await ask("charts");
-  const day = (n) => new Date(days.at[n]).toISOString().slice(0, 10);
-  const label = (n) => `${day(n)}: ${count(days.sessions[n])} sessions, ${count(days.sends[n])} sends, ${count(days.input[n] + days.output[n])} tokens ${money(days.cost[n])}`;
-  const head = ["Day (UTC)", "Sessions", "Sends", "Model calls", "Tool calls", "Input tokens", "Output tokens", "Cost"];
-  const names = ["sessions", "sends", "calls", "tool_calls", "input", "output"];
-  const rows = days.at.map((_, n) => n).reverse();
-  const content = h("section", {}, h("h1", {}, "Sessions by the day of their last send"),
-    days.at.length ? [
-      bars("Tokens", [["input", days.input], ["output", days.output]], label),
-      bars("Sends", [["took", days.sends]], label),
-      days.cost.some(Boolean) ? bars("Cost", [["cost", days.cost]], label) : null,
-      h("div", { class: "wide" }, h("table", {}, h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", {}, rows.map((n) => h("tr", {}, h("td", {}, day(n)), names.map((name) => h("td", { class: "number" }, count(days[name][n]))),
-          h("td", { class: "number" }, money(days.cost[n]))))))),
-    ] : h("p", { class: "dim" }, "No send was finished yet."));
+  const { days, calls } = await ask("charts");
+  const content = h("section", {}, h("h1", {}, "Charts"), days.at.length ? [dayParts(days), callParts(latest(calls, CALLS_SHOWN))]
+    : h("div", { class: "card empty" }, h("strong", {}, "No send was finished yet"), "What sends cost appears here with the first one."));
   return { title: "Charts", content };
+}
+
+function dayParts(days) {
+  const day = (n) => new Date(days.at[n]).toISOString().slice(0, 10);
+  const last = days.at.length - 1;
+  const label = (n) => `${day(n)}: ${count(days.sessions[n])} sessions, ${count(days.sends[n])} sends, ${count(days.input[n] + days.output[n])} tokens ${money(days.cost[n])}`;
+  const common = { label, ends: [day(0), day(last)] };
+  const names = ["sessions", "sends", "calls", "tool_calls", "input", "output"];
+  const head = ["Day (UTC)", "Sessions", "Sends", "Model calls", "Tool calls", "Input tokens", "Output tokens", "Cost"];
+  return [
+    tiles([["Sessions", compact(sum(days.sessions))], ["Sends", compact(sum(days.sends))], ["Model calls", compact(sum(days.calls)), `${compact(sum(days.tool_calls))} tool calls`],
+      ["Input tokens", compact(sum(days.input))], ["Output tokens", compact(sum(days.output))], sum(days.cost) ? ["Cost", money(sum(days.cost))] : null]),
+    h("h2", {}, `By the day of a session's last send, ${several(days.at.length, "day")}`),
+    h("div", { class: "charts" },
+      bars({ ...common, title: "Tokens", stack: [["input", days.input], ["output", days.output]], words: compact }),
+      bars({ ...common, title: "Sends", stack: [["took-ms", days.sends]], words: compact }),
+      sum(days.cost) ? bars({ ...common, title: "Cost", stack: [["cost", days.cost]], words: money }) : null),
+    h("details", { class: "card block" }, h("summary", {}, "as a table"), table("Days", head, days.at.map((_, n) => last - n).map((n) =>
+      [day(n), ...names.map((name) => count(days[name][n])), money(days.cost[n])]))),
+  ];
+}
+
+function callParts(calls) {
+  if (!calls.at.length) return null;
+  const at = (n) => new Date(calls.at[n]).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return [h("h2", {}, `The latest ${count(calls.at.length)} model calls, in whichever session`), h("div", { class: "charts" }, callFigures(calls, [at(0), at(calls.at.length - 1)]))];
 }

@@ -1,7 +1,8 @@
 // Elements, texts and numbers. Whatever came out of a session is only ever a text node, so it can be nothing else.
 
-export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
+const SVG = "http://www.w3.org/2000/svg";
+
+function grown(element, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
@@ -10,6 +11,9 @@ export function h(name, attributes = {}, ...children) {
   element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
+
+export const h = (name, attributes = {}, ...children) => grown(document.createElement(name), attributes, children);
+export const s = (name, attributes = {}, ...children) => grown(document.createElementNS(SVG, name), attributes, children);
 
 // Characters that change how others are shown (direction, terminals) or show as nothing are named instead.
 const HIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
@@ -20,35 +24,67 @@ export function plain(text) {
 }
 
 export const bdi = (text, attributes = {}) => h("bdi", attributes, plain(text));
+export const short = (text, chars) => (text.length > chars ? `${text.slice(0, chars - 1)}…` : text);
+
+// A browser lays out no more in one go without a pause that is felt.
+const AT_ONCE = 200_000;
 
 // A text of the server: {shown, chars}. `whole` fetches the rest when somebody wants it.
-export function passage(text, whole, attributes = {}) {
-  const block = h("pre", { class: "passage", tabindex: text.chars > 2000 ? "0" : null, ...attributes }, plain(text.shown));
+export function passage(text, whole, kind = "passage") {
+  const block = h(kind === "text" ? "div" : "pre", { class: kind, tabindex: "0", role: "group", "aria-label": "text" }, plain(text.shown));
+  if (text.shown.length <= 600) for (const name of ["tabindex", "role", "aria-label"]) block.removeAttribute(name);
   if (text.chars <= text.shown.length) return block;
-  const label = `show all ${count(text.chars)} characters`;
-  const more = h("button", { type: "button", onclick: async () => { block.textContent = plain(await whole()); more.remove(); } }, label);
+  const more = h("button", { type: "button", class: "small" }, `show all ${count(text.chars)} characters`);
+  let rest = null;
+  let shown = 0;
+  more.addEventListener("click", async () => {
+    rest ??= await whole();
+    shown += AT_ONCE;
+    block.textContent = plain(rest.slice(0, shown));
+    more.textContent = `${count(rest.length - shown)} more characters`;
+    more.hidden = shown >= rest.length;
+  });
   return h("div", {}, block, whole ? more : h("p", { class: "dim" }, `${count(text.chars)} characters, cut`));
 }
 
 const NUMBER = new Intl.NumberFormat("en");
 export const count = (n) => NUMBER.format(n ?? 0);
-export const money = (n) => (n === null || n === undefined || n === 0 ? "" : n < 0.01 ? n.toExponential(1) : n.toFixed(n < 1 ? 4 : 2));
+export const compact = (n) => ((n ?? 0) < 100_000 ? count(n) : new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(n));
+export const several = (n, one) => `${count(n)} ${one}${n === 1 ? "" : "s"}`;
+export const money = (n) => (!n ? "" : n >= 0.01 ? n.toFixed(n < 1 ? 3 : 2) : String(Number(n.toPrecision(2))));
 
 export function duration(ms) {
   if (ms === null || ms === undefined) return "";
-  if (ms < 1000) return `${ms} ms`;
+  if (ms < 1000) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+  if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+  return `${Math.floor(ms / 3_600_000)} h ${Math.round((ms % 3_600_000) / 60_000)} min`;
 }
+
+const clock = (date) => date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 export function when(ms) {
   if (!ms) return h("span", {}, "");
   const date = new Date(ms);
-  const text = date.toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
-  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, text);
+  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, clock(date));
 }
 
-export const badge = (text, kind = text) => h("span", { class: `badge ${String(kind).replace(/[^a-z_]/g, "")}` }, plain(text));
+const AGO = new Intl.RelativeTimeFormat("en", { style: "short" });
+const STEPS = [[60_000, 1000, "second"], [3_600_000, 60_000, "minute"], [86_400_000, 3_600_000, "hour"], [7 * 86_400_000, 86_400_000, "day"]];
+
+export function ago(ms) {
+  const passed = Date.now() - ms;
+  const [, unit, name] = STEPS.find(([below]) => Math.abs(passed) < below) ?? [];
+  if (!name) return when(ms);
+  return h("time", { datetime: new Date(ms).toISOString(), title: clock(new Date(ms)) }, passed < 2000 && passed > 0 ? "now" : AGO.format(-Math.round(passed / unit), name));
+}
+
+export const words = (state) => plain(state).replaceAll("_", " ");
+export const badge = (text) => h("span", { class: "badge" }, words(text));
+export const state = (name) => h("span", { class: `badge state ${String(name).replace(/[^a-z_]/g, "")}` }, words(name));
+
+export const tiles = (rows) => h("dl", { class: "tiles" }, rows.filter(Boolean).map(([name, value, more]) =>
+  h("div", { class: "card tile" }, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, more) : null))));
 
 export async function ask(name, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");

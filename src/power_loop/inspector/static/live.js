@@ -5,7 +5,10 @@ import { plain } from "./dom.js";
 const LIVE_CHARS = 20_000;
 const CALM_MS = 150;
 
-export function follow(id, head, { live, changed }) {
+// Leaves of a workflow begin without a record of its run: it is looked at again while somebody drives it.
+const BEAT_MS = 2_000;
+
+export function follow(id, head, { live, changed, beats = false }) {
   const source = new EventSource(`/api/events?${new URLSearchParams({ id, after: head })}`);
   let timer = null;
   let text = "";
@@ -21,5 +24,6 @@ export function follow(id, head, { live, changed }) {
     if (event.type === "stream_started" || event.type === "message_appended" || event.type === "session_ended") { text = ""; show(""); }
     if (event.record_seq) soon();
   });
-  return { close: () => { clearTimeout(timer); source.close(); } };
+  const beat = beats ? setInterval(() => { if (!document.hidden && document.querySelector("h1 ~ .standing .running")) soon(); }, BEAT_MS) : null;
+  return { close: () => { clearTimeout(timer); clearInterval(beat); source.close(); } };
 }
