@@ -1,7 +1,8 @@
 """What has to hold before a release: ``python scripts/release.py``, which is `make release-check`.
 
-Builds the sdist, and from it the wheel, twice; looks at what is in them; lets `twine` and `check-wheel-contents` look too
-where they are installed; installs the wheel in an empty environment, and imports and runs it there with nothing else.
+Builds the sdist, and from it the wheel; unpacks the sdist elsewhere and builds both again, to the same bytes; looks at
+what is in them; lets `twine`, `check-wheel-contents` and the schema of CycloneDX look too where they are installed (extra
+``quality``); installs the wheel in an empty environment, and imports and runs it there with nothing else.
 ``--lowest`` installs the lowest versions that the extras allow, in an environment of its own, and runs the tests with them
 (further arguments go to pytest).
 """
@@ -70,16 +71,26 @@ def run(*command: str | Path, **settings: str) -> str:
 # --- building -----------------------------------------------------------------------------------
 
 
-def build(folder: Path) -> tuple[Path, Path]:
-    """(wheel, sdist), made in ``folder``; the wheel from the sdist, as an installer would."""
+def build(folder: Path, source: Path = ROOT) -> tuple[Path, Path]:
+    """(wheel, sdist) of ``source``, made in ``folder``; the wheel from the sdist, as an installer would."""
     # Whoever builds it, and whenever: the same bytes.
     fixed = {"SOURCE_DATE_EPOCH": "1577836800"}
     if shutil.which("uv"):
-        run("uv", "build", "--quiet", "--out-dir", folder, **fixed)
+        run("uv", "build", "--quiet", "--out-dir", folder, source, **fixed)
     else:
-        run(sys.executable, "-m", "build", "--outdir", folder, **fixed)
+        run(sys.executable, "-m", "build", "--outdir", folder, source, **fixed)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return wheel, sdist
+
+
+def build_again(folder: Path, sdist: Path) -> tuple[Path, Path]:
+    """The same from the unpacked ``sdist``: in another place, without the repository, and with the times of now."""
+    with tarfile.open(sdist) as opened:
+        opened.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    for file in source.rglob("*"):
+        os.utime(file)
+    return build(folder, source)
 
 
 def digest(path: Path) -> str:
@@ -125,7 +136,20 @@ def other_tools(wheel: Path, sdist: Path) -> list[str]:
         else:
             run(tool, *command[1:])
             told.append(f"{command[0]}: passed")
-    return told
+    return [*told, bill_of_materials()]
+
+
+def bill_of_materials() -> str:
+    """What the schema of CycloneDX says of ours."""
+    try:
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
+    except ImportError:
+        return "CycloneDX: not installed"
+    bill = run(sys.executable, ROOT / "scripts" / "sbom.py")
+    if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill):
+        sys.exit(f"CycloneDX: {error}")
+    return f"CycloneDX: passed, {bill.count('bom-ref') - 1} components, all of them optional"
 
 
 # --- installing ---------------------------------------------------------------------------------
@@ -175,12 +199,12 @@ def main() -> int:
         return lowest([each for each in sys.argv[1:] if each != "--lowest"])
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as again:
         wheel, sdist = build(Path(made))
-        twins = zip((wheel, sdist), build(Path(again)), strict=True)
+        twins = zip((wheel, sdist), build_again(Path(again), sdist), strict=True)
         wrong = [f"{one.name} is not the same when it is built again" for one, other in twins if digest(one) != digest(other)]
         wrong += look(wheel, sdist)
         print("\n".join([f"{each.name}  {each.stat().st_size} bytes  sha256 {digest(each)}" for each in (wheel, sdist)]))
         print("\n".join(other_tools(wheel, sdist)))
-        print(runs_alone(wheel, Path(again)))
+        print(runs_alone(wheel, Path(made)))
         print("\n".join(wrong) or "fit for release")
     return 1 if wrong else 0
 

@@ -16,7 +16,7 @@ import power_loop
 
 ROOT = Path(__file__).parent.parent
 # What only those who work on the package need, and the union of the others.
-NOT_SHIPPED = ("dev", "docs", "all")
+NOT_SHIPPED = ("dev", "docs", "quality", "all")
 
 
 def requirements() -> dict[str, tuple[str, list[str]]]:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests use of a system: the database servers that they start for themselves (PostgreSQL and MariaDB),
-# and on Linux the sandbox and the search program behind built-in tools (bubblewrap, ripgrep) and a browser for the
-# inspector's pages (chromium); from Debian's packages.
+# and on Linux the sandbox and the search program behind built-in tools (bubblewrap, ripgrep), a browser for the
+# inspector's pages (chromium) and a server that scrapes metrics (prometheus); from Debian's packages.
 # What is there already is left alone, and no system service is started. Says what to do where it cannot install.
 set -eu
 
@@ -21,6 +21,7 @@ if [ "$(uname)" = Linux ]; then
     has bwrap || missing="$missing bubblewrap"
     has rg || missing="$missing ripgrep"
     has chromium || missing="$missing chromium"
+    has prometheus || [ -n "${POWER_LOOP_TEST_PROMETHEUS:-}" ] || missing="$missing prometheus"
 fi
 [ -n "$missing" ] || exit 0
 

@@ -10,8 +10,6 @@ import pytest
 
 import pythons
 
-# The bar is 60 ms (make bench shows the true figure); this much room lets a busy machine pass and a heavy import fail.
-IMPORT_LIMIT_MS = 600
 PYTHONS = pythons.found()
 START = "import sys; sys.path.insert(0, sys.argv[1])\n"
 
@@ -55,6 +53,22 @@ def test_the_door_loads_neither_runtime_nor_store_nor_kernel(repo: Path) -> None
     )
 
 
+SILENT = """
+import asyncio, sys
+from power_loop import StatefulAgentLoop
+from power_loop.testing import FunctionLLM
+async def main():
+    async with StatefulAgentLoop(llm=FunctionLLM(lambda _: "hi"), db_path=":memory:") as loop:
+        await loop.send("hi", await loop.new_session())
+asyncio.run(main())
+print("power_loop.contracts.payload_classes" in sys.modules)
+"""
+
+
+def test_a_loop_that_nobody_listens_to_loads_no_classes_of_payloads(repo: Path) -> None:
+    assert run_bare(SILENT, repo) == "False"
+
+
 WATCHED = """
 import os
 read = []
@@ -77,13 +91,25 @@ def test_importing_reads_no_environment_variable_and_changes_none(repo: Path) ->
     assert run_bare(WATCHED, repo) == "[] True"
 
 
-TIMED = "import time; t = time.perf_counter()\nfrom power_loop import StatefulAgentLoop\nprint((time.perf_counter() - t) * 1000)"
+COMPARED = """
+import time, tracemalloc
+tracemalloc.start() if {traced} else None
+spent = (lambda: tracemalloc.get_traced_memory()[0]) if {traced} else time.perf_counter
+at = [spent()]
+import asyncio
+at.append(spent())
+from power_loop import StatefulAgentLoop
+at.append(spent())
+print((at[2] - at[0]) / (at[1] - at[0]))
+"""
 
 
-# acceptance: 187 (import)
-def test_importing_the_loop_is_quick(repo: Path) -> None:
-    best = min(float(run_bare(TIMED, repo)) for _ in range(5))
-    assert best < IMPORT_LIMIT_MS, f"{best:.0f} ms"
+# acceptance: 187 (import: whatever the machine, and however busy it is)
+@pytest.mark.parametrize(("traced", "limit"), [(False, 6.0), (True, 1.6)], ids=["time", "memory"])
+def test_importing_the_loop_costs_little_more_than_asyncio_alone(traced: bool, limit: float, repo: Path) -> None:
+    """With asyncio, in units of asyncio: the bar is 60 ms where asyncio takes 21; of memory a third more was measured."""
+    ratio = min(float(run_bare(COMPARED.format(traced=traced), repo)) for _ in range(1 if traced else 5))
+    assert ratio < limit, f"{ratio:.2f} times what asyncio costs"
 
 
 # acceptance: 3 (import; `make pythons` runs all tests)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 # A room may import itself and what stands here: rooms, or single modules of them.
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Single files that may import a little more than their room.
 FILE_MAY_IMPORT: dict[str, set[str]] = {
     "cli/inspect.py": {"inspector"},
-    "workflow/isolated.py": {"loop", "providers", "tools"},  # a leaf with a loop of its own, in a process of its own
+    "workflow/isolated.py": {"config", "loop", "providers", "store", "tools"},  # a leaf with a loop of its own, in a process of its own
     "workflow/subprocess.py": {"tools.shell.backend"},  # the allow-listed environment of children
     "workflow/launchers.py": {"tools.shell.bubblewrap"},  # what a sandbox shows of the system
     "agents/tools.py": {"context.prompt_builder"},
@@ -77,6 +77,7 @@ LATE_IMPORTS: dict[str, str] = {
     "providers/anthropic/model.py": "extra: anthropic",
     "tools/validate.py": "extra: jsonschema, for keywords beyond the list",
     "tools/presets.py": "tool: the name chooses its module",
+    "workflow/isolated.py": "bootstrap: a preset of tools",
     "tools/front_matter.py": "extra: skills, for front matter beyond key: value",
     "contracts/attachments.py": "extra: pdf",
     "contracts/cron.py": "extra: cron",
@@ -87,6 +88,7 @@ LATE_IMPORTS: dict[str, str] = {
     "contrib/otel_sink.py": "extra: otel",
     "contracts/model.py": "block: only a request with attachments needs their renderer",
     "contracts/events.py": "event type: the name chooses one of many payload classes",
+    "contracts/log.py": "log: only a line of it needs the patterns of secrets",
     "runtime/call_model.py": "requests: only a loop that keeps them packs any",
     "runtime/drive.py": "limits: only a send that has some, or a parent, keeps books",
     "runtime/send.py": "limits: only a send that has some, or a parent, keeps books",
@@ -177,6 +179,44 @@ def test_imports_point_down(sources: list[Any]) -> None:
 
 def test_every_room_has_a_place_in_the_table(sources: list[Any]) -> None:
     assert {source.room for source in sources} <= set(MAY_IMPORT)
+
+
+def test_no_modules_import_each_other_in_a_circle(sources: list[Any]) -> None:
+    """While they load. What only type checkers read, or a function imports when it is called, may point back."""
+    modules = {source.path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): source.tree for source in sources}
+    graph = {name: sorted(needed(name, tree, modules.keys())) for name, tree in modules.items()}
+    assert circle(graph) is None
+
+
+def needed(module: str, tree: ast.Module, modules: Set[str]) -> Iterator[str]:
+    """The modules that ``module`` loads while it is loaded itself."""
+    seen_by_checkers = {id(node) for branch in ast.walk(tree) if is_for_checkers(branch) for node in ast.walk(branch)}
+    late = {id(node) for function in functions(tree) for node in ast.walk(function)}
+    for node, name in imports(tree):
+        target = ours(name)
+        if target is None or id(node) in seen_by_checkers | late:
+            continue
+        found = target if target in modules else target.rpartition(".")[0]
+        if found in modules and found != module:
+            yield found
+
+
+def is_for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def circle(graph: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """The first way from a node back to itself."""
+    sound: set[str] = set()
+
+    def walk(node: str, way: list[str]) -> list[str] | None:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        found = None if node in sound else next((back for each in graph[node] if (back := walk(each, [*way, node]))), None)
+        sound.add(node)
+        return found
+
+    return next((found for node in graph if (found := walk(node, []))), None)
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -295,3 +335,7 @@ def test_the_checks_above_see_what_they_look_for() -> None:
     assert not allowed(Bad, "runtime.send")
     assert not allowed(Bad, "__init__")
     assert allowed(Bad, "contracts.records.Record")
+    assert circle({"a": ["b"], "b": ["c"], "c": []}) is None
+    assert circle({"a": ["b"], "b": ["c", "d"], "c": [], "d": ["b"]}) == ["b", "d", "b"]
+    late = "from power_loop.b import c\nif TYPE_CHECKING:\n    from power_loop import d\ndef f():\n    from power_loop import e\n"
+    assert list(needed("a", ast.parse(late), {"b", "d", "e"})) == ["b"]

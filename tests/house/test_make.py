@@ -31,7 +31,8 @@ def test_nothing_is_installed_twice(repo: Path, tmp_path: Path) -> None:
 def test_testing_runs_the_checks_first(repo: Path, tmp_path: Path) -> None:
     (tmp_path / ".installed-dev").touch()
     commands = make(repo, "-n", "test", f"VENV={tmp_path}").splitlines()
-    assert [line.removeprefix(f"{tmp_path}/bin/").split()[0] for line in commands] == ["ruff", "ruff", "pyright", "python", "python"]
+    tools = [line.removeprefix(f"{tmp_path}/bin/").split()[0] for line in commands]
+    assert tools == ["ruff", "ruff", "pyright", "python", "python", "python"]
     assert commands[-1].endswith("-m pytest -n 2 --durations=10")
 
 

@@ -15,7 +15,7 @@ RUNTIME_EXTRAS = {
     *("pydantic", "jsonschema", "tokens", "cron", "cli", "inspect", "dask"),
 }
 # What only those who work on the package need.
-OTHER_EXTRAS = {"all", "dev", "docs"}
+OTHER_EXTRAS = {"all", "dev", "docs", "quality"}
 
 
 @pytest.fixture(scope="module")

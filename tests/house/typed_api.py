@@ -93,6 +93,7 @@ from power_loop import (
     ProjectMessageRow,
     RecordFromTheFuture,
     Representation,
+    RoutedLLM,
     RunPolicy,
     RunStatus,
     RuntimeEnvError,
@@ -453,7 +454,7 @@ def models() -> LLMService:
     quick.capabilities = ModelCapabilities(context_window=8_000)
     usage = LLMTokenUsage(prompt=3, completion=1)
     assert usage.input_tokens + usage.output_tokens == 4
-    return FallbackLLM(quick, OwnModel())
+    return RoutedLLM({"quick": quick, "careful": FallbackLLM(quick, OwnModel())}, default="careful")
 
 
 async def tried_again() -> str:
