@@ -119,7 +119,8 @@ async def _libraries_alone_ms(folder: Path) -> float:
     logger = logging.Logger("bench.bare", logging.INFO)
     logger.addHandler(logging.StreamHandler((folder / "bare.log").open("w", buffering=1 << 16)))
     tracer, counter = TracerProvider().get_tracer("bare"), Counter("bare", "bare", ("a",), registry=CollectorRegistry())
-    about = dict.fromkeys(("gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.conversation.id", "power_loop.depth"), "value")
+    names = ("gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.conversation.id", "power_loop.depth")
+    about: dict[str, str] = dict.fromkeys(names, "value")
 
     def once(file: Any) -> None:
         for line in lines:

@@ -1,7 +1,8 @@
 """Against the real things: a Prometheus server that scrapes, a StatsD server, the OTLP exporter over HTTP.
 
-The servers are used where they are found: ``prometheus`` on the PATH or in ``POWER_LOOP_TEST_PROMETHEUS``, the folder of the npm
-package ``statsd`` in ``POWER_LOOP_TEST_STATSD``. The OTLP receiver is ours, built on the published protobuf messages.
+The servers are used where they are found: ``prometheus`` on the PATH or in ``POWER_LOOP_TEST_PROMETHEUS``, the npm package
+``statsd`` in node_modules or in ``POWER_LOOP_TEST_STATSD``; `make servers` installs both. The OTLP receiver is ours, built on the
+published protobuf messages; a backend of others is held against us in `test_otlp_backend`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from power_loop.contrib.metrics_sink import PrometheusBackend, StatsDBackend, at
 from power_loop.contrib.otel_sink import attach_otel_sink
 
 PROMETHEUS = os.environ.get("POWER_LOOP_TEST_PROMETHEUS") or shutil.which("prometheus")
-STATSD = os.environ.get("POWER_LOOP_TEST_STATSD")
+STATSD = Path(os.environ.get("POWER_LOOP_TEST_STATSD", Path(__file__).parents[2] / "node_modules" / "statsd"))
+HAS_STATSD = (STATSD / "stats.js").exists() and shutil.which("node") is not None
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -101,7 +103,7 @@ async def test_a_prometheus_server_scrapes_the_ledgers_sum(stage: Any, tmp_path:
 
 
 # acceptance: 62 (a real StatsD server)
-@pytest.mark.skipif(STATSD is None or shutil.which("node") is None, reason="no npm package statsd in POWER_LOOP_TEST_STATSD, or no node")
+@pytest.mark.skipif(not HAS_STATSD, reason="no npm package statsd in node_modules or POWER_LOOP_TEST_STATSD, or no node")
 async def test_a_statsd_server_counts_the_ledgers_sum(stage: Any, tmp_path: Path) -> None:
     port, console = free_port(socket.SOCK_DGRAM), free_port()
     settings = {
@@ -122,7 +124,7 @@ async def test_a_statsd_server_counts_the_ledgers_sum(stage: Any, tmp_path: Path
                 answer += line.recv(65536)
         return answer.decode()
 
-    with process(["node", str(Path(str(STATSD)) / "stats.js"), "config.js"], tmp_path):
+    with process(["node", str(STATSD / "stats.js"), "config.js"], tmp_path):
         eventually(lambda: ask("counters"))
         backend = StatsDBackend(host="127.0.0.1", port=port)
         sink = attach_metrics_sink(stage.bus, backend)

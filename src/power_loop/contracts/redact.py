@@ -13,11 +13,17 @@ HIDDEN = "***"
 
 # Names, as runs of whole words: `api_key`, `apiKey` and `x-api-key` are hidden, `max_tokens` and `tokenizer` are not.
 SECRET_NAMES = (
-    "api key", "apikey", "authorization", "bearer", "password", "passwd", "secret", "token", "private key", "access key", "cookie", "dsn",
+    "api key", "apikey", "authorization", "bearer", "password", "passwd", "pwd", "passphrase", "secret", "token", "cookie", "cookies",
+    "dsn", "credential", "credentials", "private key", "access key", "account key", "signing key", "encryption key", "subscription key",
+    # Written as one word, these have no words in them.
+    "clientsecret", "appsecret", "authtoken", "accesstoken", "refreshtoken", "privatekey", "accesskey", "secretkey", "accountkey",
+    "dbpassword", "pgpassword",
 )  # fmt: skip
 
 _NAMES = re.compile(f" (?:{'|'.join(SECRET_NAMES)}) ")
-_HINT = re.compile("key|auth|bearer|pass|secret|token|cookie|dsn", re.IGNORECASE)
+_HINT = re.compile("key|auth|bearer|pass|pwd|secret|token|cookie|dsn|credential", re.IGNORECASE)
+# Where a shell stands, and no secret; the same letters in a connection string are one.
+_NO_SECRET_NAMES = frozenset({"PWD", "OLDPWD"})
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
@@ -27,28 +33,59 @@ _PATTERNS = (
     (re.compile(r"\b(bearer|basic)\s{1,8}(?=\S{0,4096}[\d=]|\S{20})[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
     # Keys of model providers, code hosts, clouds and payment services begin with a word of their own; so do signed web tokens.
     (re.compile(
-        r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|pplx|xai|glpat)-[A-Za-z0-9_-]{16,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{12,}"
-        r"|(?:gh[pousr]_|github_pat_|xox[abprs]-|AKIA|ASIA|AIza|gsk_|hf_|r8_|npm_)[A-Za-z0-9_-]{12,}"
+        r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|pplx|xai|glpat|xapp|GOCSPX)-[A-Za-z0-9_-]{16,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{12,}"
+        r"|(?:tvly|nvapi)-[A-Za-z0-9_-]{16,}"
+        r"|(?:github_pat_|xox[abeoprs]-|AKIA|ASIA|AIza|ya29\.|SG\.|hvs\.|pypi-AgE|dckr_pat_)[A-Za-z0-9_.-]{12,}"
+        # These begin names in programs too; there, words are joined by more lines.
+        r"|(?:gh[pousr]|gsk|hf|r8|npm|shp(?:at|ca|pa|ss)|whsec|dop_v1)_[A-Za-z0-9+/]{20,}"
         r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)"
     ), HIDDEN),
     (re.compile(r"(?<![A-Za-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,256}):[^\s/]{1,1024}@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
-    (re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+    (re.compile(
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
+    ), HIDDEN),
+    # Where a message goes in without any other key.
+    (re.compile(
+        r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/\d{1,32}/|api\.telegram\.org/bot\d{1,32}:)[\w/-]{8,256}",
+        re.IGNORECASE,
+    ), rf"\1{HIDDEN}"),
+    # A link that was signed lets everybody in.
+    (re.compile(r"([?&](?:sig|x-(?:amz|goog)-signature)=)[^\s&\"'<>\\]{8,1024}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"(;[ ]{0,4}pwd[ ]{0,4}=[ ]{0,4})[^;\s\"']{1,1024}", re.IGNORECASE), rf"\1{HIDDEN}"),
 )  # fmt: skip
 # Where nothing of this occurs no pattern can match: most texts are passed over with one look.
-_SUSPICIOUS = re.compile(r"[=\"'@]|[A-Za-z0-9_-]{13}|-----B|[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]\s")
+_SUSPICIOUS = re.compile(r"[=\"'@]|--[a-z]|[A-Za-z0-9_-]{13}|-----B|hooks\.slack|[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]\s")
 # The arguments of a tool call are JSON inside a string, and perhaps inside another: quotes come with backslashes before them.
 _QUOTED = re.compile(r"""(?P<quote>\\{0,16}["'])(?P<name>[\w .-]{1,64})(?P=quote)\s{0,8}:\s{0,8}(?:(?P=quote)|(?P<opens>[\[{]))""")
 # In the query of a URL, a form, a connection string, a file of settings. What follows == is compared, not told.
-_ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64})(?P<is>[ \t]{0,4}=[ \t]{0,4})(?P<value>[^\s&;,\"'<>=\\][^\s&;,\"'<>]*)")
-_ASSIGNED_QUOTED = re.compile(r"""(?<![\w.-])(?P<name>[\w.-]{1,64})[ \t]{0,4}=[ \t]{0,4}(?P<quote>\\{0,16}["'])""")
+_ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64})[ \t]{0,4}=[ \t]{0,4}(?P<value>[^\s&;,\"'<>=\\][^\s&;,\"'<>]*)")
+_ASSIGNED_QUOTED = re.compile(r"""(?<![\w.-])(?P<name>[\w.-]{1,64})(?:[ \t]{0,4}=[ \t]{0,4}|:[ \t]{1,4})(?P<quote>\\{0,16}["'])""")
+# An option of a command; behind its name prose may go on.
+_OPTION_QUOTED = re.compile(r"""(?<![\w-])--(?P<name>[a-z][a-z-]{2,64})[ \t]{1,4}(?P<quote>\\{0,16}["'])""")
+_OPTION = re.compile(
+    r"(?<![\w-])--(?P<name>[a-z][a-z-]{2,64})[ \t]{1,4}(?=[^\s\d]{0,256}\d|\S{16})"
+    r"(?P<value>[^\s,;\"'<>(){}\[\]\\|&-][^\s,;\"'<>(){}\[\]\\|&]{3,1023})"
+)
 # Headers with a value of several words; then any other name before one word that ends the line, or what is quoted there.
-_HEADER = re.compile(
-    r"(?<![\w.-])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie)(?P<is>:[ \t]{1,4})(?P<value>[^\r\n\"'\\]+)", re.IGNORECASE
-)
+_HEADER = re.compile(r"(?<![\w.-])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie):[ \t]{1,4}(?P<value>[^\r\n\"'\\]+)", re.IGNORECASE)
 _LINE = re.compile(
-    r"(?<![\w.-])(?P<name>[\w.-]{1,64})(?P<is>:[ \t]{1,4})(?P<value>[^\s,;\"'<>(){}\[\]\\]{6,1024})(?=[ \t]{0,8}(?:[\r\n,;\"'}\\]|\Z))"
+    r"(?<![\w.-])(?P<name>[\w.-]{1,64}):[ \t]{1,4}(?P<value>[^\s,;\"'<>(){}\[\]\\]{6,1024})(?=[ \t]{0,8}(?:[\r\n,;\"'}\\]|\Z))"
 )
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+# A header written as two strings in a list of such pairs, or as an object with a name and a value.
+_PAIR = re.compile(
+    r"""(?:[\[(]|[\])][ \t\r\n]{0,8},)\s{0,8}[\[(]\s{0,8}(?P<quote>\\{0,16}["'])(?P<name>[\w .-]{1,64})(?P=quote)"""
+    r"""\s{0,8},\s{0,8}(?P=quote)"""
+)
+_NAMED = re.compile(
+    r"""(?P<quote>\\{0,16}["'])(?:name|key|header)(?P=quote)\s{0,8}:\s{0,8}(?P=quote)(?P<name>[\w .-]{1,64})(?P=quote)\s{0,8},\s{0,8}"""
+    r"""(?P=quote)value(?P=quote)\s{0,8}:\s{0,8}(?P=quote)""", re.IGNORECASE
+)  # fmt: skip
+# What is no secret behind the name of one: a number; nothing; a type; a place where one will be put; an expression of a program.
+_PLAIN = re.compile(
+    r"[-+]?\d+(?:\.\d+)?|(?i:none|null|nil|true|false|undefined|required|optional|unknown|await|new|bearer|basic|string|secretstr|number|boolean)[;,)]{0,3}"
+    r"|\$?\{\{?[\w.!:()-]{0,64}\}\}?|\$\(?\w{1,64}\)?|%\(?\w{1,64}\)?s?|(?:self|this|os|process|config|settings|args|options|req|request|env)"
+    r"(?:\.[A-Za-z_]{1,64}){1,8}[)\]]{0,3}|[A-Za-z_]{1,64}(?:\.[A-Za-z_]{1,64}){0,8}[(\[](?:[A-Za-z_.]{0,64}[)\]]{1,3})?"
+)
 
 
 def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = True) -> Any:
@@ -70,20 +107,38 @@ def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
         return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
+    if keys and ("[" in text or "(" in text):
+        text = _without_quoted(text, keys, _PAIR)
     if keys and ("=" in text or ":" in text):
-        for pattern in (_QUOTED, _ASSIGNED_QUOTED):
+        for pattern in (_QUOTED, _ASSIGNED_QUOTED, _NAMED):
             text = _without_quoted(text, keys, pattern)
         for pattern in (_HEADER, _ASSIGNED, _LINE):
             text = pattern.sub(lambda found: _told(found, keys), text)
+    if keys and "--" in text:
+        text = _without_quoted(text, keys, _OPTION_QUOTED)
+        text = _OPTION.sub(lambda found: _told(found, keys), text)
     return text
 
 
 def is_secret_name(name: str, names: Collection[str] = SECRET_NAMES) -> bool:
     """Whether what stands under ``name`` is a secret, whatever it looks like. ``names`` are words, however they are joined."""
     if names is SECRET_NAMES:
-        return _HINT.search(name) is not None and _NAMES.search(_words(name)) is not None
+        return _HINT.search(name) is not None and name not in _NO_SECRET_NAMES and _NAMES.search(_words(name)) is not None
     words = _words(name)
     return any(_words(secret) in words for secret in names)
+
+
+def is_secret_named(held: Mapping[Any, Any], names: Collection[str] = SECRET_NAMES) -> bool:
+    """Whether ``held`` is the pair of a secret's name and its value: ``{"name": "authorization", "value": …}``."""
+    if "value" not in held:
+        return False
+    name = held.get("name") or held.get("key") or held.get("header")
+    return isinstance(name, str) and is_secret_name(name, names)
+
+
+def are_pairs(items: Collection[Any]) -> bool:
+    """Whether each of ``items`` is a name with a value, as headers are written: ``[["Authorization", …]]``."""
+    return bool(items) and all(isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str) for item in items)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - of any kind
 
 
 def _words(name: str) -> str:
@@ -96,10 +151,19 @@ def _clean(value: Any, names: Collection[str], values: bool) -> Any:
         case str():
             return redact_text(value, names) if values else value
         case Mapping():
-            pairs = cast("Mapping[Any, Any]", value).items()
-            return {_key(k, values): _hide(v) if names and is_secret_name(str(k), names) else _clean(v, names, values) for k, v in pairs}
+            held = cast("Mapping[Any, Any]", value)
+            named = bool(names) and is_secret_named(held, names)
+            return {
+                _key(k, values): _hide(v)
+                if names and (is_secret_name(str(k), names) or (named and k == "value"))
+                else _clean(v, names, values)
+                for k, v in held.items()
+            }
         case list() | tuple() | set() | frozenset():
-            return [_clean(item, names, values) for item in cast("list[Any]", value)]
+            items = cast("list[Any]", value)
+            if names and are_pairs(items):
+                return [[_clean(k, names, values), _hide(v) if is_secret_name(k, names) else _clean(v, names, values)] for k, v in items]
+            return [_clean(item, names, values) for item in items]
         case _:
             return value
 
@@ -164,6 +228,7 @@ def _closing(text: str, quote: str, at: int) -> int:
 
 
 def _told(found: re.Match[str], names: Collection[str]) -> str:
-    if _NUMBER.fullmatch(found["value"]) or not is_secret_name(found["name"], names):
+    name, value = found["name"], found["value"]
+    if not is_secret_name(name, names) or _PLAIN.fullmatch(value) or value.rstrip(")],;") == name:
         return found[0]
-    return f"{found['name']}{found['is']}{HIDDEN}"
+    return f"{found[0][: -len(value)]}{HIDDEN}"

@@ -34,10 +34,15 @@ class AgUiEncoder:
     ``own_input`` is False. Events of sub-agents are left out: they tell on their parent's stream what concerns it.
     """
 
+    finished: bool
+    run_id: str
+    started: bool
+    thread_id: str
+
     def __init__(self, thread_id: str, run_id: str, *, own_input: bool = True) -> None:
         self.thread_id, self.run_id = thread_id, run_id
         self.started = self.finished = False
-        self.open = Open()
+        self.open: Open = Open()
         """What the interface was told of and not yet told the end of."""
         self._own_input = own_input
         self._live = False

@@ -15,6 +15,8 @@ from power_loop.contracts.events import AgentEvent
 class RotatingFile:
     """A file that moves to ``path.1``, and that to ``path.2``, when the next line would make it longer than ``max_bytes``."""
 
+    path: Path
+
     def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
         self.path, self._max_bytes, self._backups = path, max_bytes, backup_count
         self._file: IO[bytes] | None = None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
-from typing import Any
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
-from power_loop.contrib.redact import Redactor
+from power_loop.contrib.redact import Redactor, number, word
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["LoggingSink", "attach_logging_sink"]
@@ -24,19 +22,16 @@ class LoggingSink(Sink):
         super().__init__(bus, self._log, only(events))
 
     def _log(self, event: AgentEvent) -> None:
-        if self._logger.isEnabledFor(self._level):
-            self._logger.log(self._level, "%s", _encode(self._line(event)))
+        logger = self._logger
+        if logger.isEnabledFor(self._level):
+            # Where in the code an event was logged says nothing, and finding out costs.
+            logger.handle(logger.makeRecord(logger.name, self._level, "(events)", 0, self._line(event), (), None))
 
-    def _line(self, event: AgentEvent) -> dict[str, Any]:
-        return {
-            "event": str(event.type),
-            "seq": event.seq,
-            "ts": event.ts,
-            "session_id": event.session_id,
-            "round_index": event.round_index,
-            "source": event.source,
-            "payload": self._redactor(event.payload),
-        }
+    def _line(self, event: AgentEvent) -> str:
+        return (
+            f'{{"event":{word(event.type)},"seq":{event.seq},"ts":{event.ts!r},"session_id":{word(event.session_id)},'
+            f'"round_index":{number(event.round_index)},"source":{word(event.source)},"payload":{self._redactor.json(event.payload)}}}'
+        )
 
 
 def attach_logging_sink(
@@ -56,6 +51,3 @@ def attach_logging_sink(
     chosen = logger if isinstance(logger, logging.Logger) else logging.getLogger(logger or LOGGER)
     redactor = Redactor(redact_keys=redact_keys, redact_values=redact_values, max_field_len=max_field_len)
     return LoggingSink(bus, chosen, level, events, redactor)
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode

@@ -40,7 +40,7 @@ class CutOff(ToolTimeout):
 
     def __init__(self, tool_name: str, server: str, why: str) -> None:
         super().__init__(tool_name, 0.0)
-        self.args = (f"the connection to {server} was lost while {tool_name} ran ({why})",)
+        self.args: tuple[Any, ...] = (f"the connection to {server} was lost while {tool_name} ran ({why})",)
 
 
 class McpClient(ABC):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from inspect import isawaitable
 from typing import Any, Literal, NamedTuple, get_args
 
+from power_loop.contracts.log import mcp_log as log
 from power_loop.contracts.tool import Effects, ToolDefinition, ToolRun
 from power_loop.contrib.mcp_content import resource_of, result_of
 from power_loop.contrib.mcp_names import McpName, names_for
 from power_loop.contrib.mcp_source import CallsForRun, HasResources, MCPToolSource, McpToolSpec, spec_of, specs_of
 from power_loop.tools.bound import BoundTool
 from power_loop.tools.toolbox import ToolRegistry, as_bound
-
-log = logging.getLogger("power_loop.mcp")
 
 McpEffects = Effects | Literal["annotations"]
 Handler = Callable[..., Any]

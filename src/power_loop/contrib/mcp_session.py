@@ -7,7 +7,6 @@ connection means for a call, and whether another one is made, is the client's bu
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol, TypeVar, cast
@@ -17,10 +16,10 @@ from mcp import Client, ClientSession, MCPError, types
 from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
+from power_loop.contracts.log import mcp_log as log
 from power_loop.contrib.mcp_source import Wire
 from power_loop.contrib.mcp_transport import Streams, Watched
 
-log = logging.getLogger("power_loop.mcp")
 T = TypeVar("T")
 Transport = AbstractAsyncContextManager[Streams]
 
@@ -57,7 +56,7 @@ class Connection:
         self._owner: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
         self._cause: BaseException | None = None
-        self.lost = False
+        self.lost: bool = False
         self.about: Mapping[str, Any] = {}
         """``protocol``, ``server``, ``instructions`` and ``capabilities`` as the server told them."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,7 +14,7 @@ from mcp import StdioServerParameters, stdio_client, types
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-log = logging.getLogger("power_loop.mcp")
+from power_loop.contracts.log import mcp_log as log
 
 Streams = tuple[Any, Any]
 """Where messages are read from, and where they are written."""

@@ -59,7 +59,8 @@ class OtelSpanBridge(Sink):
         self._redactor = Redactor(max_field_len=CONTENT_CHARS)
         # An id generator that knows which run a span tells of; see `otel_ids`.
         self._announce: Callable[[str, int], None] | None = getattr(getattr(own, "id_generator", None), "announce", None)
-        self._outside = TraceContextTextMapPropagator().extract({"traceparent": os.environ.get("TRACEPARENT", "")})
+        outside = TraceContextTextMapPropagator().extract({"traceparent": os.environ.get("TRACEPARENT", "")})
+        self._outside = outside if trace.get_current_span(outside).get_span_context().is_valid else None
         self._runs: dict[str, Run] = {}
         self._over: OrderedDict[str, Run] = OrderedDict()
         self._parents: OrderedDict[str, Context] = OrderedDict()
@@ -88,12 +89,11 @@ class OtelSpanBridge(Sink):
             if event.type == "session_started":
                 self._start_run(event)
             elif event.type == "session_ended":
-                reason = str(event.payload["reason"])
-                self._end_run(event.session_id or "", event.ts, reason)
+                self._end_run(event.session_id or "", event.ts, str(event.payload["reason"]))
             elif event.type == "usage_updated":
                 self._charge(event)
             elif (run := self._runs.get(event.session_id or "")) is not None:
-                TELLERS[str(event.type)](self, run, event, event.payload)
+                TELLERS[event.type](self, run, event, event.payload)
 
     # --- runs ------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class OtelSpanBridge(Sink):
             return get_current(), links
         if earlier is not None:
             return trace.set_span_in_context(trace.NonRecordingSpan(earlier), Context()), ()
-        return self._outside if trace.get_current_span(self._outside).get_span_context().is_valid else None, ()
+        return self._outside, ()
 
     def _end_run(self, session_id: str, at: float, reason: str) -> None:
         run = self._runs.pop(session_id, None)
@@ -195,7 +195,7 @@ class OtelSpanBridge(Sink):
         if not told["success"]:
             about["error.type"] = told["error_type"] or "_OTHER"
             chat.span.set_status(trace.StatusCode.ERROR, about["error.type"])
-        chat.span.set_attributes(self._spans.names.attributes(about))
+        chat.told = about
         self._meters.called(chat, told)
 
     def _charge(self, event: AgentEvent) -> None:
@@ -209,8 +209,7 @@ class OtelSpanBridge(Sink):
         if chat is None:
             chat = self._unseen_chat(run, event, told)
         chat.charged = True
-        chat.span.set_attributes(self._spans.names.attributes(usage_attributes(told["usage"])))
-        chat.span.set_attribute("power_loop.purpose", told["purpose"])
+        chat.told.update(usage_attributes(told["usage"]), **{"power_loop.purpose": told["purpose"]})
         self._meters.used(chat, told["usage"])
         if chat.folds or not (self._captures and chat.succeeded):
             self._finish(run, chat, event.ts)
@@ -225,7 +224,7 @@ class OtelSpanBridge(Sink):
         return chat
 
     def _finish(self, run: Run, chat: Chat, at: float) -> None:
-        chat.span.end(end_time=nanoseconds(at if chat.ended is None else chat.ended))
+        self._spans.end(chat.span, at if chat.ended is None else chat.ended, chat.told)
         run.chats = [each for each in run.chats if each is not chat]
 
     # --- tools, sub-agents ---------------------------------------------------------------------------------
@@ -274,7 +273,7 @@ class OtelSpanBridge(Sink):
             run.heard.append(message)
         elif chat is not None:
             output = otel_content.written(self._redactor, [message], chat.finish_reason)
-            chat.span.set_attributes(self._spans.names.attributes({"gen_ai.output.messages": output}))
+            chat.told["gen_ai.output.messages"] = output
             self._finish(run, chat, event.ts)
             run.heard = []
 

@@ -48,7 +48,8 @@ class Names:
 
     def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """``given`` without what is not known, under the names of this style."""
-        return {self.attribute(name): value for name, value in given.items() if value is not None and value != ""}
+        known = {name: value for name, value in given.items() if value is not None and value != ""}
+        return known if self.style == "gen_ai" else {self.attribute(name): value for name, value in known.items()}
 
     def attribute(self, name: str) -> str:
         return f"power_loop.{name.removeprefix('gen_ai.')}" if self.style == "power_loop" and name.startswith("gen_ai.") else name

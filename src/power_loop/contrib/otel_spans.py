@@ -37,6 +37,8 @@ class Chat:
     charged: bool = False
     first_chunk: float | None = None
     finish_reason: str | None = None
+    told: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Those that it gets at its end."""
 
 
 @dataclass
@@ -79,6 +81,8 @@ class Run:
 class Spans:
     """Starts and ends spans, in the names of one style."""
 
+    names: Names
+
     def __init__(self, tracer: Tracer, names: Names) -> None:
         self._tracer, self.names = tracer, names
 
@@ -90,7 +94,9 @@ class Spans:
         return self._tracer.start_span(name, context=context, kind=kind, attributes=given, links=links, start_time=nanoseconds(at))
 
     def end(self, span: Span, at: float, attributes: Mapping[str, Any], error: str | None = None) -> None:
-        span.set_attributes(self.names.attributes({**attributes, "error.type": error}))
+        about = self.names.attributes(attributes if error is None else {**attributes, "error.type": error})
+        if about:
+            span.set_attributes(about)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error))
         span.end(end_time=nanoseconds(at))
@@ -99,8 +105,8 @@ class Spans:
         """End the model calls whose usage, or end, was never told."""
         chats, run.chats = run.chats, []
         for chat in chats:
-            cut = chat.ended is None
-            self.end(chat.span, at if chat.ended is None else chat.ended, {"power_loop.unfinished": True} if cut else {})
+            unfinished = {"power_loop.unfinished": True} if chat.ended is None else {}
+            self.end(chat.span, at if chat.ended is None else chat.ended, {**chat.told, **unfinished})
 
     def close_round(self, run: Run, at: float, attributes: Mapping[str, Any]) -> None:
         if run.round is not None:

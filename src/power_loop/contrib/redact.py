@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, cast
 
-from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, is_secret_name, redact, redact_text
+from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, are_pairs, is_secret_name, is_secret_named, redact, redact_text
 
 __all__ = ["HIDDEN", "SECRET_NAMES", "Redactor", "is_secret_name", "redact", "redact_text"]
 
@@ -24,10 +25,16 @@ REMEMBERED = 2000
 SHORT_CHARS = 80
 # Longer numbers would not be read back: Python refuses to turn more than 4300 digits into an integer.
 DIGITS_LIMIT = 4000
+PLAIN = 1 << 62  # smaller numbers need no second look
+CONSTANTS: dict[object, str] = {None: "null", True: "true", False: "false"}
+HIDDEN_JSON = f'"{HIDDEN}"'
+
+Writer = Callable[[Any, int], str]
+"""Writes a value that stands at a depth as JSON."""
 
 
 class Redactor:
-    """Makes values ready to leave: ``***`` for secrets, long strings and lists cut with a count, all else plain JSON.
+    """Writes values as they may leave: ``***`` for secrets, long strings and lists cut with a count, all else plain JSON.
 
     ``redact_keys`` are the names under which secrets stand, as words: None for `SECRET_NAMES`, ``()`` for none.
     ``redact_values=False`` leaves texts that look like secrets. ``max_field_len`` is in characters; None cuts nothing.
@@ -48,27 +55,17 @@ class Redactor:
         self._names: Collection[str] = SECRET_NAMES if redact_keys is None else tuple(redact_keys)
         self._values = redact_values
         self._keys: dict[str, tuple[str, bool]] = {}
-        """Names that were seen: as they are told, and whether what stands under them is hidden."""
+        """Names that were seen: as JSON, with the colon, and whether what stands under them is hidden."""
         self._short: dict[str, str] = {}
-        """Short texts that were seen, as they are told."""
+        """Short texts that were seen, as JSON."""
         self._max_chars, self._max_items = max_field_len, max_items
 
     def __call__(self, value: Any) -> Any:
-        return self._clean(value, 0)
+        """``value`` made ready, as plain data."""
+        return json.loads(self.json(value))
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
-        known = self._short.get(text)
-        if known is not None:
-            return known
-        told = self._text(text)
-        if len(text) <= SHORT_CHARS:
-            if len(self._short) >= REMEMBERED:
-                self._short.clear()
-            self._short[text] = told
-        return told
-
-    def _text(self, text: str) -> str:
         limit = self._max_chars
         if limit is None or len(text) <= limit:
             return redact_text(text, self._names) if self._values else text
@@ -80,89 +77,113 @@ class Redactor:
         shown = min(limit, max(0, len(clean) - BEYOND_THE_CUT))
         return f"{clean[:shown]}… (+{len(text) - shown} chars)"
 
-    def json(self, value: Any) -> str:
-        """``value`` made ready, as one line of JSON."""
-        return _encode(self(value))
-
-    def _clean(self, value: Any, depth: int) -> Any:
-        if value is None or value is True or value is False:
-            return value
+    def json(self, value: Any, depth: int = 0) -> str:
+        """``value`` made ready, as one line of JSON. ``depth`` is how deep it stands in another."""
         kind = cast("type[object]", type(value))
         if kind is str:
-            return self.text(value)
+            return self._short.get(value) or self._string(value)
+        if value is None or value is True or value is False:
+            return CONSTANTS[value]
         if kind is int or kind is float:
             return _number(value)
         if depth >= DEPTH_LIMIT:
-            return f"<{kind.__name__}>"
+            return quoted(f"<{kind.__name__}>")
         try:
             if kind is dict:
-                return self._mapping(value, self._clean, depth + 1)
-            return self._clean_other(value, depth + 1)
+                return self._mapping(value, self.json, depth + 1)
+            return self._other(value, depth + 1)
         except Exception:  # the value's own code: its iteration, its text
-            return f"<{kind.__name__}>"
+            return quoted(f"<{kind.__name__}>")
 
-    def _clean_other(self, value: Any, depth: int) -> Any:
+    def _string(self, text: str) -> str:
+        told = quoted(self.text(text))
+        if len(text) <= SHORT_CHARS:
+            if len(self._short) >= REMEMBERED:
+                self._short.clear()
+            self._short[text] = told
+        return told
+
+    def _other(self, value: Any, depth: int) -> str:
         match value:
             case str():
-                return self.text(str.__str__(value))
+                return self._string(str.__str__(value))
             case Mapping():
-                return self._mapping(cast("Mapping[Any, Any]", value), self._clean, depth)
+                return self._mapping(cast("Mapping[Any, Any]", value), self.json, depth)
             case list() | tuple() | set() | frozenset():
-                return self._list(cast("Collection[Any]", value), self._clean, depth)
+                return self._list(cast("Collection[Any]", value), self.json, depth)
             case bytes() | bytearray():
-                return f"<{len(value)} bytes>"
+                return quoted(f"<{len(value)} bytes>")
             case int():
                 return _number(int(value))
             case float():
                 return _number(float(value))
             case _:
-                return self.text(str(value))
+                return self._string(str(value))
 
-    def _mapping(self, value: Mapping[Any, Any], clean: Callable[[Any, int], Any], depth: int) -> dict[str, Any]:
-        cleaned: dict[str, Any] = {}
+    def _mapping(self, value: Mapping[Any, Any], write: Writer, depth: int) -> str:
+        named = "value" in value and bool(self._names) and is_secret_named(value, self._names)
+        fields: list[str] = []
         for key, inner in value.items():
-            name, hides = self._name(key if isinstance(key, str) else str(key))
-            cleaned[name] = (self._hide if hides else clean)(inner, depth)
-        return cleaned
+            name, hides = self._keys.get(key) or self._name(str(key))
+            if hides or (named and key == "value"):
+                fields.append(name + self._hide(inner, depth))
+            else:
+                fields.append(name + ("null" if inner is None else write(inner, depth)))
+        return f"{{{','.join(fields)}}}"
 
     def _name(self, name: str) -> tuple[str, bool]:
         known = self._keys.get(name)
         if known is None:
             hides = bool(self._names) and is_secret_name(name, self._names)
-            known = redact_text(name, self._names) if self._values else name, hides
+            known = f"{quoted(redact_text(name, self._names) if self._values else name)}:", hides
             if len(self._keys) < REMEMBERED:
                 self._keys[name] = known
         return known
 
-    def _list(self, value: Collection[Any], clean: Callable[[Any, int], Any], depth: int) -> list[Any]:
-        limit = self._max_items
-        if limit is None or len(value) <= limit:
-            return [clean(item, depth) for item in value]
-        items = [clean(item, depth) for item, _ in zip(value, range(limit), strict=False)]
-        return [*items, f"… (+{len(value) - limit} items)"]
+    def _list(self, value: Collection[Any], write: Writer, depth: int) -> str:
+        limit = len(value) if self._max_items is None else self._max_items
+        if self._names and are_pairs(value):
+            items = [self._pair(item, write, depth + 1) for item, _ in zip(value, range(limit), strict=False)]
+        else:
+            items = [write(item, depth) for item, _ in zip(value, range(limit), strict=False)]
+        if len(value) > limit:
+            items.append(quoted(f"… (+{len(value) - limit} items)"))
+        return f"[{','.join(items)}]"
 
-    def _hide(self, value: Any, depth: int) -> Any:
+    def _pair(self, pair: Sequence[Any], write: Writer, depth: int) -> str:
+        """A name and its value, as headers are written."""
+        name, value = pair
+        return f"[{write(name, depth)},{(self._hide if self._name(name)[1] else write)(value, depth)}]"
+
+    def _hide(self, value: Any, depth: int) -> str:
         """What stands under a secret name: of it only numbers, and where nothing is, are told."""
         match value:
-            case None | bool():
-                return value
-            case int() | float():
-                return self._clean(value, depth)
-            case "" | b"":
-                return ""
+            case None | bool() | int() | float() | "":
+                return self.json(value, depth)
+            case b"":
+                return '""'
             case Mapping() if depth < DEPTH_LIMIT:
                 return self._mapping(cast("Mapping[Any, Any]", value), self._hide, depth + 1)
             case list() | tuple() | set() | frozenset() if depth < DEPTH_LIMIT:
                 return self._list(cast("Collection[Any]", value), self._hide, depth + 1)
             case _:
-                return HIDDEN
+                return HIDDEN_JSON
 
 
-def _number(value: int | float) -> int | float | str:
+def word(text: str | None) -> str:
+    """A text that is no secret, as JSON."""
+    return "null" if text is None else quoted(text if isinstance(text, str) else str(text))  # pyright: ignore[reportUnnecessaryIsInstance] - a host's event
+
+
+def number(value: int | None) -> str:
+    """A count, as JSON."""
+    return "null" if value is None else repr(value)
+
+
+def _number(value: int | float) -> str:
     """JSON has no infinity, and nobody reads an integer of thousands of digits back."""
+    if -PLAIN < value < PLAIN:
+        return repr(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return value if value.bit_length() < 3 * DIGITS_LIMIT else f"<integer of {value.bit_length()} bits>"
-
-
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+        return repr(value) if math.isfinite(value) else quoted(str(value))
+    return repr(value) if value.bit_length() < 3 * DIGITS_LIMIT else quoted(f"<integer of {value.bit_length()} bits>")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Iterable
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol, EventHandler
-from power_loop.contracts.redact import redact_text
-
-log = logging.getLogger("power_loop")
+from power_loop.contracts.log import log
 
 
 class Sink:
@@ -20,8 +16,8 @@ class Sink:
     """
 
     def __init__(self, bus: EventBusProtocol, hear: EventHandler, types: Iterable[str] | None = None) -> None:
-        self.errors = 0
-        self.closed = False
+        self.errors: int = 0
+        self.closed: bool = False
         self._bus, self._hear = bus, hear
         for type in (None,) if types is None else dict.fromkeys(map(str, types)):
             bus.subscribe(type, self._heard)
@@ -32,12 +28,10 @@ class Sink:
         self._bus.unsubscribe(self._heard)
 
     def failed(self, error: BaseException) -> None:
-        """Count a failure of this sink; the first is logged, its text without secrets."""
+        """Count a failure of this sink; the first is logged."""
         self.errors += 1
         if self.errors == 1:
-            said = redact_text(f"{type(error).__name__}: {error}")
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("the sink %s failed; later failures of it are only counted: %s\n%s", type(self).__name__, said, where)
+            log.error("the sink %s failed; later failures of it are only counted", type(self).__name__, exc_info=error)
 
     def _heard(self, event: AgentEvent) -> None:
         if self.closed:
