@@ -7,13 +7,13 @@ state of its own: whatever it leaves undone (a crash, a drain that took too long
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, SessionNotFoundError, StoreUnavailable
+from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.store import Conflict
 from power_loop.runtime.cancel import to_its_end
@@ -26,8 +26,7 @@ from power_loop.terms import Call
 if TYPE_CHECKING:
     from power_loop.loop import StatefulAgentLoop
     from power_loop.store.sql_store import SessionStore
-
-log = logging.getLogger("power_loop")
+    from power_loop.workflow.executors import Executor
 
 # A send that failed is tried again after so long, and after twice as long each further time.
 FIRST_RETRY_S, LONGEST_RETRY_S = 2.0, 300.0
@@ -65,8 +64,12 @@ class Worker:
         max_attempts: int = 5,
         poll_s: float = 0.5,
         worker_id: str | None = None,
+        executor: Executor | None = None,
     ) -> None:
-        """``agents``: whose sessions (None: of agents with the loop's own name; ``"*"``: all). No I/O happens here."""
+        """``agents``: whose sessions (None: of agents with the loop's own name; ``"*"``: all). No I/O happens here.
+
+        ``executor``: runs the leaves of workflows that were begun with one of its kind; without it, such runs are left alone.
+        """
         if concurrency < 1 or max_attempts < 1 or poll_s <= 0:
             raise ValueError(f"concurrency={concurrency!r}, max_attempts={max_attempts!r}, poll_s={poll_s!r}: each must be positive")
         self._loop, self._concurrency, self._poll_s = loop, concurrency, poll_s
@@ -74,7 +77,9 @@ class Worker:
         names = [loop.name] if agents is None else [agents] if isinstance(agents, str) else list(agents)
         self._agents = None if "*" in names else names
         self._care = Care(loop, recover=recover, max_attempts=max_attempts)
-        self.worker_id = worker_id or loop.name
+        self.worker_id: str = worker_id or loop.name
+        if executor is not None:
+            loop.drivers.executor = executor
         self._stopping, self._drain_s = False, 30.0
         self._woken: asyncio.Event | None = None
         self._ended: asyncio.Event | None = None

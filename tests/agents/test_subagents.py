@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from loops import kept
 
 from power_loop import (
     AgentEvent,
@@ -34,18 +34,10 @@ from power_loop.terms import OwnTerms, settings_of
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, ScriptedLLM, call, calls, check_invariants, say
 from power_loop.tools.toolbox import ToolRegistry
 
+pytestmark = pytest.mark.usefixtures("loops_closed")
+
 # The dead cannot give their leases back; short ones are soon over.
 SHORT = AgentLoopConfig(running=RunPolicy(lease_ttl_s=0.3))
-LOOPS: list[StatefulAgentLoop] = []
-
-
-@pytest.fixture(autouse=True)
-async def closed() -> AsyncIterator[None]:
-    """Loops are closed when the test is over."""
-    yield
-    while LOOPS:
-        await LOOPS.pop().aclose(drain_timeout_s=1)
-
 
 HELPER = {"name": "helper", "system_prompt": "You help."}
 
@@ -70,8 +62,7 @@ def with_spawn(*tools: Any) -> ToolRegistry:
 
 def loop_of(steps: Any, store: SessionStore, *tools: Any, **more: Any) -> StatefulAgentLoop:
     model = steps if not isinstance(steps, list) else ScriptedLLM(steps)
-    LOOPS.append(StatefulAgentLoop(llm=model, store=store, tool_registry=with_spawn(*tools), **more))
-    return LOOPS[-1]
+    return kept(StatefulAgentLoop(llm=model, store=store, tool_registry=with_spawn(*tools), **more))
 
 
 async def kids(store: SessionStore, session: str) -> list[Any]:
@@ -239,7 +230,7 @@ async def test_the_parent_hears_of_its_child() -> None:
     await loop.send("go", session)
     told = [event for event in heard if event.type.startswith("subagent_task")]
     assert [event.type for event in told] == ["subagent_task_start", "subagent_task_text", "subagent_task_completed"]
-    assert {event.session_id for event in told} == {session}
+    assert {(event.session_id, event.source) for event in told} == {(session, "subagent")}
     child = told[0].payload["sub_session_id"]
     assert told[0].payload["task"] == "x"
     inner = [event for event in heard if event.session_id == child]
@@ -544,3 +535,29 @@ async def test_below_a_session_the_same_call_finds_its_child() -> None:
     assert (await store.get_session(first.session_id or "")).spawn_tool_call_id == "c1"
     with pytest.raises(SessionNotFoundError):
         await run_agent_spec(spec, "x", parent_loop=loop, parent_session_id="nobody")
+
+
+class Remembering:
+    """A memory that knows whose it is."""
+
+    async def recall(self, *, messages: Any, session_id: str, budget_tokens: int = 0) -> list[Any]:
+        return [{"role": "system", "name": "memory_of", "content": f"remembered of {session_id}"}]
+
+    async def remember(self, **told: Any) -> None:
+        return
+
+
+@pytest.mark.parametrize("memory", ["none", "inherit"])
+async def test_a_sub_agent_is_shown_its_parents_memory_only_where_its_spec_inherits_it(memory: str) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def answer(request: LLMRequest) -> Any:
+        shown = " ".join(str(message["content"]) for message in request.messages)
+        seen.append(("helper" if "You help" in str(request.system_prompt) else "main", f"remembered of {session}" in shown))
+        return call("run_agent", spec={**spec, "memory": memory}, input="x") if len(seen) == 1 else say("done")
+
+    spec = {"name": "helper", "system_prompt": "You help."}
+    loop = loop_of(FunctionLLM(answer), await open_store(), config=AgentLoopConfig(memory=Remembering()))
+    session = await loop.new_session()
+    assert (await loop.send("go", session)).status == "completed"
+    assert seen == [("main", True), ("helper", memory == "inherit"), ("main", True)]

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from loops import kept
 
 from power_loop import AgentLoopConfig, CancellationToken, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
-from power_loop.errors import HumanInputRequired
+from power_loop.errors import HumanInputRequired, StoreUnavailable, WorkflowSpecError
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, check_invariants, say
 from power_loop.workflow import (
+    InProcessExecutor,
     Workflow,
     WorkflowBudget,
     WorkflowRunError,
+    WorkflowSpec,
     create_workflow,
     delete_workflow,
     get_workflow,
@@ -31,22 +35,14 @@ from power_loop.workflow import (
     run_detached,
 )
 
+pytestmark = pytest.mark.usefixtures("loops_closed")
+
 # The dead cannot give their leases back; short ones are soon over.
 SHORT = AgentLoopConfig(running=RunPolicy(lease_ttl_s=0.3))
-LOOPS: list[StatefulAgentLoop] = []
-
-
-@pytest.fixture(autouse=True)
-async def closed() -> AsyncIterator[None]:
-    """Loops are closed when the test is over."""
-    yield
-    while LOOPS:
-        await LOOPS.pop().aclose(drain_timeout_s=1)
 
 
 def loop_of(model: Any, store: SessionStore, **more: Any) -> StatefulAgentLoop:
-    LOOPS.append(StatefulAgentLoop(llm=model, store=store, **more))
-    return LOOPS[-1]
+    return kept(StatefulAgentLoop(llm=model, store=store, **more))
 
 
 def agent(ident: str, prompt: str = "You work.", **more: Any) -> dict[str, Any]:
@@ -234,17 +230,49 @@ async def test_a_run_that_is_driven_elsewhere_is_busy_and_nothing_of_it_runs() -
         await goes_on.wait()
         return "yes"
 
-    wf = create_workflow(fan(2), parent_loop=loop_of(FunctionLLM(reply), store))
-    handle = await wf.start()
+    driving = loop_of(FunctionLLM(reply), store)
+    handle = await create_workflow(fan(2), parent_loop=driving).start()
     while len(paid) < 2:
         await asyncio.sleep(0.01)
-    for loop in (LOOPS[0], loop_of(FunctionLLM(reply), store)):
+    for loop in (driving, loop_of(FunctionLLM(reply), store)):
         with pytest.raises(WorkflowRunError) as refused:
             await resume_run(loop, None, handle.run_id)
         assert refused.value.code == "workflow.busy"
     assert len(paid) == 2
     goes_on.set()
     assert (await handle.task).status == "completed"
+
+
+class Paused(InProcessExecutor):
+    """Begins no leaf before it is told to: its process stood still."""
+
+    def __init__(self) -> None:
+        self.stands, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def run_agent(self, *given: Any, **more: Any) -> Any:
+        self.stands.set()
+        await self.goes_on.wait()
+        return await super().run_agent(*given, **more)
+
+
+async def test_a_driver_that_stood_still_past_its_lease_begins_no_leaf_that_another_has_ended_meanwhile() -> None:
+    (store, clock), paid, paused = await manual_store(), list[str](), Paused()
+    model = answering(lambda _, text: f"<{text}>", paid)
+    late = loop_of(model, store)
+    handle = await create_workflow(fan(2), parent_loop=late, executor=paused).start()
+    await paused.stands.wait()
+    late.drivers.heartbeat.stop()
+    clock.jump(60)
+    assert (await resume_run(loop_of(model, store), None, handle.run_id)).ok
+    sessions = {row.session_id for row in await store.list_sessions()}
+    assert len(paid) == 3
+    paused.goes_on.set()
+    with pytest.raises(WorkflowRunError) as lost:
+        await handle.task
+    assert lost.value.code == "workflow.busy"
+    assert len(paid) == 3
+    assert {row.session_id for row in await store.list_sessions()} == sessions
+    assert not await check_invariants(store, at_rest=True)
 
 
 async def test_an_unknown_run_and_another_parents_run_are_refused() -> None:
@@ -436,6 +464,27 @@ async def test_a_detached_run_returns_at_once_and_wakes_its_parent_once() -> Non
     await Worker(loop).run_once()
     assert wakes(texts) == 1
     assert not await check_invariants(store, at_rest=True)
+
+
+async def test_a_detached_run_that_is_taken_in_hand_while_its_loop_closes_is_gone_on_with_elsewhere() -> None:
+    store, texts, hangs = await open_store(), list[str](), True
+
+    async def reply(request: LLMRequest) -> str:
+        if hangs:
+            await asyncio.Event().wait()
+        return str(request.messages[-1]["content"])
+
+    first = StatefulAgentLoop(llm=FunctionLLM(reply), store=store)
+    parent = await first.new_session()
+    handle = await run_detached(create_workflow(fan(2), parent_loop=first, parent_session_id=parent))
+    await first.aclose(drain_timeout_s=30)
+    with pytest.raises(asyncio.CancelledError):
+        await handle.task
+    hangs, loop = False, loop_of(parent_and_leaves(texts), store)
+    for _ in range(2):  # the run, then its parent
+        await Worker(loop).run_once()
+    assert [run["status"] for run in await list_workflows(loop, parent)] == ["completed"]
+    assert wakes(texts) == 1
 
 
 async def test_a_detached_run_without_a_parent_session_is_refused() -> None:
@@ -701,3 +750,68 @@ async def test_a_loop_that_closes_stops_a_run_that_somebody_waits_for_and_it_can
     loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
     assert (await resume_run(loop, None, handle.run_id)).ok
     assert not await check_invariants(store, at_rest=True)
+
+
+@pytest.mark.parametrize(("kind", "options", "wrong", "right"), [
+    ("choice", ["red", {"id": "b", "label": "Blue"}, 3], ["green", "3", True, {}], "b"),
+    ("confirm", [], ["maybe", 1, None], True),
+])  # fmt: skip
+async def test_an_answer_that_is_none_of_the_options_is_refused_and_the_question_stays_open(
+    kind: str, options: list[Any], wrong: list[Any], right: Any
+) -> None:
+    loop = loop_of(answering(lambda _, text: text), await open_store())
+    gate: dict[str, Any] = {"type": "human", "id": "ask", "prompt": "Which?", "kind": kind}
+    if options:
+        gate["options"] = options
+    waiting = await create_workflow({"name": "w", "root": gate}, parent_loop=loop).run()
+    run = f"wf_{waiting.run_id}"
+    (asked,) = (await get_workflow(loop, None, waiting.run_id))["waiting_for"]
+    for answer in wrong:
+        with pytest.raises(ValueError, match=r"is no answer to 'Which\?'; it is one of"):
+            await loop.submit_input(run, asked["interaction_id"], answer)
+    assert (await list_workflows(loop, None))[0]["status"] == "waiting_for_input"
+    assert (await loop.submit_input(run, asked["interaction_id"], right)).status == "completed"
+
+
+async def test_a_run_whose_last_batch_cannot_be_written_at_first_is_over_and_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, texts, refusing = await open_store(), list[str](), True
+    append = store.append
+
+    async def away(batch: Any) -> None:
+        nonlocal refusing
+        if refusing and any(row.cells.kind == "send_ended" and batch.seen.session_id.startswith("wf_") for row in batch.rows):
+            refusing = False
+            raise StoreUnavailable("no route to the database")
+        await append(batch)
+
+    monkeypatch.setattr(store, "append", away)
+    loop = loop_of(parent_and_leaves(texts), store)
+    parent = await loop.new_session()
+    handle = await run_detached(create_workflow(fan(2), parent_loop=loop, parent_session_id=parent))
+    with pytest.raises(StoreUnavailable):
+        await handle.task
+    await Worker(loop).run_once()
+    assert [run["status"] for run in await list_workflows(loop, parent)] == ["completed"]
+    assert wakes(texts) == 1
+    assert not await check_invariants(store, at_rest=True)
+
+
+async def test_more_items_than_there_may_be_and_what_is_no_list_fail_the_foreach_and_not_the_process() -> None:
+    many = {"type": "foreach", "id": "fan", "as": "n", "items": list(range(100_000)), "body": agent("one")}
+    with pytest.raises(WorkflowSpecError, match=r"10,?000"):
+        create_workflow({"name": "w", "root": many}, parent_loop=loop_of(answering(lambda _, text: text), await open_store()))
+    for answer, said in ((list(range(100_000)), "10,?000"), ("no list", "list")):
+        loop = loop_of(answering(lambda _, text, answer=answer: json.dumps({"topics": answer})), await open_store())  # type: ignore[misc]
+        free = {"name": "topics", "schema": {"type": "object", "properties": {"topics": {}}, "required": ["topics"]}}
+        each = {"type": "foreach", "id": "fan", "as": "n", "items_from": "plan.topics", "body": agent("one")}
+        spec = {"name": "w", "root": {"type": "sequence", "steps": [agent("plan", output_schema=free), each]}}
+        result = await create_workflow(spec, parent_loop=loop).run()
+        assert result.status == "failed"
+        assert re.search(said, result.errors[0]["error"]), result.errors
+
+
+def test_references_in_a_circle_are_problems_each_of_them() -> None:
+    steps = [agent("a", inputs_from=["b"]), agent("b", inputs_from=["a", "b"]), agent("c", input="{{a}}", inputs_from=["c"])]
+    with pytest.raises(WorkflowSpecError) as refused:
+        WorkflowSpec.from_json({"name": "w", "root": {"type": "sequence", "steps": steps}})
+    assert len(refused.value.problems) == 3, refused.value.problems

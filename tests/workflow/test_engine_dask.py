@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from power_loop import StatefulAgentLoop, open_store
-from power_loop.testing import FunctionLLM
-from power_loop.workflow import DaskExecutor, InProcessExecutor, WorkerBootstrap, create_workflow, resume_run
+from power_loop import StatefulAgentLoop, ToolRegistry, Worker, open_store
+from power_loop.errors import HumanInputRequired
+from power_loop.testing import FunctionLLM, call, say
+from power_loop.workflow import DaskExecutor, InProcessExecutor, WorkerBootstrap, create_workflow, get_workflow, resume_run
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # of the cluster's own code, when parts of it are killed
@@ -92,3 +93,51 @@ async def test_a_killed_scheduler_fails_the_leaves_and_the_run_goes_on_elsewhere
         assert "the cluster lost the leaf" in result.errors[0]["error"]
         again = await resume_run(loop, None, result.run_id, executor=InProcessExecutor())
         assert (again.status, again.final) == ("completed", "\n\n".join(["in process"] * 4))
+
+
+# acceptance: 163
+async def test_a_whole_cluster_that_is_killed_fails_its_leaves_and_another_one_runs_only_what_is_left(cluster: Any) -> None:
+    client, scheduler, workers = cluster
+    async with await a_loop() as loop:
+        handle = await create_workflow(fan(8), parent_loop=loop, executor=DaskExecutor(client, bootstrap=BOOT)).start()
+        async with asyncio.timeout(60):
+            while (await get_workflow(loop, None, handle.run_id))["progress"].get("root.body", {}).get("completed", 0) < 2:
+                await asyncio.sleep(0.02)
+            for each in (scheduler, *workers):
+                each.send_signal(signal.SIGKILL)
+            failed = await handle.task
+        assert failed.status == "failed"
+        finished = [name for name, each in failed.results.items() if each.status == "completed"]
+        assert 2 <= len(finished) < 8
+        again = await resume_run(loop, None, handle.run_id, executor=InProcessExecutor())
+        assert again.status == "completed"
+        assert {name for name, each in again.results.items() if "in process" in each.text} == set(again.results) - set(finished)
+
+
+# acceptance: 163
+async def test_a_leaf_on_a_cluster_that_asks_waits_without_a_machine_and_goes_on_on_another(cluster: Any, tmp_path: Path) -> None:
+    client, _, workers = cluster
+
+    async def ask(what: str) -> str:
+        """Ask somebody."""
+        raise HumanInputRequired(what)
+
+    def reply(request: Any) -> Any:
+        last = request.messages[-1]
+        return call("ask", what="Which?") if last["role"] == "user" else say(f"it is {last['content']}")
+
+    # Made here, so that they travel as they are: a cluster cannot import what stands in a test.
+    boot = WorkerBootstrap(llm_factory=lambda: FunctionLLM(reply), registry_factory=lambda: ToolRegistry([ask]))
+    async with await a_loop() as loop:
+        executor = DaskExecutor(client, bootstrap=boot)
+        leaf = {"type": "agent", "id": "a", "spec": {"name": "a", "system_prompt": "You."}, "input": "go"}
+        waiting = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop, executor=executor).run()
+        assert waiting.status == "waiting_for_input", waiting.summary()
+        (ran_on,) = [n for n in range(2) if list((tmp_path / f"w{n}").rglob("a__*.db"))]
+        workers[ran_on].send_signal(signal.SIGKILL)
+        (asked,) = (await get_workflow(loop, None, waiting.run_id))["waiting_for"]
+        Worker(loop, executor=executor)
+        async with asyncio.timeout(60):
+            result = await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "blue")
+        assert (result.status, result.final_text, result.usage["calls"]) == ("completed", "it is blue", 2)
+        assert list((tmp_path / f"w{1 - ran_on}").rglob("a__*.db"))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import kept
 
 from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, Worker, open_store
 from power_loop.errors import WorkerBootstrapError
@@ -32,22 +34,14 @@ from power_loop.workflow import (
     run_spec_isolated,
 )
 
-LOOPS: list[StatefulAgentLoop] = []
+pytestmark = pytest.mark.usefixtures("loops_closed")
+
 ECHO = {"POWER_LOOP_PROVIDER": "echo"}
 BOOT = WorkerBootstrap(llm_from_env=True, tool_preset="core")
 
 
-@pytest.fixture(autouse=True)
-async def closed() -> AsyncIterator[None]:
-    """Loops are closed when the test is over."""
-    yield
-    while LOOPS:
-        await LOOPS.pop().aclose(drain_timeout_s=1)
-
-
 async def a_loop() -> StatefulAgentLoop:
-    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(lambda _: "in process"), store=await open_store()))
-    return LOOPS[-1]
+    return kept(StatefulAgentLoop(llm=FunctionLLM(lambda _: "in process"), store=await open_store()))
 
 
 def leaf(ident: str, **more: Any) -> dict[str, Any]:
@@ -111,11 +105,22 @@ async def test_each_leaf_runs_in_another_process_with_its_own_file(tmp_path: Pat
 BAD = {
     "exits": ("import sys; print('oh no', file=sys.stderr); sys.exit(3)", "exited with 3 without a result; it said: oh no"),
     "prints": ("print('power-loop-result 0000 {}'); print('x' * 100_000)", "without a result"),
+    "floods": ("import sys; [sys.stdout.write('x' * 1_000_000) for _ in range(70)]", "printed more than 67108864 bytes"),
     "dies": ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9"),
-    "hangs": ("import time; time.sleep(60)", "took longer than 1.5 s"),
-    "ignores": ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "took longer than 1.5 s"),
+    "hangs": ("import time; time.sleep(60)", "took longer than 0.7 s"),
+    "ignores": ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "took longer than 0.7 s"),
     "raises": ("", "RuntimeError: no sandbox here"),
 }
+
+
+class Apart:
+    """Runs the leaf ``bad`` with one executor and all others with another: a limit strikes only the leaf that it is about."""
+
+    def __init__(self, bad: SubprocessExecutor, others: SubprocessExecutor) -> None:
+        self.bad, self.others = bad, others
+
+    async def run_agent(self, spec: AgentSpec, user_input: str, **more: Any) -> Mapping[str, Any]:
+        return await (self.bad if spec.name == "bad" else self.others).run_agent(spec, user_input, **more)
 
 
 # acceptance: 108
@@ -123,7 +128,9 @@ BAD = {
 async def test_a_worker_that_fails_in_any_way_fails_its_leaf_only(tmp_path: Path, how: str) -> None:
     text, said = BAD[how]
     launcher = Script(text)
-    executor = SubprocessExecutor(bootstrap=BOOT, runs_dir=tmp_path, env=ECHO, launcher=launcher, timeout_s=1.5, term_grace_s=0.2)
+    limit_s = 0.7 if "took longer" in said else None
+    given: dict[str, Any] = {"bootstrap": BOOT, "runs_dir": tmp_path, "env": ECHO, "launcher": launcher, "term_grace_s": 0.2}
+    executor = Apart(SubprocessExecutor(timeout_s=limit_s, **given), SubprocessExecutor(**given))
     spec = {"name": "w", "root": {"type": "parallel", "on_error": "continue", "branches": [leaf("bad"), leaf("good", input="fine")]}}
     result = await create_workflow(spec, parent_loop=await a_loop(), executor=executor).run()
     assert said in (result.results["bad"].error or "")
@@ -146,7 +153,36 @@ async def test_nothing_that_a_worker_started_is_left_behind(tmp_path: Path) -> N
         await asyncio.sleep(0.01)
     wf.cancel()
     assert (await handle.task).status == "cancelled"
-    assert not [pid for pid in started(pids) if alive(pid)]
+    async with asyncio.timeout(20):
+        while [pid for pid in started(pids) if alive(pid)]:  # killed with the group, and dead once the machine gets to it
+            await asyncio.sleep(0.01)
+
+
+LEAVES_SOMETHING = (
+    "import json, subprocess, sys, time\n"
+    "job = json.loads(sys.stdin.readline())\n"
+    "left = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+    "open({pids!r}, 'w').write(str(left.pid))\n"
+    "print('power-loop-result', job['word'], json.dumps({{'status': 'completed', 'final_text': 'done'}}), flush=True)\n"
+)
+
+
+@pytest.mark.parametrize(("then", "limit_s", "said"), [("", None, "done"), ("time.sleep(600)", 2, "took longer than 2 s")])
+async def test_what_a_worker_left_behind_with_its_pipes_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str, limit_s: float | None, said: str
+) -> None:
+    monkeypatch.setattr("power_loop.workflow.subprocess.LAST_WORDS_S", 0.3)
+    pids, launcher = tmp_path / "pids", Script(LEAVES_SOMETHING.format(pids=str(tmp_path / "pids")) + then)
+    executor = SubprocessExecutor(
+        bootstrap=BOOT, runs_dir=tmp_path / "runs", env=ECHO, launcher=launcher, timeout_s=limit_s, term_grace_s=0.2
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60):
+            result = await create_workflow({"name": "w", "root": leaf("bad")}, parent_loop=await a_loop(), executor=executor).run()
+    finally:
+        for pid in started(pids):
+            os.kill(pid, signal.SIGKILL)
+    assert said in (result.results["bad"].error or result.final)
 
 
 async def test_a_worker_whose_parent_is_killed_goes_with_it(tmp_path: Path) -> None:
@@ -254,11 +290,11 @@ async def test_a_worker_leaves_a_detached_run_alone_whose_leaves_belong_elsewher
     )  # fmt: skip
     with suppress(Died):
         await handle.task
-    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(lambda _: "in process"), store=store))
+    second = kept(StatefulAgentLoop(llm=FunctionLLM(lambda _: "in process"), store=store))
     for _ in range(4):
         clock.jump(120)
-        await Worker(LOOPS[-1]).run_once()
-    assert (await list_workflows(LOOPS[-1], parent))[0]["status"] in ("interrupted", "running")
-    assert await Worker(LOOPS[-1]).run_once() == 0, "it is not looked at again and again"
-    again = await resume_detached(LOOPS[-1], parent, handle.run_id, executor=executor)
+        await Worker(second).run_once()
+    assert (await list_workflows(second, parent))[0]["status"] in ("interrupted", "running")
+    assert await Worker(second).run_once() == 0, "it is not looked at again and again"
+    again = await resume_detached(second, parent, handle.run_id, executor=executor)
     assert (await again.task).status == "completed"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from loops import kept
 
 from power_loop import SessionStore, StatefulAgentLoop, UsageLimits, Worker, open_store
 from power_loop.contracts.model import LLMRequest, LLMResponse
@@ -15,15 +15,7 @@ from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call,
 from power_loop.tools.toolbox import ToolRegistry
 from power_loop.workflow import get_workflow, in_workflow, list_workflows, register_workflow_tools
 
-LOOPS: list[StatefulAgentLoop] = []
-
-
-@pytest.fixture(autouse=True)
-async def closed() -> AsyncIterator[None]:
-    """Loops are closed when the test is over."""
-    yield
-    while LOOPS:
-        await LOOPS.pop().aclose(drain_timeout_s=1)
+pytestmark = pytest.mark.usefixtures("loops_closed")
 
 
 def leaf(ident: str, **more: Any) -> dict[str, Any]:
@@ -40,8 +32,7 @@ def loop_of(store: SessionStore, leads: list[Any], leaves: Any = None) -> Statef
 
     registry = ToolRegistry()
     register_workflow_tools(registry)
-    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
-    return LOOPS[-1]
+    return kept(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
 
 
 def results(messages: list[dict[str, Any]]) -> list[str]:
@@ -154,6 +145,44 @@ async def test_a_call_that_died_with_its_process_finds_its_run() -> None:
             return
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_call_that_died_with_its_process_has_begun_its_detached_run_or_begins_it(when: Any) -> None:
+    spec = {"name": "w", "root": leaf("a")}
+    for at in range(2, 100):
+        opened, clock = await open_store(), ManualClock()
+        store = SessionStore(opened.database, opened.dialect, clock=clock)
+        dying = DyingStore(store, at, when)
+
+        def reply(request: LLMRequest) -> Any:
+            if "You are a leaf." in str(request.system_prompt):
+                return "leafy"
+            last = request.messages[-1]
+            return call("create_workflow", spec=spec, detached=True) if last["content"] == "go" else say("done")
+
+        first, second, loop = (answering_loop(each, reply) for each in (dying, store, store))
+        session = await loop.new_session()
+        with suppress(Died):
+            await first.send("go", session, key="k")
+        clock.jump(60)
+        await second.send("go", session, key="k")
+        await second.aclose(drain_timeout_s=0)
+        for _ in range(4):
+            clock.jump(60)
+            await Worker(loop).run_once()
+        assert [run["status"] for run in await list_workflows(loop, session)] == ["completed"], at
+        heard = str(await loop.get_messages(session))
+        assert heard.count("ended: completed") == 1, at
+        if not dying.dead:
+            return
+    raise AssertionError("the call never came to its end")
+
+
+def answering_loop(store: SessionStore, reply: Any) -> StatefulAgentLoop:
+    registry = ToolRegistry()
+    register_workflow_tools(registry)
+    return kept(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
+
+
 def counting_loop(store: SessionStore, leads: list[Any]) -> StatefulAgentLoop:
     """Each call of a model costs 10 and 5 tokens."""
 
@@ -164,8 +193,7 @@ def counting_loop(store: SessionStore, leads: list[Any]) -> StatefulAgentLoop:
 
     registry = ToolRegistry()
     register_workflow_tools(registry)
-    LOOPS.append(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
-    return LOOPS[-1]
+    return kept(StatefulAgentLoop(llm=FunctionLLM(reply), store=store, tool_registry=registry))
 
 
 ITEMS = {"name": "w", "root": {"type": "foreach", "id": "f", "as": "n", "items": list(range(9)), "parallel": False, "body": leaf("a")}}

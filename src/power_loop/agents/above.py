@@ -14,6 +14,7 @@ from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
 from power_loop.runtime.approvals import expired, is_approval
+from power_loop.runtime.approvals_outside import was_heard
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -31,15 +32,20 @@ class Tree(SessionLog, Protocol):
 
     async def list_children(self, session_id: str) -> list[SessionRow]: ...
 
+    async def item_id(self, session_id: str, key: str) -> str: ...
 
-async def home_of(store: Tree, session_id: str, interaction_id: str) -> str:
-    """The session that asks: this one, or one below it; this one when nobody does."""
-    found = [session_id]
+
+async def home_of(store: Tree, session_id: str, interaction_id: str, key: str | None = None) -> str:
+    """The session that asks, or else the one that asked: this one, or one below it; this one when nobody did."""
+    found, asked_once = [session_id], session_id
     for one in found:
-        if any(asked["interaction_id"] == interaction_id for asked in interactions(await Session.load(store, one))):
+        session = await Session.load(store, one)
+        if any(asked["interaction_id"] == interaction_id for asked in interactions(session)):
             return one
+        if await was_heard(store, session, interaction_id, key):
+            asked_once = one
         found += [row.session_id for row in await store.list_children(one)]
-    return session_id
+    return asked_once
 
 
 async def wake_above(store: Tree, session_id: str) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from power_loop.contracts.agents import SPEC_NAME, AgentSpec, ChildRun, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
@@ -19,7 +20,12 @@ from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind, SessionRow, SubagentLifecycle
 from power_loop.contracts.tool import Toolbox, ToolRun
 from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.tell import publish
 from power_loop.tools.toolbox import ToolRegistry
+
+if TYPE_CHECKING:
+    from power_loop.runtime.bus import AgentEventBus
+    from power_loop.runtime.heartbeat import Heartbeat
 
 # Of one session, the send that a sub-agent is: it has no other.
 KEY = "spawn"
@@ -28,6 +34,9 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 class Drivers(Protocol):
     """What drives the sessions of a loop, as far as sub-agents need it."""
+
+    @property
+    def heartbeat(self) -> Heartbeat: ...
 
     async def run_child(self, child: ChildRun) -> StatefulResult: ...
 
@@ -56,6 +65,7 @@ class Loop(Protocol):
     name: str
     deps: Any
     tool_registry: ToolRegistry | None
+    event_bus: AgentEventBus
 
     @property
     def drivers(self) -> Any: ...
@@ -129,7 +139,8 @@ async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
     child_id = await found_or_made(under, store, spec)
     told = _Told(under, child_id, depth)
     told.start(spec, said)
-    child = ChildRun(child_id, KEY, spec, said, tools, depth, under.cancel, under.deps)
+    memory_of = await root_of(store, child_id) if spec.memory == "inherit" else None
+    child = ChildRun(child_id, KEY, spec, said, tools, depth, under.cancel, under.deps, memory_of)
     try:
         result = await _apart(cast("Drivers", under.loop.drivers).run_child(child), under.cancel)
     except BaseException as error:
@@ -146,7 +157,11 @@ def allowed(offered: Toolbox | None, wanted: Sequence[str] | None) -> ToolRegist
 
 
 async def found_or_made(under: Under, store: Store, spec: AgentSpec) -> str:
-    """The session of this child. Raises `ValueError` for a parent that is not there."""
+    """The session of this child. Raises `ValueError` for a parent that is not there.
+
+    Raises `SessionLeaseLost` when somebody else drives the parent by now: the child may have ended there, and be gone.
+    """
+    epoch = cast("Drivers", under.loop.drivers).heartbeat.epoch_of(under.parent_session_id) if under.parent_session_id else None
     child_id = child_id_of(under.parent_session_id, under.key) if under.key is not None and under.parent_session_id else None
     if child_id is not None:
         try:
@@ -156,8 +171,15 @@ async def found_or_made(under: Under, store: Store, spec: AgentSpec) -> str:
     return await store.create_session(
         session_id=child_id, system_prompt=spec.system_prompt, model=spec.model, parent_session_id=under.parent_session_id,
         spawn_tool_call_id=under.call_id, kind=SessionKind.SUBAGENT, lifecycle=spec.lifecycle, agent=under.loop.name,
-        metadata={**spec.metadata, SPEC_NAME: spec.name},
+        metadata={**spec.metadata, SPEC_NAME: spec.name}, parent_epoch=epoch,
     )  # fmt: skip
+
+
+async def root_of(store: Store, session_id: str) -> str:
+    """The topmost session above this one: its memory is what is inherited."""
+    while (parent := (await store.get_session(session_id)).parent_session_id) is not None:
+        session_id = parent
+    return session_id
 
 
 def child_id_of(parent_session_id: str, key: str) -> str:
@@ -194,7 +216,7 @@ class _Told:
     """What listeners of the parent hear of the child."""
 
     def __init__(self, under: Under, child_id: str, depth: int) -> None:
-        self._tell = under.tell or _to_nobody
+        self._tell = under.tell or partial(_say, under)
         self._child_id, self._depth, self._call_id = child_id, depth, under.call_id
 
     def start(self, spec: AgentSpec, said: Any) -> None:
@@ -213,5 +235,8 @@ class _Told:
         self._tell("subagent_task_completed", {"sub_session_id": self._child_id, "status": status, "rounds": 0, "final_text": ""})
 
 
-def _to_nobody(type_: str, told: Mapping[str, Any]) -> None:
-    """Outside of a send nobody listens."""
+def _say(under: Under, type_: str, told: Mapping[str, Any]) -> None:
+    """Outside of a send, the session above speaks for itself."""
+    bus = under.loop.event_bus
+    if under.parent_session_id is not None and bus.wants(type_):
+        publish(bus, type_, dict(told), session_id=under.parent_session_id, source="subagent")

@@ -23,8 +23,8 @@ _WORDS = re.compile(r"\s*\S+|\s+")
 class EchoLLM(LLMService):
     """Answers ``reply``, or ``echo: `` and the last user text; waits ``sleep_s`` seconds before it speaks."""
 
-    provider_name = "echo"
-    capabilities = ModelCapabilities()
+    provider_name: str | None = "echo"
+    capabilities: ModelCapabilities | None = ModelCapabilities()
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class EchoLLM(LLMService):
     ) -> None:
         self.reply = reply
         self.sleep_s = sleep_s
-        self.model = model
+        self.model: str | None = model
         self._sleep = sleep
 
     async def stream(self, request: LLMRequest) -> AsyncGenerator[LLMStreamChunk]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
 from power_loop.contracts.llm_errors import is_permanent_llm_error, is_permanent_status
@@ -91,8 +92,18 @@ def as_llm_error(error: Exception, provider: str) -> LLMError:
     # ValueError and TypeError come from an SDK that will not even build the request.
     hopeless = is_permanent_llm_error(error) or isinstance(error, (ValueError, TypeError))
     kind = LLMPermanentError if hopeless else LLMError
-    text = f"{provider} failed: {type(error).__name__}: {redact_text(str(error))}"
+    text = f"{provider} failed: {type(error).__name__}: {redact_text(str(error))}{_whom(error)}"
     return kind(text, provider=provider, retry_after_s=refusal.retry_after_s)
+
+
+def _whom(error: Exception) -> str:
+    """The address that did not answer and the reason in the system's words, as far as an SDK tells: a wrong address is known by them."""
+    address = urlsplit(str(getattr(vars(error).get("request"), "url", "")))
+    if address.hostname is None:
+        return ""
+    port = f":{address.port}" if address.port else ""
+    reason = f": {redact_text(str(error.__cause__))}" if error.__cause__ else ""
+    return f" ({address.scheme}://{address.hostname}{port}{address.path}{reason})"
 
 
 def is_overflow(refusal: Refusal) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from power_loop.contracts.llm_errors import is_transient_llm_error
+from power_loop.contracts.log import log
 from power_loop.contracts.model import (
     UNKNOWN_CAPABILITIES,
     DeltaCallback,
@@ -20,8 +20,6 @@ from power_loop.contracts.model import (
     ModelRestart,
     closable,
 )
-
-log = logging.getLogger("power_loop")
 
 
 class FallbackLLM(LLMService):
@@ -43,9 +41,9 @@ class FallbackLLM(LLMService):
         if not services:
             raise ValueError("FallbackLLM needs at least one service")
         self.services = services
-        self.model = services[0].model
-        self.provider_name = services[0].provider_name
-        self.capabilities = _common(services)
+        self.model: str | None = services[0].model
+        self.provider_name: str | None = services[0].provider_name
+        self.capabilities: ModelCapabilities | None = common_capabilities(services)
         self._fallback_on, self._cooldown_s, self._clock = fallback_on, cooldown_s, clock
         self._resting_until: dict[int, float] = {}
 
@@ -153,7 +151,7 @@ class _Course:
         return self.asked().model or self.service.model
 
 
-def _common(services: Sequence[LLMService]) -> ModelCapabilities:
+def common_capabilities(services: Sequence[LLMService]) -> ModelCapabilities:
     """The first one's, with the smallest declared window: what is sent must fit whoever answers."""
     declared = [service.capabilities or UNKNOWN_CAPABILITIES for service in services]
     windows = [capabilities.context_window for capabilities in declared if capabilities.context_window is not None]

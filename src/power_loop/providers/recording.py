@@ -12,7 +12,16 @@ from typing import Any
 
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import LLMError
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelRestart
+from power_loop.contracts.model import (
+    DeltaCallback,
+    LLMRequest,
+    LLMResponse,
+    LLMService,
+    LLMStreamChunk,
+    LLMTokenUsage,
+    ModelCapabilities,
+    ModelRestart,
+)
 from power_loop.contracts.redact import redact
 from power_loop.providers.live import chunks_of
 from power_loop.providers.values import Json, mapping, number, objects, text
@@ -42,9 +51,13 @@ class RecordingLLM(LLMService):
     so that a replay, whose replies are redacted, asks the same again.
     """
 
+    capabilities: ModelCapabilities | None
+    model: str | None
+    provider_name: str | None
+
     def __init__(self, inner: LLMService, path: str | Path, *, redact: bool = True) -> None:
         self.inner = inner
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.model, self.provider_name, self.capabilities = inner.model, inner.provider_name, inner.capabilities
         self._redacts = redact
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage
+from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelCapabilities
 from power_loop.contracts.records import ModelReplied
 from power_loop.contracts.redact import redact
 from power_loop.contracts.store import Cells
@@ -52,7 +52,7 @@ class ReplayLLM(LLMService):
     replies come in order, each to the request whose digest was stored with it. ``on_miss="live"`` asks ``live`` instead of failing.
     """
 
-    provider_name = "replay"
+    provider_name: str | None = "replay"
 
     def __init__(
         self, source: str | Path | Mapping[str, Any], *, on_miss: Literal["error", "live"] = "error", live: LLMService | None = None
@@ -61,8 +61,8 @@ class ReplayLLM(LLMService):
             raise ValueError("on_miss='live' needs live=, the model that is asked then")
         self._source: _Source = _Export(source) if isinstance(source, Mapping) else _Recording(source)
         self._live = live if on_miss == "live" else None
-        self.model = live.model if live is not None else None
-        self.capabilities = live.capabilities if live is not None else None
+        self.model: str | None = live.model if live is not None else None
+        self.capabilities: ModelCapabilities | None = live.capabilities if live is not None else None
 
     async def complete(
         self,

@@ -18,7 +18,8 @@ from itertools import count
 from typing import Any, cast
 
 from power_loop.contracts.errors import LLMError
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, ModelRestart
+from power_loop.contracts.log import log
+from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, ModelCapabilities, ModelRestart
 from power_loop.contracts.redact import redact
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.providers.ask import prepare
@@ -31,8 +32,6 @@ from power_loop.providers.live import last_chunk
 from power_loop.providers.settings import ChatConfig
 from power_loop.providers.sse import event_data
 from power_loop.providers.wire import DONE, HttpResponse, Sent, Wire, split_extra, without_lone_surrogates
-
-log = logging.getLogger("power_loop")
 
 # How long the bytes after the last event may take: a connection is only reused once its reply was read to the end.
 DRAIN_S = 0.1
@@ -50,9 +49,9 @@ class Transport(LLMService):
         chance: Callable[[], float] = lambda: random.uniform(-1, 1),
     ) -> None:
         self.config = config
-        self.model = config.model
-        self.provider_name = wire.provider
-        self.capabilities = config.capabilities
+        self.model: str | None = config.model
+        self.provider_name: str | None = wire.provider
+        self.capabilities: ModelCapabilities | None = config.capabilities
         self._wire = wire
         self._sleep, self._chance = sleep, chance
         self._retries = LLMRetryPolicy(max_attempts=config.max_retries + 1, total_timeout=None)

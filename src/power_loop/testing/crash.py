@@ -32,9 +32,9 @@ class DyingDatabase:
 
     def __init__(self, inner: Database, at: int, when: When = "after") -> None:
         self._inner, self._at, self._when = inner, at, when
-        self.commits = 0
+        self.commits: int = 0
         """How many batches were tried."""
-        self.dead = False
+        self.dead: bool = False
 
     async def read(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         self._refuse_when_dead()
@@ -68,7 +68,7 @@ class UnsureDatabase:
 
     def __init__(self, inner: Database, at: int = 1, when: When = "after") -> None:
         self._inner, self._at, self._when = inner, at, when
-        self.commits = 0
+        self.commits: int = 0
         self.meanwhile: Callable[[], Awaitable[Any]] | None = None
         """Called and awaited before the loss is told: room for somebody else to write."""
 
@@ -93,9 +93,9 @@ class DyingStore(SessionStore):
     """``store``, seen by a process that dies at its ``at``-th commit, counted from 1."""
 
     def __init__(self, store: SessionStore, at: int, when: When = "after") -> None:
-        self.dying = DyingDatabase(store.database, at, when)
+        self.dying: DyingDatabase = DyingDatabase(store.database, at, when)
         super().__init__(self.dying, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids)
-        self.max_spawn_depth = store.max_spawn_depth
+        self.max_spawn_depth: int = store.max_spawn_depth
 
     @property
     def dead(self) -> bool:

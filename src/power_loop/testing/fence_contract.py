@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import SessionLeaseLost, StoreUnavailable
 from power_loop.contracts.records import ModelReplied, SendEnded, UserSaid
-from power_loop.contracts.store import Conflict
+from power_loop.contracts.store import Conflict, Post
 from power_loop.store.sql_store import SessionStore
 from power_loop.testing.crash import UnsureDatabase, When, over
 from power_loop.testing.hand import Hand, count_up, refused, texts
@@ -96,6 +96,32 @@ class FenceContract:
         await rival.take(UserSaid("b"))
         await refused(Conflict, hand.take(UserSaid("a"), heard=(item.item_id,)))
         assert await store.inbox("s") == [item]
+
+    async def test_words_for_other_sessions_are_there_with_the_batch_that_leaves_them_or_not_at_all(self, store: SessionStore) -> None:
+        for session in ("a", "z"):
+            await store.create_session(session_id=session)
+        hand = await self.hand(store)
+        posts = [Post(session, f"{session}:{len(word)}", word) for session in ("z", "s", "gone", "a") for word in ("one", "z\x00two")]
+        batch = hand.taking(UserSaid("hi"))._replace(posts=posts)
+        await store.append(batch)
+        await refused(Conflict, store.append(batch))
+        for session in ("a", "s", "z"):
+            waiting = [(item.key, item.record) for item in await store.inbox(session)]
+            assert waiting == [(post.key, UserSaid(post.text)) for post in posts if post.session_id == session]
+        assert (await store.look("a")).wake_no > 0 < (await store.look("s")).wake_no
+        hand.head = await store.look("s")
+        await hand.append(ModelReplied("hello"), posts=posts)
+        assert [len(await store.inbox(session)) for session in ("a", "s", "z")] == [2, 2, 2]
+
+    async def test_who_was_taken_over_begins_no_child_of_the_session_any_more(self, store: SessionStore) -> None:
+        late = await self.hand(store)
+        await late.take(UserSaid("hi"))
+        epoch = (await store.look("s")).epoch
+        assert await store.create_session(session_id="in_time", parent_session_id="s", parent_epoch=epoch) == "in_time"
+        await refused(ValueError, store.create_session(session_id="in_time", parent_session_id="s", parent_epoch=epoch))
+        await (await Hand.of(store, "s", "rival")).take()
+        await refused(SessionLeaseLost, store.create_session(session_id="late", parent_session_id="s", parent_epoch=epoch))
+        assert [row.session_id for row in await store.list_children("s")] == ["in_time"]
 
     # --- a COMMIT whose answer was lost -----------------------------------------------------------
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from power_loop.contracts.codec import from_cells, to_cells
 from power_loop.contracts.records import ContextFolded, Record, UserSaid
-from power_loop.contracts.store import FAR, Append, Conflict, Head, RecordRow, Tally
+from power_loop.contracts.store import FAR, Append, Conflict, Head, Post, RecordRow, Tally
 from power_loop.contracts.usage import CallUsage
-from power_loop.kernel.state import IDLE, apply
+from power_loop.kernel.state import IDLE, State, apply
 from power_loop.kernel.tally import counts, joined
 from power_loop.store.sql_store import SessionStore
 
@@ -17,9 +17,13 @@ from power_loop.store.sql_store import SessionStore
 class Hand:
     """What one holder does to one session, batch by batch; ``head`` is what it last saw."""
 
+    head: Head
+    holder: str
+    store: SessionStore
+
     def __init__(self, store: SessionStore, head: Head, holder: str) -> None:
         self.store, self.head, self.holder = store, head, holder
-        self.state = IDLE
+        self.state: State = IDLE
         self.written: list[Record] = []
 
     @classmethod
@@ -38,8 +42,9 @@ class Hand:
         except Conflict:
             return
 
-    async def append(self, *records: Record, heard: Sequence[int] = ()) -> None:
-        await self._write(self._batch(records, self.head.epoch, self.holder, 1 << 60)._replace(heard=heard), records)
+    async def append(self, *records: Record, heard: Sequence[int] = (), posts: Sequence[Post] = ()) -> None:
+        batch = self._batch(records, self.head.epoch, self.holder, 1 << 60)
+        await self._write(batch._replace(heard=heard, posts=posts), records)
 
     async def release(self, *records: Record) -> None:
         await self._write(self._batch(records, self.head.epoch, None, 0), records)

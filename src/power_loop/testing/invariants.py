@@ -46,8 +46,8 @@ class SessionWatch:
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.epoch = 0
-        self.history = History()
+        self.epoch: int = 0
+        self.history: History = History()
         self._takes: dict[int, int] = {}
         self._transcript = Transcript()
 

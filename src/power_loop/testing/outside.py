@@ -30,7 +30,7 @@ FORM: dict[str, Any] = {"type": "object", "properties": {"tags": {"type": "array
 
 TOOL_EFFECTS: dict[str, Effects] = {"once": "once", "again": "idempotent", "look": "pure", "ask": "once", "fails": "once"}
 RESULT = "SELECT seq FROM {p}records WHERE session_id = ? AND call_id = ? AND kind = 'tool_returned'"
-SCHEMA = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
 
 
 class Outside:

@@ -91,8 +91,8 @@ class _FakeLLM(LLMService, ABC):
     """What both models share: playing a step."""
 
     def __init__(self, *, model: str, capabilities: ModelCapabilities | None, keep_requests: bool) -> None:
-        self.model = model
-        self.provider_name = "testing"
+        self.model: str | None = model
+        self.provider_name: str | None = "testing"
         self.capabilities = capabilities
         self.requests: list[LLMRequest] = []
         """What was asked, as it was then."""

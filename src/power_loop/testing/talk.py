@@ -26,11 +26,14 @@ UNHEARD = "SELECT item_id FROM {p}inbox WHERE session_id = ? AND heard_seq IS NU
 class Talk:
     """One conversation of many clients: what they said, and what they were told."""
 
+    hook_points: list[str]
+    model_breaks: bool
+
     def __init__(self, world: World, hook_points: Iterable[str] = (), *, model_breaks: bool = False) -> None:
         self.world = world
-        self.outside = Outside(world)
+        self.outside: Outside = Outside(world)
         self.sessions: list[str] = []
-        self.said = 0
+        self.said: int = 0
         self.acknowledged: dict[str, str] = {}
         """Tag → session, of every word that a caller was told is kept."""
         self.completed: dict[str, StatefulResult] = {}

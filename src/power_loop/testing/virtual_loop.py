@@ -41,8 +41,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     """Runs tasks as asyncio does, in virtual time. Only what tasks, futures and timers need is there."""
 
     def __init__(self, seed: int, *, max_steps: int = 200_000) -> None:
-        self.chance = random.Random(seed)
-        self.steps = 0
+        self.chance: random.Random = random.Random(seed)
+        self.steps: int = 0
         self._max_steps = max_steps
         self._now = 0.0
         self._ready: deque[_Step] = deque()

@@ -60,16 +60,20 @@ class NoFaults:
 class World:
     """Everything that one seed decides."""
 
+    commits: int
+    loop: VirtualLoop
+    seed: int
+
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.seed, self.loop = seed, loop
-        self.chance = random.Random(f"world {seed}")
-        self.core = MemoryDatabase.with_schema(PREFIX)
+        self.chance: random.Random = random.Random(f"world {seed}")
+        self.core: MemoryDatabase = MemoryDatabase.with_schema(PREFIX)
         self.faults: Faults = NoFaults()
         self.processes: list[Process] = []
-        self.one_machine = self.chance.random() < 0.5
+        self.one_machine: bool = self.chance.random() < 0.5
         """Processes can prove each other's death; else they wait for leases to end."""
-        self.clock_may_run_ahead = self.one_machine
-        self.wall_jump_s = 0.0
+        self.clock_may_run_ahead: bool = self.one_machine
+        self.wall_jump_s: float = 0.0
         self.database_was_away = False
         self.story: Any = None
         """What the scenario keeps for its strikes."""
@@ -118,7 +122,11 @@ class World:
             for violation in [*watch.add(row), *(watcher(session_id, row) for watcher in self.watchers)]:
                 if violation is not None:
                     self.violated(violation)
-        for session_id, epoch in self.look("SELECT session_id, epoch FROM {p}sessions"):
+        epochs = dict(self.look("SELECT session_id, epoch FROM {p}sessions"))
+        for gone in self._epochs.keys() - epochs.keys():  # whoever comes late may make one of the same id anew
+            del self._epochs[gone]
+            self._watched.pop(gone, None)
+        for session_id, epoch in epochs.items():
             if epoch < self._epochs.get(session_id, 0):
                 self.violated(f"{session_id}: I4 the epoch falls from {self._epochs[session_id]} to {epoch}")
             self._epochs[session_id] = epoch
@@ -133,11 +141,15 @@ def new_rows(world: World, after: int) -> list[tuple[int, str, RecordRow]]:
 class Process:
     """One process of a world. What it runs ends with it, in the middle of a word."""
 
+    name: str
+    store: SessionStore
+    world: World
+
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
-        self.life = Life(name)
-        self.clock = ProcessClock(world)
-        self.ids = SeededIds(f"{world.seed} {name}")
+        self.life: Life = Life(name)
+        self.clock: ProcessClock = ProcessClock(world)
+        self.ids: SeededIds = SeededIds(f"{world.seed} {name}")
         self.tasks: list[asyncio.Task[Any]] = []
         """What was started in it, in order."""
         self.death: asyncio.Future[None] = world.loop.create_future()

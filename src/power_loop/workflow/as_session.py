@@ -38,7 +38,7 @@ async def drive_run(loop: Any, session_id: str, opening: Opening, cancel: Cancel
             raise error.__cause__ from None
         if error.code == "workflow.busy":
             raise SessionBusyError(session_id, holder=loop.drivers.holder) from None
-        if not looks:
+        if error.code != "workflow.elsewhere":
             raise
         # Its leaves are to run where this process cannot: it is left for `resume_run`.
         return StatefulResult(session_id, "pending_tools", pending_tool_calls=[{"id": session_id}])

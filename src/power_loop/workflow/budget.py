@@ -22,9 +22,9 @@ class SharedBudget:
         self.max_tokens = max_tokens
         self.stop_at_remaining_pct = stop_at_remaining_pct
         self.max_cost = cost
-        self.spent = 0
-        self.spent_cost = 0.0
-        self.reserved = 0
+        self.spent: int = 0
+        self.spent_cost: float = 0.0
+        self.reserved: int = 0
 
     @classmethod
     def of(cls, budget: WorkflowBudget) -> SharedBudget:

@@ -18,6 +18,7 @@ from power_loop.workflow.executors import Executor, InProcessExecutor
 from power_loop.workflow.inside import REFUSED, in_workflow
 from power_loop.workflow.journal import IN_PROCESS, Order, budget_of, driver_id, ends, rows_of, told_by
 from power_loop.workflow.leaf import Where
+from power_loop.workflow.ledger import Above
 from power_loop.workflow.opening import Driving, opened
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import WorkflowResult
@@ -71,7 +72,7 @@ class WorkflowEngine:
         if not opened(book, plan, driving, order, now):
             return plan.result()
         drivers.lifeline.hold()
-        executor = executor_for(order, driving.executor)
+        executor = driving.executor or executor_for(order, drivers.executor)
         if executor is None:
             await self._put_down(book)
             raise elsewhere(run_id, order)
@@ -80,6 +81,9 @@ class WorkflowEngine:
         tell = Telling(loop.event_bus, book.session_id, run_id, order.spec.name)
         run = Run(where, book, order, plan, self._budget(order, plan, driving), store.clock, tell)
         run.ends = ends(records)
+        if not isinstance(executor, InProcessExecutor):
+            run.above = book.accounts = Above(store, book.session_id)
+            await run.above.open()
         return await self._watched(run, cancel)
 
     async def _put_down(self, book: Logbook) -> None:
@@ -94,6 +98,8 @@ class WorkflowEngine:
         minding = asyncio.create_task(_mind(cancel, run)) if cancel is not None else None
         drivers.runs[session_id] = run
         drivers.heartbeat.hold(run.book.session, run.scope)
+        if drivers.closing and run.order.detached:  # the loop began to close while the run was taken in hand
+            run.interrupt()
         try:
             return await run.go()
         finally:
@@ -107,7 +113,7 @@ class WorkflowEngine:
             return driving.budget
         budget = budget_of(order)
         if budget is not None:
-            budget.charge(plan.usage.total_tokens)
+            budget.charge(plan.usage.total_tokens, cost=plan.usage.cost)
         return budget
 
 
@@ -116,13 +122,15 @@ async def _mind(cancel: CancellationToken, run: Run) -> None:
 
 
 def executor_for(order: Order, given: Executor | None) -> Executor | None:
-    """Who runs the leaves; None where they were to run elsewhere and nobody says how now."""
-    return given or (InProcessExecutor() if order.executor == IN_PROCESS else None)
+    """Who runs the leaves when nobody says how: ``given`` where it is of the kind that they were to run with, else None."""
+    if order.executor == IN_PROCESS:
+        return InProcessExecutor()
+    return given if type(given).__name__ == order.executor else None
 
 
 def elsewhere(run_id: str, order: Order) -> WorkflowRunError:
     text = f"the leaves of the run {run_id} run with {order.executor}, and not in this process: give executor="
-    return WorkflowRunError(text, run_id=run_id)
+    return WorkflowRunError(text, run_id=run_id, code="workflow.elsewhere")
 
 
 def busy(run_id: str, whom: str) -> WorkflowRunError:

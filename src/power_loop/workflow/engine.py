@@ -14,42 +14,56 @@ from typing import Any
 
 from power_loop.agents.above import hand_down
 from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
-from power_loop.contracts.records import Answered, CallCharged, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
-from power_loop.contracts.store import Conflict
-from power_loop.contracts.usage import CallUsage
+from power_loop.contracts.records import Answered, CallCharged, Decided, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
+from power_loop.contracts.store import Conflict, RecordRow
+from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import Cut, Scope, to_its_end
 from power_loop.runtime.logbook import Logbook
 from power_loop.workflow.budget import SharedBudget
+from power_loop.workflow.handed import prices_of, said_to
 from power_loop.workflow.journal import Order, record_of
 from power_loop.workflow.leaf import Ended, Where, question_of, run_leaf
 from power_loop.workflow.leaves import Leaf
+from power_loop.workflow.ledger import PURPOSE, Above
 from power_loop.workflow.nodes import HumanNode
 from power_loop.workflow.outcome import of_value
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import WorkflowResult
-from power_loop.workflow.rows import Row, RunRow, StepRow
+from power_loop.workflow.rows import Row, RunRow, StepRow, call_usage
 from power_loop.workflow.telling import Telling, end_text
 
 # While somebody is asked and leaves run, the inbox is looked at this often; what stops a run cuts it off at once.
 LOOK_EVERY_S = 0.5
 # Posted to a run, it says nothing but that somebody should come for it.
 LOOK_AGAIN = StepChanged("", {})
+ABOVE = "a budget above the run is used up"
+NOTHING = Usage()
 
 
 class Run:
     """One run, held by this process."""
 
+    book: Logbook
+    budget: SharedBudget | None
+    clock: Any
+    order: Order
+    plan: Plan
+    tell: Telling
+    where: Where
+
     def __init__(
         self, where: Where, book: Logbook, order: Order, plan: Plan, budget: SharedBudget | None, clock: Any, tell: Telling
     ) -> None:  # fmt: skip
         self.where, self.book, self.order, self.plan, self.budget, self.clock, self.tell = where, book, order, plan, budget, clock, tell
-        self.scope = Scope()
+        self.scope: Scope = Scope()
+        self.above: Above | None = None
+        """Ledgers that leaves elsewhere charge; leaves here do that themselves."""
         self.ends = 0
         """How often it came to an end before."""
         self._tasks: dict[str, asyncio.Task[Ended]] = {}
         self._reserved: dict[str, int] = {}
         self._stop: RunRow | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._after: list[Callable[[], Any]] = []
         """Called once what is noted is stored."""
 
@@ -62,8 +76,8 @@ class Run:
 
     async def go(self) -> WorkflowResult:
         """Until the run is over, or waits for somebody."""
-        self._task = asyncio.current_task()
         try:
+            await self._tell_beginning()
             while True:
                 try:
                     await self._to_rest()
@@ -87,7 +101,7 @@ class Run:
             if self.plan.is_over or self._stop is not None:
                 await self._let_end()
                 return
-            self._begin_ready()
+            await self._begin_ready()
             if not self._tasks:
                 if self.plan.ready() and self._stop is None:
                     self._stop = RunRow("stopped", status="budget_exceeded", reason="the budget of the run is used up")
@@ -100,15 +114,33 @@ class Run:
 
     async def _write(self) -> None:
         await self.book.flush()
+        self.tell.wrote()
         after, self._after = self._after, []
         for each in after:
             each()
 
-    def _begin_ready(self) -> None:
-        for leaf in self.plan.ready():
+    async def _begin_ready(self) -> None:
+        ready = self.plan.ready()
+        for at, leaf in enumerate(ready):
             if self._stop is not None or not self._afford(leaf):
                 return
-            self._begin(leaf)
+            if self.above is None:
+                self._begin(leaf)
+            elif (share := await self._let_through(self.above, leaf, len(ready) - at)) is not None:
+                self._begin(leaf._replace(handed={**leaf.handed, **share}))
+            else:
+                self._give_back(leaf.key)
+                self._stop = RunRow("stopped", status="budget_exceeded", reason=ABOVE)
+
+    async def _let_through(self, above: Above, leaf: Leaf, among: int) -> Mapping[str, Any] | None:
+        """What a leaf elsewhere is given; None when nothing is left above the run. Its share is reserved before it begins."""
+        share = await above.share(leaf.key, among, self.book.session.head.send_index)
+        if share is None:
+            return None
+        await self.book.flush()
+        if share and not above.has(leaf.key):
+            return None
+        return {**({"share": share} if share else {}), **prices_of(self.where.loop.config.prices)}
 
     def _begin(self, leaf: Leaf) -> None:
         self.plan.apply(StepRow(leaf.key, "started", at=self.clock.now_ms(), attempt=leaf.attempt))
@@ -118,13 +150,21 @@ class Run:
     def _afford(self, leaf: Leaf) -> bool:
         """Set aside what the leaf may take, or what is left of it; False when there is nothing left to set aside."""
         budget = self.budget
-        if budget is None:
+        if budget is None or leaf.key in self._reserved:
             return True
         wanted = min((leaf.spec.max_tokens if leaf.spec is not None else None) or 1, budget.available)
         if wanted < 1 or not budget.reserve(wanted):
             return False
         self._reserved[leaf.key] = wanted
         return True
+
+    def _give_back(self, key: str, used: Usage = NOTHING) -> None:
+        """What was set aside for the leaf, less what it ``used``."""
+        reserved = self._reserved.pop(key, 0)
+        if self.budget is not None:
+            self.budget.charge(used.total_tokens, reserved=reserved, cost=used.cost)
+        if self.above is not None:
+            self.above.back(key)
 
     async def _wait(self) -> None:
         for key in self.plan.to_cancel():
@@ -148,17 +188,17 @@ class Run:
         """A leaf ended, or was cut off: then it may be begun again."""
         ended = Ended(StepRow(key, "returned", at=self.clock.now_ms())) if task.cancelled() else task.result()
         if ended.stops and self._stop is None:
-            self._stop = RunRow("stopped", status=ended.stops, reason="a budget above the run is used up")
-        usage, reserved = ended.row.usage, self._reserved.pop(key, 0)
-        if self.budget is not None:
-            self.budget.charge(usage.get("total_tokens", 0), reserved=reserved)
-        if ended.row.state == "returned":
+            self._stop = RunRow("stopped", status=ended.stops, reason=ABOVE)
+        news = self.plan.news(ended.row)
+        self._give_back(key, news)
+        if ended.row.state == "returned" and not news:
             self.plan.apply(ended.row)
         else:
             self._apply(ended.row, closes=ended.closes)
             self._after += [ended.after] if ended.after is not None else []
-            if ended.row.db_path is not None:
-                self.book.note(CallCharged("leaf", spent(usage)))
+        if self.above is not None and news:
+            row = self._note(CallCharged(PURPOSE, call_usage(news)))
+            self.above.charge(row.send_index, row.seq, call_usage(news))
         self.tell.ended(ended.row)
 
     # --- from outside -----------------------------------------------------------------------
@@ -167,7 +207,7 @@ class Run:
         """What was posted to the run. A word is none of its business; a stop cuts it off."""
         for item in list(self.book.waiting):
             record = item.record
-            if isinstance(record, Answered) and self.book.hears(record):
+            if isinstance(record, (Answered, Decided)) and self.book.hears(record):
                 self.book.note(record, heard=item)
                 continue
             if isinstance(record, StopRequested) and not self.plan.is_over:
@@ -181,17 +221,18 @@ class Run:
             if key in state.parked:
                 continue
             asked: Mapping[str, Any] = row.interaction or {}
-            found = [answer for call_id, of, answer in state.answers if (call_id, of) == (key, asked.get("interaction_id"))]
-            if not found:
+            said = said_to(key, asked.get("interaction_id", ""), state.answers, state.decisions)
+            if said is None:
                 self.book.note(record_of(row))
             elif isinstance(self.plan.leaf(key).node, HumanNode):
-                outcome = of_value(found[-1])
+                outcome = of_value(said["value"])
                 self._apply(_answered(row, outcome.text, outcome.payload, self.clock.now_ms()))
-            else:
+            elif row.kept is None:
                 with suppress(SessionNotFoundError):
-                    await hand_down(self.where.loop, asked.get("state") or {}, found[-1], f"from:{self.where.run_id}")
-                leaf = self.plan.leaf(key)
-                self._begin(leaf._replace(attempt=row.attempt))
+                    await hand_down(self.where.loop, asked.get("state") or {}, said["value"], f"from:{self.where.run_id}")
+                self.plan.go_on(key)
+            else:
+                self.plan.go_on(key, {"session": row.kept, "asked": asked["state"]["interaction_id"], "said": said})
 
     def _ask(self) -> None:
         while questions := [leaf for leaf in self.plan.ready() if isinstance(leaf.node, HumanNode)]:
@@ -250,6 +291,7 @@ class Run:
         while not await self.book.flush(release=True):
             for item in list(self.book.waiting):
                 self.book.drop(item)
+        self.tell.wrote()
         self.tell.stands(self.plan.status)
         return True
 
@@ -258,10 +300,13 @@ class Run:
         if due := list(self.plan.deadlines().values()):
             store: Any = await self.where.loop.ensure_store()
             await store.post(self.book.session_id, LOOK_AGAIN, key=f"deadline:{min(due)}", not_before=min(due))
-        self.book.note(SendRested("waiting_for_input"))
+        self._note(SendRested("waiting_for_input"))
         left = await self.book.flush(release=True)
+        self.tell.wrote()
         if left:
             self.tell.stands(self.plan.status)
+        else:
+            await self._tell_beginning()
         return left
 
     def _close(self, status: str) -> None:
@@ -271,13 +316,28 @@ class Run:
         reason = self._stop.reason if self._stop is not None else ""
         if self._stop is None:
             self.book.note(record_of(RunRow("ended", self.clock.now_ms(), status)))
-        self.book.note(SendEnded(status, reason))
+        self._note(SendEnded(status, reason))
+
+    def _note(self, record: CallCharged | SendRested | SendEnded) -> RecordRow:
+        """Note what listeners hear of, too."""
+        row = self.book.note(record)
+        self.tell.noted(record, row)
+        return row
+
+    async def _tell_beginning(self) -> None:
+        if self.tell.is_heard:
+            self.tell.goes_on(await self._parent())
+
+    async def _parent(self) -> str | None:
+        store: Any = await self.where.loop.ensure_store()
+        parent: str | None = (await store.get_session(self.book.session_id)).parent_session_id
+        return parent
 
     async def _tell_parent(self) -> None:
-        store: Any = await self.where.loop.ensure_store()
-        parent = (await store.get_session(self.book.session_id)).parent_session_id
+        parent = await self._parent()
         if parent is None:
             return
+        store: Any = await self.where.loop.ensure_store()
         number = self.ends + 1
         key = f"workflow:{self.where.run_id}" + (f":{number}" if number > 1 else "")
         result = self.plan.result()
@@ -301,22 +361,17 @@ class Run:
             task = self._tasks.pop(key)
             if not task.cancelled() and task.exception() is None:
                 self._end(key, task)
-        self.book.note(SendRested("interrupted"))
+        over = self.book.state.idle  # it was only its last batch that could not be written
+        if not over:
+            self._note(SendRested("interrupted"))
         try:
             await self.book.flush(release=True, unheard=True)
-            if self.order.detached:  # a worker elsewhere is to come for it
+            self.tell.wrote()
+            if self.order.detached and not over:  # a worker elsewhere is to come for it
                 store: Any = await self.where.loop.ensure_store()
                 await store.post(self.book.session_id, LOOK_AGAIN, key=f"again:{self.book.session.head.head}")
         except (PowerLoopError, Conflict):
             return  # whoever comes next waits for the lease to end
-
-
-def spent(usage: Mapping[str, Any]) -> CallUsage:
-    """What a leaf elsewhere used, for the counters of the run: its own session is not in this store."""
-    return CallUsage(
-        usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), usage.get("cache_read_tokens", 0),
-        reasoning=usage.get("reasoning_tokens", 0), calls=usage.get("calls", 0),
-    )  # fmt: skip
 
 
 def _answered(row: StepRow, text: str, payload: Any, at: int) -> StepRow:

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast, runtime_checkable
 
-from power_loop.agents.spawn import Under, run_under
+from power_loop.agents.spawn import Under, child_id_of, run_under
 from power_loop.contracts.agents import AgentSpec, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.session import Session
+from power_loop.workflow.handed import without_handed
 
 
 @runtime_checkable
@@ -25,11 +28,21 @@ class Executor(Protocol):
     async def run_agent(
         self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: CancellationLike = None
     ) -> Mapping[str, Any]:
-        """``status`` (as of a send), ``final_text``, ``output``, ``usage``, ``session_id``, ``error`` and ``db_path``.
+        """``status`` (as of a send), ``final_text``, ``output``, ``usage``, ``cost``, ``session_id``, ``error`` and ``db_path``.
 
         What is raised fails this leaf only. A cancelled task, or ``stop_event``, cuts the leaf off; it may be begun again.
-        ``closes`` may name sessions that can go once the result is stored, ``after`` may be called then.
+        ``closes`` may name sessions that can go once the result is stored, ``after`` may be called then. A leaf that waits in a
+        store of its own (``db_path``) tells what it ``asks`` and its ``session`` as an archive: see `run_spec_isolated`.
         """
+        ...
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """An executor that can say what a leaf has used which told nothing: it was too slow, was killed, or raised."""
+
+    async def spent(self, spec: AgentSpec, *, parent_loop: Any, driver_sid: str) -> Usage:
+        """All that the leaf has used so far, by its own books."""
         ...
 
 
@@ -46,6 +59,7 @@ class InProcessExecutor:
         self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: CancellationLike = None
     ) -> Mapping[str, Any]:
         """See `Executor`."""
+        spec, _ = without_handed(spec)
         store: Any = await parent_loop.ensure_store()
         depth = (await store.get_session(driver_sid)).spawn_depth
         under = Under(parent_loop, driver_sid, None, key_of(spec), depth, parent_loop.tool_registry, deps=parent_loop.deps)
@@ -55,6 +69,19 @@ class InProcessExecutor:
             with suppress(SessionNotFoundError):
                 await parent_loop.close_session(result.session_id)
         return told_of(result) | {"closes": under.closes}
+
+    async def spent(self, spec: AgentSpec, *, parent_loop: Any, driver_sid: str) -> Usage:
+        """See `Accountable`."""
+        return await spent_by(await parent_loop.ensure_store(), child_id_of(driver_sid, key_of(spec) or ""))
+
+
+async def spent_by(store: Any, session_id: str) -> Usage:
+    """What a leaf's session and those below it have used; nothing when it is not there."""
+    try:
+        state = (await Session.load(store, session_id)).state
+    except SessionNotFoundError:
+        return Usage()
+    return Usage.of(state.usage.plus(await store.charged_to(session_id)), tool_calls=state.tool_calls)
 
 
 async def _cut_by(stop_event: CancellationLike, work: Any) -> SubagentResult:
@@ -79,5 +106,5 @@ def told_of(result: SubagentResult) -> dict[str, Any]:
     """A sub-agent's result as an executor tells it."""
     return {
         "status": result.status, "final_text": result.final_text, "output": result.output, "usage": dict(result.usage),
-        "session_id": result.session_id, "error": result.error, "db_path": None,
+        "cost": result.usage.cost, "session_id": result.session_id, "error": result.error, "db_path": None,
     }  # fmt: skip

@@ -44,15 +44,16 @@ class Order(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         return {"workflow": self.spec.to_dict(), "budget": self.budget, "executor": self.executor, "detached": self.detached}
 
-    def begin(self) -> UserSaid:
-        """The first record of the run."""
-        return UserSaid(self.spec.input or self.spec.name)
-
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Order:
         """From what a run was told: kept as the configuration of its session, and what resumes said since."""
         spec = WorkflowSpec.from_json(told["workflow"])
         return cls(spec, told.get("budget"), told.get("executor", IN_PROCESS), bool(told.get("detached")))
+
+
+def opening_words(spec: WorkflowSpec) -> UserSaid:
+    """The first record of a run."""
+    return UserSaid(spec.input or spec.name)
 
 
 def record_of(row: Row) -> StepChanged:

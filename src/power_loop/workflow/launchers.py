@@ -41,7 +41,7 @@ class BubblewrapLauncher:
 
     def __init__(self, *, network: bool = True, read_only: Sequence[str | os.PathLike[str]] = ()) -> None:
         self.network = network
-        self.read_only = tuple(os.path.abspath(path) for path in read_only)
+        self.read_only: tuple[str, ...] = tuple(os.path.abspath(path) for path in read_only)
 
     def build(
         self, *, base_argv: Sequence[str], base_env: Mapping[str, str], spec: AgentSpec, db_path: str, workspace_dir: str

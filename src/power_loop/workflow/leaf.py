@@ -13,12 +13,17 @@ from typing import Any, NamedTuple
 from power_loop.agents.above import asked_below
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.ledger import Sums
+from power_loop.contracts.log import log
+from power_loop.contracts.usage import UsageLimits
+from power_loop.runtime.approvals import is_approval
 from power_loop.runtime.cancel import being_cancelled
-from power_loop.workflow.executors import Executor
+from power_loop.workflow.executors import Accountable, Executor
+from power_loop.workflow.handed import HANDED
 from power_loop.workflow.inside import INSIDE
 from power_loop.workflow.leaves import Leaf
 from power_loop.workflow.nodes import FAILURES, AgentNode, HumanNode
-from power_loop.workflow.rows import StepRow, digest
+from power_loop.workflow.rows import StepRow, call_usage, digest, numbers_of
 
 # What a leaf is told that has all it needs in its prompt: no model takes an empty word.
 NO_INPUT = "Begin."
@@ -53,6 +58,10 @@ async def run_leaf(where: Where, leaf: Leaf, clock: Any) -> Ended:
     if leaf.not_before_ms:
         await clock.sleep(max(0, leaf.not_before_ms - clock.now_ms()) / 1000)
     spec, cut = _as_leaf(where.run_id, leaf, node), CancellationToken()
+
+    async def failed(status: str, error: str) -> Ended:
+        return Ended(_row(leaf, clock, "failed", status=status, error=error, usage=await _spent(where, spec)))
+
     limit = asyncio.timeout(node.timeout_s)
     told: Mapping[str, Any]
     try:
@@ -64,29 +73,42 @@ async def run_leaf(where: Where, leaf: Leaf, clock: Any) -> Ended:
         cut.cancel("the leaf was cut off")
         if being_cancelled():
             raise
-        return Ended(_row(leaf, clock, "failed", status="failed", error=f"where it ran, it was cancelled: {error}"))
+        return await failed("failed", f"where it ran, it was cancelled: {error}")
     except Exception as error:  # of an executor that may be anybody's, of the model, of tools
         cut.cancel("the leaf failed")
         late = limit.expired()
         text = f"it took longer than {node.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
-        return Ended(_row(leaf, clock, "failed", status="timeout" if late else "failed", error=text))
+        return await failed("timeout" if late else "failed", text)
     try:
         return await _ended(where, leaf, clock, told)
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # what the executor told is not what it should be
-        return Ended(_row(leaf, clock, "failed", status="failed", error=f"the executor's answer cannot be read: {error}"))
+        return await failed("failed", f"the executor's answer cannot be read: {error}")
+
+
+async def _spent(where: Where, spec: AgentSpec) -> dict[str, Any]:
+    """What a leaf used that told nothing, as far as anybody knows."""
+    if not isinstance(where.executor, Accountable):
+        return {}
+    try:
+        return numbers_of(await where.executor.spent(spec, parent_loop=where.loop, driver_sid=where.driver_sid))
+    except Exception:  # of an executor that may be anybody's: the failure that is told is the leaf's
+        log.warning("run %s: what a failed leaf used is not known", where.run_id, exc_info=True)
+        return {}
 
 
 def _as_leaf(run_id: str, leaf: Leaf, node: AgentNode) -> AgentSpec:
     assert leaf.spec is not None
-    known = {
+    known: dict[str, Any] = {
         "workflow_run_id": run_id, "workflow_node_id": leaf.node_id, "attempt": leaf.attempt, "idempotency_key": f"{run_id}:{leaf.key}",
     }  # fmt: skip
+    if leaf.handed:
+        known[HANDED] = leaf.handed
     return replace(leaf.spec, metadata={**leaf.spec.metadata, **known}, output_schema=node.output_schema or leaf.spec.output_schema)
 
 
 async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) -> Ended:
     status, closes = str(told["status"]), list(told.get("closes") or ())
-    usage = {name: number for name, number in dict(told.get("usage") or {}).items() if number}
+    usage = numbers_of(told.get("usage") or {}, told.get("cost"))
     known: dict[str, Any] = {"usage": usage, "session_id": told.get("session_id"), "db_path": told.get("db_path")}
     text, payload = str(told.get("final_text") or ""), told.get("output")
     assert isinstance(leaf.node, AgentNode)
@@ -97,8 +119,13 @@ async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) 
         return Ended(_row(leaf, clock, "completed", text=text, payload=payload, **known), closes, told.get("after"))
     if status == "waiting_for_input" and known["session_id"] is not None and known["db_path"] is None:
         return Ended(_row(leaf, clock, "waiting", interaction=await _question_below(where, leaf, known["session_id"]), **known))
-    if status == "budget_exceeded" and leaf.spec.limits is None:
-        return Ended(_row(leaf, clock, "returned"), stops="budget_exceeded")
+    if status == "waiting_for_input" and told.get("asks") is not None and told.get("session") is not None:
+        known["kept"] = told["session"]
+        return Ended(_row(leaf, clock, "waiting", interaction=_question_elsewhere(where, leaf, told["asks"]), **known))
+    if status == "budget_exceeded" and _was_stopped_from_above(leaf, leaf.spec.limits, usage):
+        # One that used up its share asks for another.
+        returned = _row(leaf, clock, "returned", usage=usage, db_path=known["db_path"])
+        return Ended(returned, stops="" if "share" in leaf.handed else "budget_exceeded")
     if status == "completed":
         status = "invalid_output"
     failure: Mapping[str, Any] = told.get("error") or {}
@@ -107,10 +134,18 @@ async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) 
     return Ended(_row(leaf, clock, "failed", status=kept, text=text, error=str(error), **known), closes)
 
 
+def _was_stopped_from_above(leaf: Leaf, own: UsageLimits | None, usage: Mapping[str, Any]) -> bool:
+    """It was not stopped by limits of its own, but by what others share with it."""
+    if own is None or "share" not in leaf.handed:
+        return own is None
+    # Of these two its usage does not tell.
+    return own.seconds is None and own.tool_calls is None and Sums.of(call_usage(usage)).used_up(own.to_dict()) is None
+
+
 def _why(status: str, text: str) -> str:
     match status:
         case "waiting_for_input":
-            return "it waits for somebody, which a leaf in another process cannot"
+            return "it waits for somebody, and its executor does not say for what"
         case "invalid_output":
             return "its answer is not of the form that was asked for"
         case "rejected":
@@ -134,8 +169,17 @@ def question_of(run_id: str, leaf: Leaf, clock: Any) -> StepRow:
     assert isinstance(node, HumanNode)
     options = list(node.options) or (["yes", "no"] if node.kind == "confirm" else [])
     asked = _interaction(f"{run_id}:{leaf.key}", leaf, node.kind, leaf.input, options)
-    asked["state"] = {}  # the answer is handed to the step, whatever it is
+    asked["state"] = {}  # the answer is handed to the step as it is
+    if node.kind != "text":
+        asked["accepts"] = [*options, *_said_otherwise(node)]
     return _row(leaf, clock, "waiting", interaction=asked)
+
+
+def _said_otherwise(node: HumanNode) -> list[Any]:
+    """What else is an answer: yes and no as a program says them, and the ids of options that have some."""
+    if node.kind == "confirm":
+        return [True, False]
+    return [each["id"] for each in node.options if isinstance(each, Mapping) and "id" in each]
 
 
 async def _question_below(where: Where, leaf: Leaf, session_id: str) -> dict[str, Any]:
@@ -144,6 +188,15 @@ async def _question_below(where: Where, leaf: Leaf, session_id: str) -> dict[str
     name = f"{where.run_id}:{leaf.key}:{below.interaction_id}"
     asked = _interaction(name, leaf, below.kind, below.prompt, list(below.options or ()))
     return asked | {"state": below.state, "needs_approval": below.needs_approval}
+
+
+def _question_elsewhere(where: Where, leaf: Leaf, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a leaf waits for whose session is in no store of ours: asked, or to be approved, as if the run itself did."""
+    name = f"{where.run_id}:{leaf.key}:{theirs['interaction_id']}"
+    asked = _interaction(name, leaf, str(theirs["kind"]), str(theirs["prompt"]), list(theirs.get("options") or ()))
+    asked |= {"tool_name": theirs["tool_name"], "state": {"interaction_id": theirs["interaction_id"]}}
+    told = ("arguments", "digest", "requested_at", "expires_at") if is_approval(theirs) else ()
+    return asked | {member: theirs[member] for member in told}
 
 
 def _interaction(name: str, leaf: Leaf, kind: str, prompt: str, options: list[Any]) -> dict[str, Any]:

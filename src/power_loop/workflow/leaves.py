@@ -5,9 +5,9 @@ A leaf is known by its key, its input by a digest: what the journal holds for th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.usage import Usage
@@ -15,7 +15,7 @@ from power_loop.workflow.nodes import UNSET, AgentNode, HumanNode
 from power_loop.workflow.outcome import Outcome, Scope, failure, of_value
 from power_loop.workflow.places import Place
 from power_loop.workflow.results import AgentResult
-from power_loop.workflow.rows import OnChange, StepRow, digest
+from power_loop.workflow.rows import OnChange, StepRow, digest, usage_of
 from power_loop.workflow.steps import KINDS
 from power_loop.workflow.tree import Step, Tree
 
@@ -37,6 +37,8 @@ class Leaf(NamedTuple):
     """A repeated attempt waits until then (UTC); 0 at once."""
     input_hash: str
     spec_hash: str
+    handed: Mapping[str, Any] = {}
+    """To a leaf elsewhere, beside its spec."""
 
 
 class Change(NamedTuple):
@@ -58,9 +60,9 @@ class LeafStep(Step):
     def __init__(self, place: Place, parent: Step | None, slot: int, scope: Scope) -> None:
         super().__init__(place, parent, slot, scope)
         self.leaf: Leaf
-        self.state = "new"
+        self.state: str = "new"
         """Then ready, running, waiting, fallback, over."""
-        self.base = 0
+        self.base: int = 0
         """Attempts of runs that ended; retries are counted from here."""
 
     def start(self, tree: Tree) -> None:
@@ -82,6 +84,8 @@ class LeafStep(Step):
 class Leaves(Tree):
     """The tree, with the leaves in it and what the journal said of them."""
 
+    begun: int
+
     def __init__(self, max_leaves: int, on_change: OnChange) -> None:
         super().__init__()
         self.max_leaves = max_leaves
@@ -89,8 +93,10 @@ class Leaves(Tree):
         self.memo: dict[str, StepRow] = {}
         """The last row with a result, by key; also of steps that are not open yet, or no longer."""
         self.bases: dict[str, int] = {}
-        self.usage = Usage()
+        self.usage: Usage = Usage()
         self.usage_of: dict[str, Usage] = {}
+        self._told: dict[str, tuple[int, Usage]] = {}
+        """By key: the latest attempt, and what it told that it used."""
         self.changes: list[Change] = []
         self._forget()
 
@@ -212,8 +218,16 @@ class Leaves(Tree):
         last = known.attempt if known is not None and known.state == "failed" else self.bases.get(row.step, 0)
         return row.state == "completed" or row.attempt > last
 
+    def news(self, row: StepRow) -> Usage:
+        """What ``row`` adds to what its attempt told before: a leaf that waited, or was cut off, tells the whole of it again."""
+        attempt, known = self._told.get(row.step, (0, Usage()))
+        usage = usage_of(row.usage)
+        return usage if attempt != row.attempt else _without(usage, known)
+
     def charge(self, row: StepRow) -> None:
-        usage = Usage(row.usage)
+        usage = self.news(row)
+        # What was given back here is begun anew; elsewhere it is gone on with.
+        self._told[row.step] = row.attempt, Usage() if row.state == "returned" and row.db_path is None else usage_of(row.usage)
         self.usage = self.usage + usage
         before = self.usage_of.get(row.step)
         self.usage_of[row.step] = usage if before is None else before + usage
@@ -240,6 +254,12 @@ class Leaves(Tree):
             case "timeout":
                 self._late(step, row)
 
+    def go_on(self, key: str, handed: Mapping[str, Any]) -> None:
+        """Somebody has answered what the leaf waits for: it may begin again."""
+        step = self.leaves[key]
+        step.leaf = step.leaf._replace(attempt=self.parked[key].attempt, handed=handed)
+        self._again(step)
+
     def _set_running(self, step: LeafStep) -> None:
         if step.state == "waiting":
             self.parked.pop(step.key, None)
@@ -264,7 +284,7 @@ class Leaves(Tree):
         tried = row.attempt - step.base
         if retry is not None and status in retry.on and 0 < tried < retry.max_attempts:
             pause_ms = int(retry.backoff_s * 1000 * 2 ** (tried - 1))
-            step.leaf = step.leaf._replace(attempt=row.attempt + 1, not_before_ms=row.at + pause_ms if pause_ms else 0)
+            step.leaf = step.leaf._replace(attempt=row.attempt + 1, not_before_ms=row.at + pause_ms if pause_ms else 0, handed={})
             self._again(step)
             return
         usage = self.usage_of.get(step.key, Usage())
@@ -360,6 +380,12 @@ class Leaves(Tree):
     def stop_running(self) -> None:
         """Nobody wants to wait for what runs; what it still brings is kept."""
         self.unwanted |= {key: self.leaves[key] for key in self.running}
+
+
+def _without(usage: Usage, known: Usage) -> Usage:
+    left = Usage({name: number - known.get(name, 0) for name, number in usage.items()})
+    left.cost = usage.cost if usage.cost is None else usage.cost - (known.cost or 0.0)
+    return left
 
 
 def changed_specs(memo: dict[str, StepRow], places: dict[str, Place]) -> list[Change]:

@@ -39,7 +39,7 @@ async def get_workflow(loop: Any, parent_sid: str | None, run_id: str, *, detail
     store: Any = await loop.ensure_store()
     row = await of_parent(store, parent_sid, run_id)
     found = await _line(loop, store, row)
-    plan = await _plan(store, row, run_id)
+    plan = await plan_of(store, row, run_id)
     result = plan.result()
     asked = interactions(await Session.load(store, driver_id(run_id)))
     found |= {
@@ -68,11 +68,11 @@ async def prune_workflows(loop: Any, *, older_than_ms: int) -> int:
 
 async def rehydrate(store: Any, parent_sid: str | None, run_id: str) -> WorkflowResult:
     """What a run has come to, as its journal tells. Raises `WorkflowRunError` for an unknown run."""
-    return (await _plan(store, await of_parent(store, parent_sid, run_id), run_id)).result()
+    return (await plan_of(store, await of_parent(store, parent_sid, run_id), run_id)).result()
 
 
-async def _plan(store: Any, row: Any, run_id: str) -> Plan:
-    """The plan as the journal has it."""
+async def plan_of(store: Any, row: Any, run_id: str) -> Plan:
+    """The plan of the run that the session ``row`` is, as its journal has it; nobody runs what was begun."""
     records = [from_cells(row.cells) for row in await store.rows(row.session_id, after=0)]
     given: dict[str, Any] = row.config or {}
     return Plan(Order.of({**given, **told_by(records)}).spec, rows_of(records), run_id=run_id)

@@ -84,7 +84,7 @@ class Retry:
 class AgentNode:
     """A leaf: one agent with one input. What else runs agents only arranges such leaves."""
 
-    type: ClassVar = "agent"
+    type: ClassVar[str] = "agent"
     id: str
     spec: AgentSpec
     input: str = "{{input}}"
@@ -108,7 +108,7 @@ class AgentNode:
 class SequenceNode:
     """One step after the other."""
 
-    type: ClassVar = "sequence"
+    type: ClassVar[str] = "sequence"
     steps: tuple[Node, ...]
     id: str | None = None
     when: Condition | None = None
@@ -119,7 +119,7 @@ class SequenceNode:
 class ParallelNode:
     """Branches side by side."""
 
-    type: ClassVar = "parallel"
+    type: ClassVar[str] = "parallel"
     branches: tuple[Node, ...]
     id: str | None = None
     max_concurrency: int = 5
@@ -132,7 +132,7 @@ class ParallelNode:
 class ForeachNode:
     """The body once for each item, with the item under the name ``as_var``."""
 
-    type: ClassVar = "foreach"
+    type: ClassVar[str] = "foreach"
     as_var: str
     body: Node
     items_from: str | None = None
@@ -149,7 +149,7 @@ class ForeachNode:
 class BranchNode:
     """The case that a value names."""
 
-    type: ClassVar = "branch"
+    type: ClassVar[str] = "branch"
     on: str
     cases: Mapping[str, Node]
     default: Node | None = None
@@ -162,7 +162,7 @@ class BranchNode:
 class LoopNode:
     """The body again and again, until a condition holds."""
 
-    type: ClassVar = "loop"
+    type: ClassVar[str] = "loop"
     id: str
     body: Node
     until: Condition
@@ -176,7 +176,7 @@ class LoopNode:
 class HumanNode:
     """A question to a person. The run waits, and holds no process."""
 
-    type: ClassVar = "human"
+    type: ClassVar[str] = "human"
     id: str
     prompt: str
     kind: str = "text"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from power_loop.contracts.records import Answered, Record, SendResumed, UserSaid
+from power_loop.contracts.records import Answered, Decided, Record, SendResumed, UserSaid
 from power_loop.runtime.logbook import Logbook
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.executors import Executor
-from power_loop.workflow.journal import Order, record_of
+from power_loop.workflow.journal import Order, opening_words, record_of
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.rows import OnChange, RunRow
 
@@ -55,7 +55,7 @@ def _begun(book: Logbook, driving: Driving, order: Order, now: int) -> bool:
     if said is not None:
         book.note(said.record, heard=said)
     elif driving.opening != "look":
-        book.note(order.begin())
+        book.note(opening_words(order.spec))
     else:
         return False
     book.note(record_of(RunRow("started", now)))
@@ -65,5 +65,5 @@ def _begun(book: Logbook, driving: Driving, order: Order, now: int) -> bool:
 def _is_called(book: Logbook, plan: Plan, now: int) -> bool:
     """Somebody answered, or nobody did in time."""
     words: list[Record] = [item.record for item in book.waiting]
-    heard = any(isinstance(word, Answered) and book.hears(word) for word in words)
+    heard = any(isinstance(word, (Answered, Decided)) and book.hears(word) for word in words)
     return heard or any(key not in book.state.parked for key in plan.questions()) or any(due <= now for due in plan.deadlines().values())

@@ -49,10 +49,10 @@ class Scope:
     __slots__ = ("outcomes", "parent", "prefix", "shown")
 
     def __init__(self, parent: Scope | None, prefix: str, shown: str) -> None:
-        self.parent = parent
-        self.prefix = prefix
+        self.parent: Scope | None = parent
+        self.prefix: str = prefix
         """What the keys of its steps begin with."""
-        self.shown = shown
+        self.shown: str = shown
         """What their names in the result begin with."""
         self.outcomes: dict[str, Outcome] = {}
 

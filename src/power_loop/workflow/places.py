@@ -20,14 +20,14 @@ class Place:
     __slots__ = ("_spec_hash", "children", "fallback", "label", "node", "path", "templates")
 
     def __init__(self, node: Node, path: str, children: tuple[Place, ...], templates: Mapping[str, Sequence[Part]]) -> None:
-        self.node = node
-        self.path = path
-        self.children = children
+        self.node: Node = node
+        self.path: str = path
+        self.children: tuple[Place, ...] = children
         """Steps, branches or cases in their order, with the default of a branch at the end; or the body."""
         self.fallback: Place | None = None
-        self.templates = templates
+        self.templates: Mapping[str, Sequence[Part]] = templates
         """Of an agent ``input`` and ``prompt``, of a question ``prompt``."""
-        self.label = _label(node, children)
+        self.label: str = _label(node, children)
         self._spec_hash = ""
 
     @property
@@ -65,7 +65,7 @@ class Map:
         self.spec = spec
         self.leaves: dict[str, Place] = {}
         """Agents and questions by their ids."""
-        self.root = self._place(spec.root, "root")
+        self.root: Place = self._place(spec.root, "root")
 
     def _place(self, node: Node, path: str) -> Place:
         children = tuple(self._place(child, where) for child, where in inside(node, path))

@@ -7,6 +7,8 @@ No clock, no chance, no await: who runs leaves, and who writes rows, are others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from power_loop.contracts.errors import WorkflowRunError
 from power_loop.contracts.usage import Usage
@@ -17,6 +19,8 @@ from power_loop.workflow.places import Map, Place
 from power_loop.workflow.results import AgentResult, WorkflowResult
 from power_loop.workflow.rows import OnChange, Row, RunRow, StepRow
 from power_loop.workflow.spec import WorkflowSpec
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Plan:
@@ -79,6 +83,14 @@ class Plan:
             self._tree.reopen()
             self._open()
         self._tree.work()
+
+    def go_on(self, key: str, handed: Mapping[str, Any] = NOTHING) -> None:
+        """The leaf that waits was answered: it may begin again, with what is ``handed`` to it."""
+        self._tree.go_on(key, handed)
+
+    def news(self, row: StepRow) -> Usage:
+        """What ``row`` tells of usage that no row before it told; asked before it is applied."""
+        return self._tree.news(row)
 
     def refuse_changes(self) -> None:
         """Raise `WorkflowRunError` (``workflow.changed``) when finished steps would be asked something else today."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias, cast
 
+from power_loop.contracts.usage import CallUsage, Usage
+
 StepState = Literal["started", "returned", "waiting", "completed", "failed", "timeout"]
 """``returned``: it was begun, nobody runs it any more, and it may be begun again."""
 RunState = Literal["started", "stopped", "resumed", "ended"]
@@ -39,6 +41,8 @@ class StepRow:
     error: str | None = None
     interaction: Mapping[str, Any] | None = None
     """What a waiting step asks."""
+    kept: Mapping[str, Any] | None = None
+    """The archive of a session that waits, and is in no store of ours."""
 
     def to_dict(self) -> dict[str, Any]:
         return _told(self, _STEP_DEFAULTS)
@@ -86,6 +90,29 @@ def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     return list(cast("Any", value))
+
+
+def numbers_of(usage: Mapping[str, Any], cost: float | None = None) -> dict[str, Any]:
+    """What was used as a row keeps it: what is 0 is left out."""
+    numbers = {name: number for name, number in usage.items() if number}
+    cost = usage.cost if cost is None and isinstance(usage, Usage) else cost
+    return numbers if cost is None else {**numbers, "cost": cost}
+
+
+def usage_of(numbers: Mapping[str, Any]) -> Usage:
+    """What `numbers_of` kept."""
+    usage = Usage({name: number for name, number in numbers.items() if name != "cost"})
+    usage.cost = numbers.get("cost")
+    return usage
+
+
+def call_usage(usage: Mapping[str, Any]) -> CallUsage:
+    """The numbers of a row, as charges and counters take them."""
+    return CallUsage(
+        usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0), usage.get("cache_read_tokens", 0),
+        reasoning=usage.get("reasoning_tokens", 0), calls=usage.get("calls", 0),
+        cost=usage.cost if isinstance(usage, Usage) else usage.get("cost"),
+    )  # fmt: skip
 
 
 def item_scope(foreach: str, index: int, item: Any) -> str:

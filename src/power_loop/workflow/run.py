@@ -7,25 +7,23 @@ under a lease, found by workers, exported, and deleted with its parent.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError
+from power_loop.contracts.log import log
 from power_loop.contracts.rows import SessionKind, SubagentLifecycle
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.drive import WorkflowEngine, unknown
 from power_loop.workflow.executors import Executor, InProcessExecutor
 from power_loop.workflow.inside import REFUSED, in_workflow
-from power_loop.workflow.journal import IN_PROCESS, Order, driver_id, numbers_of
+from power_loop.workflow.journal import IN_PROCESS, Order, driver_id, numbers_of, opening_words
 from power_loop.workflow.nodes import WorkflowBudget
 from power_loop.workflow.opening import Driving
 from power_loop.workflow.results import WorkflowResult
 from power_loop.workflow.rows import OnChange
 from power_loop.workflow.spec import WorkflowSpec
-
-log = logging.getLogger("power_loop")
 
 Budget = SharedBudget | WorkflowBudget
 
@@ -48,7 +46,7 @@ class Workflow:
     ) -> None:  # fmt: skip
         self.spec = spec
         self.parent_session_id = parent_session_id
-        self.run_id = ""
+        self.run_id: str = ""
         """16 hex digits, once it was begun."""
         self._loop, self._executor, self._budget = parent_loop, executor, budget
         self._token = CancellationToken()
@@ -93,10 +91,14 @@ class Workflow:
             raise ValueError("a detached run needs a parent session that is told of its end: create_workflow(…, parent_session_id=…)")
         order = self._order()._replace(detached=True)
         run_id = await self._create(order, run_id)
-        store: Any = await self._loop.ensure_store()
-        await store.post(driver_id(run_id), order.begin(), key="begin")
+        await self.call_for(run_id)
         work = WorkflowEngine(self._loop).drive(run_id, self._driving("look", order), self._token)
         return WorkflowRunHandle(run_id, asyncio.create_task(work), self._token)
+
+    async def call_for(self, run_id: str) -> None:
+        """Have somebody come for the run, who begins it. Said again, it changes nothing."""
+        store: Any = await self._loop.ensure_store()
+        await store.post(driver_id(run_id), opening_words(self.spec), key="begin")
 
     def _order(self) -> Order:
         if in_workflow():

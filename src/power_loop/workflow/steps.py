@@ -18,6 +18,8 @@ class SequenceStep(Step):
 
     __slots__ = ("result",)
 
+    result: Outcome
+
     def start(self, tree: Tree) -> None:
         self.result = SKIPPED
         tree.open(self.place.children[0], self, 0, self.scope)
@@ -100,6 +102,13 @@ class FanStep(Step):
     """Children side by side: branches, or a body for each item. At most ``limit`` of them have something to do at a time."""
 
     __slots__ = ("active", "count", "done", "items", "limit", "next", "outcomes", "patient", "strict", "waiting")
+
+    count: int
+    done: int
+    limit: int
+    next: int
+    patient: bool
+    strict: bool
 
     def start(self, tree: Tree) -> None:
         node = self.place.node

@@ -17,15 +17,17 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import WorkflowRunError
+from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import to_its_end
 from power_loop.tools.shell.backend import shell_environment
 from power_loop.workflow.bootstrap import RESULT, WorkerBootstrap, place_of, workspace_of
 from power_loop.workflow.executors import key_of
+from power_loop.workflow.isolated import spent_in
 from power_loop.workflow.launchers import DirectWorkerLauncher, WorkerLauncher
 from power_loop.workflow.rows import digest
 
@@ -33,6 +35,10 @@ from power_loop.workflow.rows import digest
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDERR_BYTES = 8 * 1024
 ADHOC = "adhoc"
+# What a worker has printed is read long before this is over; after it, only what it left behind holds its pipes open.
+LAST_WORDS_S = 2.0
+# Whether a worker has ended is looked at so often; its pipes tell sooner.
+LOOK_EVERY_S = 0.01
 
 
 class SubprocessExecutor:
@@ -51,7 +57,7 @@ class SubprocessExecutor:
             raise ValueError(f"timeout_s={timeout_s!r}, term_grace_s={term_grace_s!r}: give seconds above 0")
         self._bootstrap, self._described = bootstrap, bootstrap.to_dict()
         home = os.environ.get("POWER_LOOP_HOME") or os.path.join(os.path.expanduser("~"), ".power_loop")
-        self.runs_dir = os.path.abspath(runs_dir if runs_dir is not None else os.path.join(home, "runs"))
+        self.runs_dir: str = os.path.abspath(runs_dir if runs_dir is not None else os.path.join(home, "runs"))
         self._python, self._env = python_executable or sys.executable, dict(env or {})
         self._timeout_s, self._grace_s, self._delete = timeout_s, term_grace_s, delete_on_success
         self._launcher = launcher or DirectWorkerLauncher()
@@ -74,6 +80,11 @@ class SubprocessExecutor:
         if told.get("status") == "completed" and self._delete:
             told["after"] = lambda: delete_leaf(db_path)
         return told
+
+    async def spent(self, spec: AgentSpec, *, parent_loop: Any, driver_sid: str) -> Usage:
+        """See `Accountable`: a worker that was killed has written down what it paid for."""
+        key = key_of(spec)
+        return await spent_in(self.path_of(spec), key) if key is not None else Usage()
 
     def path_of(self, spec: AgentSpec) -> str:
         """The leaf's database: the same for the same leaf and attempt."""
@@ -131,18 +142,32 @@ class Worker:
         process.stdin.write(json.dumps(self._job).encode() + b"\n")
         with suppress(ConnectionError):  # it ended before it read its job: its exit code says more
             await process.stdin.drain()
-        await asyncio.gather(self._listen(process.stdout), self._keep_complaints(process.stderr))
-        await process.wait()
+        reading = asyncio.gather(self._listen(process.stdout), self._keep_complaints(process.stderr))
+        gone = asyncio.ensure_future(_gone(process))
+        try:
+            await asyncio.wait((reading, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reading,), timeout=LAST_WORDS_S)
+            if reading.done():
+                reading.result()
+                await gone
+        finally:
+            reading.cancel()
+            gone.cancel()
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         """Look for the result in what is printed; all else is thrown away, line by line."""
-        mark, line, size = f"{RESULT} {self._job['word']} ".encode(), b"", 0
+        mark, line, size = f"{RESULT} {self._job['word']} ".encode(), bytearray(), 0
         while chunk := await stream.read(65_536):
             size += len(chunk)
             if size > MAX_OUTPUT_BYTES:
                 raise self._failed(f"the worker printed more than {MAX_OUTPUT_BYTES} bytes")
-            *lines, line = (line + chunk).split(b"\n")
-            self._found = next((each[len(mark) :] for each in lines if each.startswith(mark)), self._found)
+            *ends, rest = chunk.split(b"\n")
+            for end in ends:
+                line += end
+                if line.startswith(mark):
+                    self._found = bytes(line[len(mark) :])
+                line.clear()
+            line += rest
 
     async def _keep_complaints(self, stream: asyncio.StreamReader) -> None:
         while chunk := await stream.read(65_536):
@@ -159,8 +184,7 @@ class Worker:
         await asyncio.wait((talk,))
         if not talk.cancelled():
             talk.exception()
-        if process.stdin is not None:
-            process.stdin.close()
+        _hang_up(process)
         await process.wait()
 
     def _read(self, code: int | None) -> dict[str, Any]:
@@ -180,6 +204,21 @@ class Worker:
     def _failed(self, text: str) -> WorkflowRunError:
         said = self._complaints.decode("utf-8", "replace").strip()
         return WorkflowRunError(f"{text}; it said: {said}" if said else text)
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    """Until it has ended; what it started may hold its pipes open, and `Process.wait` waits for those too."""
+    while process.returncode is None:
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _hang_up(process: asyncio.subprocess.Process) -> None:
+    """Close our ends of its pipes, whoever holds the others."""
+    inside: Any = process._transport  # pyright: ignore  # asyncio has no public way to its pipes
+    transport = cast("asyncio.SubprocessTransport", inside)
+    for number in range(3):
+        if (pipe := transport.get_pipe_transport(number)) is not None and not pipe.is_closing():
+            pipe.abort() if isinstance(pipe, asyncio.WriteTransport) else pipe.close()
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -5,13 +5,16 @@ What is wrong with a workflow comes back as a list that the model can repair it 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError, WorkflowSpecError
+from power_loop.contracts.log import log
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.workflow.drive import WorkflowEngine
+from power_loop.workflow.executors import Executor
 from power_loop.workflow.inside import REFUSED, in_workflow, is_below_a_run
 from power_loop.workflow.journal import driver_id
 from power_loop.workflow.look import get_workflow, list_workflows
@@ -78,13 +81,22 @@ class Registry(Protocol):
     def register(self, definition: ToolDefinition, handler: Any, *, overwrite: bool = False) -> None: ...
 
 
-def register_workflow_tools(registry: Registry, *, overwrite: bool = False) -> None:
-    """Offer ``create_workflow`` and ``workflow_status``. Raises `ValueError` for a name that is taken, unless ``overwrite``."""
-    registry.register(CREATE_WORKFLOW_DEFINITION, create_workflow_tool, overwrite=overwrite)
+def register_workflow_tools(registry: Registry, *, overwrite: bool = False, executor: Executor | None = None) -> None:
+    """Offer ``create_workflow`` and ``workflow_status``; ``executor`` runs the leaves of what models write.
+
+    Raises `ValueError` for a name that is taken, unless ``overwrite``.
+    """
+
+    async def create(run: ToolRun, spec: Any, input: str | None = None, detached: bool = False) -> ToolHandlerResult:
+        return await create_workflow_tool(run, spec, input, detached, executor)
+
+    registry.register(CREATE_WORKFLOW_DEFINITION, create, overwrite=overwrite)
     registry.register(WORKFLOW_STATUS_DEFINITION, workflow_status_tool, overwrite=overwrite)
 
 
-async def create_workflow_tool(run: ToolRun, spec: Any, input: str | None = None, detached: bool = False) -> ToolHandlerResult:
+async def create_workflow_tool(
+    run: ToolRun, spec: Any, input: str | None = None, detached: bool = False, executor: Executor | None = None
+) -> ToolHandlerResult:
     """The handler of ``create_workflow``. The same call again finds the run that it began."""
     loop: Any = run.loop
     store: Any = await loop.ensure_store()
@@ -92,33 +104,41 @@ async def create_workflow_tool(run: ToolRun, spec: Any, input: str | None = None
         return ToolHandlerResult(False, REFUSED)
     try:
         sound = WorkflowSpec.from_json(spec)
-        workflow = Workflow(sound if input is None else replace(sound, input=input), loop, None, None, run.session_id)
+        workflow = Workflow(sound if input is None else replace(sound, input=input), loop, executor, None, run.session_id)
     except WorkflowSpecError as error:
         return ToolHandlerResult(False, problems_text(error))
     run_id = digest(run.idempotency_key)
     try:
         if detached:
             return await _detached(workflow, store, run_id)
-        return _told(await _driven(workflow, store, run, run_id))
+        return _told(await _driven(workflow, store, run, run_id, executor))
     except (WorkflowRunError, ValueError) as error:
         return ToolHandlerResult(False, f"The workflow was not run: {error}")
 
 
 async def _detached(workflow: Workflow, store: Any, run_id: str) -> ToolHandlerResult:
-    if not await _is_there(store, run_id):
-        await workflow.detach(run_id)
+    if await _is_there(store, run_id):
+        await workflow.call_for(run_id)  # whoever made it may have died before it did so
+    else:
+        (await workflow.detach(run_id)).task.add_done_callback(_broken_off)
     text = f"The workflow runs as {run_id}. You are told when it ends; workflow_status shows how far it is."
     return ToolHandlerResult(True, text, {"run_id": run_id})
 
 
-async def _driven(workflow: Workflow, store: Any, run: ToolRun, run_id: str) -> WorkflowResult:
+def _broken_off(task: asyncio.Task[WorkflowResult]) -> None:
+    """Nobody waits for a detached run; what it came to is in its journal."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a detached run goes no further in this process: %s", error)
+
+
+async def _driven(workflow: Workflow, store: Any, run: ToolRun, run_id: str, executor: Executor | None) -> WorkflowResult:
     engine = WorkflowEngine(run.loop)
     if await _is_there(store, run_id):
-        result = await engine.drive(run_id, Driving("look"), run.cancel)
+        result = await engine.drive(run_id, Driving("begin", executor=executor), run.cancel)
     else:
         result = await workflow.run_as(run_id, run.cancel)
     if result.status == "waiting_for_input":  # nobody is there any more when it ends, so it is to be told
-        result = await engine.drive(run_id, Driving("resume", changed={"detached": True}), run.cancel)
+        result = await engine.drive(run_id, Driving("resume", executor=executor, changed={"detached": True}), run.cancel)
     return result
 
 

@@ -23,23 +23,23 @@ class Step:
     __slots__ = ("busy", "children", "held", "key", "last_begun", "open", "opened_ms", "order", "parent", "place", "scope", "shown", "slot")
 
     def __init__(self, place: Place, parent: Step | None, slot: int, scope: Scope) -> None:
-        self.place = place
-        self.parent = parent
-        self.slot = slot
-        self.scope = scope
-        self.key = scope.prefix + place.label
-        self.shown = scope.shown + place.label
+        self.place: Place = place
+        self.parent: Step | None = parent
+        self.slot: int = slot
+        self.scope: Scope = scope
+        self.key: str = scope.prefix + place.label
+        self.shown: str = scope.shown + place.label
         self.order: tuple[int, ...] = (*parent.order, slot) if parent is not None else ()
-        self.open = True
+        self.open: bool = True
         self.children: dict[int, Step] = {}
         """Those that are open."""
-        self.busy = 0
+        self.busy: int = 0
         """Leaves below that run or are about to."""
         self.held: list[Step] | None = None
         """Ready leaves below that wait until there is a place for this one; None while it has one."""
-        self.last_begun = -1
+        self.last_begun: int = -1
         """The slot of the latest child in which anything ever began."""
-        self.opened_ms = 0
+        self.opened_ms: int = 0
 
     def start(self, tree: Tree) -> None:
         raise AssertionError(f"{type(self).__name__} does nothing")
@@ -63,8 +63,8 @@ class Tree:
 
     def __init__(self) -> None:
         self.now_ms = 0
-        self.opened = 0
-        self.visited = 0
+        self.opened: int = 0
+        self.visited: int = 0
         """How often a step was looked at: what planning costs, counted."""
         self.clear()
 

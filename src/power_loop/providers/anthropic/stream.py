@@ -26,8 +26,8 @@ class MessageReader:
     """Merges the events of one message."""
 
     def __init__(self, *, answers_by_tool: bool = False) -> None:
-        self.draft = Draft()
-        self.complete = False
+        self.draft: Draft = Draft()
+        self.complete: bool = False
         self._answers_by_tool = answers_by_tool
         self._blocks: dict[int, Block] = {}
         self._usage: dict[str, Any] = {}

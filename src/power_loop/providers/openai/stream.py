@@ -25,8 +25,8 @@ class ChatReader:
     """Merges the events of one chat completion."""
 
     def __init__(self, *, answers_by_tool: bool = False) -> None:
-        self.draft = Draft()
-        self.complete = False
+        self.draft: Draft = Draft()
+        self.complete: bool = False
         self._answers_by_tool = answers_by_tool
         self._replay: dict[str, Any] = {}
 
