@@ -173,4 +173,11 @@ async def test_approvals_of_sessions_below_are_listed_and_decided_at_the_root(ba
     assert await loop.list_approvals(root, tree=False) == []
     await loop.approve(root, second.interaction_id, digest=second.digest)
     assert await loop.list_approvals(root) == [first]
+    for at in (root, child, grandchild):
+        with pytest.raises(ApprovalError) as refused:
+            await loop.deny(at, second.interaction_id, digest=second.digest)
+        assert refused.value.reason == "decided"
     assert (await loop.resume(grandchild)).final_text == "so: paid 5"
+    with pytest.raises(ApprovalError) as refused:
+        await loop.approve(root, second.interaction_id, digest=second.digest)
+    assert refused.value.reason == "decided"

@@ -209,6 +209,13 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "records that are no list": (changed("records", {}), "archive.records: expected a list, found dict"),
     "a record that is no object": (changed("records.1", 1), r"archive.records\[1\]: expected an object, found int"),
     "metadata that is no object": (changed("metadata", "x"), "archive.metadata: expected an object, found 'x'"),
+    "a number for a text": (changed("records.1.name", 7), r"records\[1\].name: expected text, found 7"),
+    "no kind": (changed("records.1.kind", None), r"records\[1\]: it has no kind or no version"),
+    "no version": (changed("records.1.version", None), r"records\[1\]: it has no kind or no version"),
+    "a fold of what comes after it": (
+        lambda a: (a["records"].append(dict(a["records"][5], seq=7, kind="context_folded", body='{"through":7}')), changed("head", 7)(a)),
+        r"records\[6\] \(context_folded\): it folds up to seq 7, which comes after it",
+    ),
     "a blob that is no base64": (changed("blobs", [{"digest": "d", "data": "%"}]), r"archive.blobs\[0\].data: it is no base64"),
     "a child of another parent": (
         lambda a: changed("children", [{**copy.deepcopy(a), "session_id": "x", "parent_session_id": "y"}])(a),
@@ -303,6 +310,8 @@ async def test_what_is_wrong_with_a_3x_archive_is_named(memory_place: Place) -> 
     place = memory_place
     for change, words in (
         (changed("messages.3.role", "robot"), r"messages\[3\]: role 'robot'"),
+        (changed("messages.0.content", 7), r"messages\[0\].content: expected text or a list of blocks, found int"),
+        (changed("messages.1.tool_calls", [{"id": "c1", "function": {}}]), r"tool_calls\[0\]: a call needs an id and a name"),
         (changed("messages", "x"), "list of objects"),
     ):
         archive = theirs()

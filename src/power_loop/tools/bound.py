@@ -43,9 +43,9 @@ class BoundTool:
         self._calling = settle(definition.name, handler, frozenset(properties), frozenset(self._schema.get("required", ())))
         # A definition that says nothing runs alone, unless it changes nothing.
         side_by_side = definition.effects == "pure" if definition.parallel is None else definition.parallel
-        self.definition = replace(definition, parallel=side_by_side)
-        self.handler = handler
-        self.is_async = is_async(handler)
+        self.definition: ToolDefinition = replace(definition, parallel=side_by_side)
+        self.handler: Callable[..., Any] = handler
+        self.is_async: bool = is_async(handler)
 
     def validator(self) -> Validator:
         """Compiled at the latest when first asked for; a function tool that is never called costs none."""

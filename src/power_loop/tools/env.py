@@ -106,10 +106,15 @@ class RuntimeEnv:
     def _home(self) -> Path:
         return absolute(self.home_dir or os.environ.get("POWER_LOOP_HOME") or "~/.power_loop", "home_dir")
 
+    def _was_led_out(self, home: str) -> bool:
+        """The home stands in the workspace, where a shell may have put a link in its place."""
+        workspace = self._workspace_root
+        return workspace is not None and not below(home, workspace) and below(str(self._home()), str(self.workspace_dir))
+
     # --- what may be touched --------------------------------------------------------------------------
 
     def safe_path(self, path: AnyPath, *, for_reading: bool = False, also: Iterable[str] = ()) -> Path:
-        """``path``, absolute and without links. ``also``: further roots that may be read.
+        """``path``, absolute and without links. ``also``: further roots that may be read, as they were without links.
 
         Takes ``@workspace/x``, ``@home/x``, ``~/x``, absolute paths, and anything else relative to the workspace.
         Raises `ValueError` where it leads outside of what may be touched, `RuntimeEnvError` without a workspace.
@@ -122,11 +127,13 @@ class RuntimeEnv:
         if "\0" in text:
             raise ValueError("a path cannot hold a NUL character")
         real = os.path.realpath(self._spelled_out(text))
-        if (found := _below_one(real, self._writable())) is not None:
+        found = _below_one(real, self._writable())
+        if found is not None and (for_reading or not self._kept_from_writing(real, found.root)):
             if found.root != self._workspace_root:
                 os.makedirs(self._home(), exist_ok=True)
             return found
-        found = _below_one(real, ((root, (), root) for root in (*self._reading_roots, *map(os.path.realpath, also))))
+        # As they were: what somebody has put in the place of such a root since then is not what was opened.
+        found = _below_one(real, ((root, (), root) for root in (*self._reading_roots, *also)))
         if found is not None and for_reading:
             return found
         named = "this path" if os.path.isabs(text) or text.startswith("~") else repr(text)
@@ -140,14 +147,24 @@ class RuntimeEnv:
                 return os.path.join(root(), text[len(word) + 1 :])
         return os.path.join(self.workspace, os.path.expanduser(text)) if not os.path.isabs(text) else text
 
+    def _kept_from_writing(self, real: str, root: str) -> bool:
+        """A read-only folder inside of what may be written stays one."""
+        return any(below(real, kept) and below(kept, root) and kept != root for kept in self._reading_roots)
+
     def _writable(self) -> Iterator[Allowed]:
         """What may be read and written, the workspace first."""
         if self._workspace_root is not None:
             yield self._workspace_root, (), ""
         home, skills = os.path.realpath(self._home()), os.path.realpath(self.skills)
+        if self._was_led_out(home):
+            return
         yield from ((home, (name,), "@home") for name in HOME_FOLDERS)
         if skills.startswith(home + os.sep):
             yield home, tuple(skills[len(home) + 1 :].split(os.sep)), "@home"
+
+
+def below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 Allowed = tuple[str, tuple[str, ...], str]

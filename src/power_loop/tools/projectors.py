@@ -35,7 +35,7 @@ class _Alike:
 class TodoRuntimeProjector(_Alike):
     """The session's list, as the tool ``todo`` wrote it last."""
 
-    tools = ("todo",)
+    tools: tuple[str, ...] = ("todo",)
 
     async def project(self, *, store: Any, session_id: str, round_index: int, context: ProjectionContext) -> Sequence[Message]:
         items = await todos_of(store, session_id)
@@ -45,7 +45,7 @@ class TodoRuntimeProjector(_Alike):
 class BackgroundRuntimeProjector(_Alike):
     """How background commands ended: told until a reply that was told of it is stored, then never again."""
 
-    tools = ("background_run",)
+    tools: tuple[str, ...] = ("background_run",)
 
     async def project(self, *, store: Any, session_id: str, round_index: int, context: ProjectionContext) -> Sequence[Message]:
         jobs: list[Job] = [await as_far_as_known(job, store, context) for job in await store.unseen_jobs(session_id)]

@@ -52,7 +52,7 @@ class Shapes:
 
     def __init__(self) -> None:
         self.definitions: dict[str, Schema] = {}
-        self.foreign = False
+        self.foreign: bool = False
         """A schema that we did not write is among them, and may say what we cannot validate."""
         self._under_way: dict[type, str] = {}
         self._groups: set[str] = set()

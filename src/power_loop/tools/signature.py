@@ -33,10 +33,10 @@ class Signature:
     __slots__ = ("function", "parameters", "takes_run")
 
     def __init__(self, function: Any, parameters: list[inspect.Parameter]) -> None:
-        self.function = function
+        self.function: Any = function
         """The plain function inside: it has the docstring and the names that annotations refer to."""
-        self.takes_run = bool(parameters) and parameters[0].kind in _BY_PLACE and self._is_run(parameters[0].annotation)
-        self.parameters = parameters[1:] if self.takes_run else parameters
+        self.takes_run: bool = bool(parameters) and parameters[0].kind in _BY_PLACE and self._is_run(parameters[0].annotation)
+        self.parameters: list[inspect.Parameter] = parameters[1:] if self.takes_run else parameters
 
     def annotation(self, parameter: inspect.Parameter) -> Any:
         """The annotation as an object, also where it is written as a string. Raises `TypeError` when it cannot be found."""

@@ -6,7 +6,6 @@ Their descriptions are for the system prompt; a body is loaded when the model as
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -14,13 +13,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
 
+from power_loop.contracts.log import log
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.env import AnyPath, RuntimeEnv, absolute, current_runtime_env
 from power_loop.tools.folders import HAS_HANDLES, ByHandle, ByPath, why
 from power_loop.tools.front_matter import split
 from power_loop.tools.toolbox import ToolRegistry
-
-log = logging.getLogger("power_loop")
 
 FILE = "SKILL.md"
 # A body is read by a model: what is longer belongs into files beside it.
@@ -74,7 +72,7 @@ class SkillLoader:
 
     def __init__(self, skills_dir: AnyPath | None = None) -> None:
         """None: the skills of the current `runtime_env_context`, else those that the variables name."""
-        self.skills_dir = str(absolute(skills_dir, "skills_dir") if skills_dir is not None else current_env().skills)
+        self.skills_dir: str = str(absolute(skills_dir, "skills_dir") if skills_dir is not None else current_env().skills)
         self._known: dict[str, _Known] = {}
         self._section: tuple[dict[str, Version], str] = ({}, "")
         self._lock = threading.Lock()

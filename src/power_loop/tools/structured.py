@@ -84,7 +84,7 @@ class Form:
         """Of the value alone, where an object is put around it."""
         root = root or wrapped(spec.schema)
         self._validator = own if self._bare is None else compile_schema(root)
-        self.response_format = None if self._is_text else replace(spec, schema=root).to_openai_response_format()
+        self.response_format: dict[str, Any] | None = None if self._is_text else replace(spec, schema=root).to_openai_response_format()
 
     def stored(self) -> dict[str, Any]:
         return self._spec.stored()

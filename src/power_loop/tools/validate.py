@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Names of properties are rarely longer.
+LONG_NAME = 200
+
 if TYPE_CHECKING:
     from power_loop.contracts.schema.checks import Check, Violation
     from power_loop.contracts.schema.compile import Validator
@@ -39,13 +42,25 @@ def with_jsonschema(schema: Any, unknown: Sequence[str]) -> Check:
         raise ValueError(f"the schema is malformed at {_pointer(error.absolute_path) or '(root)'}: {error.message}") from error
     specification: Any = import_module("referencing.jsonschema")  # jsonschema's own resolver; this registry reaches nowhere
     _refuse_what_it_would_not_check(document, specification, what)
-    validator = jsonschema.Draft202012Validator(document, registry=specification.EMPTY_REGISTRY)
-    return _check_by(validator)
+    bounded = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
+    return _check_by(bounded(document, registry=specification.EMPTY_REGISTRY))
+
+
+def _pattern(validator: Any, text: str, value: Any, schema: Any) -> Iterator[Exception]:
+    """The keyword ``pattern``, which jsonschema would search for as long as it takes."""
+    from power_loop.contracts.schema.assertions import build_pattern
+
+    error: type[Exception] = import_module("jsonschema").ValidationError
+    place: Any = None  # the document is well formed: its meta-schema was checked
+    for problem in build_pattern(place, text)(value, ""):
+        yield error(problem.text)
 
 
 def _refuse_what_it_would_not_check(document: Any, specification: Any, what: str) -> None:
     """References that lead nowhere fail only when they are met, and a spelling of draft 7 is no keyword to it."""
     root = specification.DRAFT202012.create_resource(document)
+    from power_loop.contracts.schema.patterns import MAX_STEPS, Pattern
+
     todo = [(root, specification.EMPTY_REGISTRY.resolver_with_root(root))]
     while todo:
         resource, resolver = todo.pop()
@@ -54,6 +69,11 @@ def _refuse_what_it_would_not_check(document: Any, specification: Any, what: str
         for keyword in ("$recursiveRef", "dependencies"):
             if keyword in keywords:
                 raise ValueError(f"the schema uses {keyword!r}, which cannot be validated together with {what}")
+        for text in keywords.get("patternProperties", ()):
+            if Pattern(text).steps(LONG_NAME) > MAX_STEPS:
+                raise ValueError(
+                    f"the pattern {text!r} of properties might be searched for ever, which is not bounded together with {what}"
+                )
         for keyword in ("$ref", "$dynamicRef"):
             if keyword in keywords:
                 _resolve(resolver, keyword, keywords[keyword])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+import tempfile
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 GIB = 1 << 30
+NOBODY = 65_534
 LINE = b"an ordinary line of text, again and again\n"
 
 
@@ -54,16 +59,41 @@ def test_a_text_too_large_to_be_changed_is_read_in_parts_and_stays_as_it_is(desk
     assert path.stat().st_size == size
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the administrator may read everything")
-def test_a_file_that_may_not_be_read_is_refused_by_every_tool(desk: Any) -> None:
-    desk.put("secret.txt", "x").chmod(0)
+@pytest.fixture
+def as_nobody() -> Iterator[Callable[[], None]]:
+    """Has this thread touch files as a user who may not read everything, where it may: the administrator on Linux."""
+    if not sys.platform.startswith("linux"):
+        yield lambda: None
+        return
+    system, own = ctypes.CDLL(None, use_errno=True), os.geteuid()
+    yield lambda: system.setfsuid(NOBODY if own == 0 else own)
+    system.setfsuid(own)
+
+
+@pytest.fixture
+def open_desk(desk: Any) -> Iterator[Any]:
+    """A desk in a folder that everybody may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield type(desk)(Path(folder) / "work")
+
+
+def test_a_file_that_may_not_be_read_is_refused_by_every_tool(
+    open_desk: Any, as_nobody: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_desk.put("secret.txt", "x").chmod(0)
+    open_desk.put("open.txt", "x")
+    monkeypatch.setenv("PATH", "")  # another program would be the administrator again
+    as_nobody()
     for tool, args in (
         ("read_file", {}),
         ("edit_file", {"old_text": "x", "new_text": "y"}),
         ("apply_patch", {"patch": "@@ -1,1 +1,1 @@\n-x\n+y\n"}),
     ):
-        assert "secret.txt" in desk.bad(tool, path="secret.txt", **args)
-    assert desk.good("grep", pattern="x") == "no line matches"
+        text = open_desk.bad(tool, path="secret.txt", **args)
+        assert "secret.txt" in text
+        assert "denied" in text.lower() or "read it first" in text, text
+    assert open_desk.good("grep", pattern="x", literal=True) == "open.txt:1:x"
 
 
 def test_a_patch_that_was_applied_does_not_apply_again(desk: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,50 @@ def test_a_root_that_is_replaced_by_a_link_leads_nowhere(desk: Any, outside: Pat
         assert not ok
         assert SECRET not in text
     assert untouched(outside)
+
+
+def test_a_skills_root_that_is_replaced_by_a_link_leads_nowhere(tmp_path: Path, outside: Path) -> None:
+    """A sandboxed shell may write to the workspace, and the skills may lie there."""
+    skill = tmp_path / "work" / "skills" / "mine"
+    skill.mkdir(parents=True)
+    (skill / "SKILL.md").write_text("---\nname: mine\ndescription: d\n---\nbody\n")
+    registry = create_default_tool_registry(
+        include=("load_skill", "read_file"), workspace_dir=tmp_path / "work", home_dir=tmp_path / "home", skills_dir=skill.parent
+    )
+    run = ToolRun(session_id="s")
+    assert registry.invoke("load_skill", {"name": "mine"}, run=run).ok
+    shutil.rmtree(skill)
+    skill.symlink_to(outside)
+    for path in (outside / "secret.txt", skill / "secret.txt"):
+        result = registry.invoke("read_file", {"path": str(path)}, run=run)
+        assert not result.ok
+        assert SECRET not in result.content
+
+
+def test_a_home_in_the_workspace_that_is_replaced_by_a_link_leads_nowhere(desk_of: Callable[..., Any], desk: Any, outside: Path) -> None:
+    (outside / "logs").mkdir()
+    (outside / "logs" / "secret.txt").write_text(SECRET)
+    desk = desk_of(home_dir=desk.workspace / ".home")
+    desk.good("write_file", path="@home/logs/a.log", content="ours")
+    shutil.rmtree(desk.workspace / ".home")
+    (desk.workspace / ".home").symlink_to(outside)
+    for path in ("@home/logs/secret.txt", ".home/logs/secret.txt", str(outside / "logs" / "secret.txt")):
+        assert "outside" in desk.bad("read_file", path=path)
+        assert "outside" in desk.bad("write_file", path=path, content="x")
+    assert (outside / "logs" / "secret.txt").read_text() == SECRET
+
+
+def test_a_read_only_folder_in_the_workspace_stays_one(desk_of: Callable[..., Any], desk: Any, way: str) -> None:
+    desk.put("vendor/lib.txt", "theirs")
+    desk = desk_of(read_only_roots=[desk.workspace / "vendor", desk.workspace])
+    assert "theirs" in desk.good("read_file", path="vendor/lib.txt")
+    for tool, args in (
+        ("write_file", {"content": "x"}), ("edit_file", {"old_text": "theirs", "new_text": "x"}),
+        ("apply_patch", {"patch": "@@ -1 +1 @@\n-theirs\n+x\n"}),
+    ):  # fmt: skip
+        assert "read-only folder" in desk.bad(tool, path="vendor/lib.txt", **args)
+    assert "read-only folder" in desk.bad("write_file", path="vendor/new.txt", content="x")
+    desk.good("write_file", path="vendors.txt", content="x")
 
 
 # --- swaps between look and use -----------------------------------------------------------------------

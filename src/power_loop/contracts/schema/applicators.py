@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from power_loop.contracts.schema.assertions import LISTED_VALUES, count, dependent, names, pattern, required
+from power_loop.contracts.schema.assertions import LISTED_VALUES, count, dependent, names, pattern, required, untold
 from power_loop.contracts.schema.checks import (
     Builder,
     Check,
@@ -154,14 +154,16 @@ def build_properties(place: Place, schemas: Any) -> Check:
 
 def build_pattern_properties(place: Place, schemas: Any) -> Check:
     patterns = mapping(place, "patternProperties", schemas)
-    checks = [(pattern(place, "patternProperties", text).search, place.deeper("patternProperties", text)) for text in patterns]
+    checks = [(text, pattern(place, "patternProperties", text), place.deeper("patternProperties", text)) for text in patterns]
 
     def check(value: Any, path: str) -> Iterator[Violation]:
         if is_object(value):
             for name, item in value.items():
-                for search, each in checks:
-                    if search(name):
+                for text, wanted, each in checks:
+                    if found := wanted.matches(name):
                         yield from each(item, below(path, name))
+                    elif found is None:
+                        yield Violation(below(path, name), "patternProperties", f"its name {untold(name, text)}")
 
     return check
 
@@ -169,7 +171,7 @@ def build_pattern_properties(place: Place, schemas: Any) -> Check:
 def build_additional_properties(place: Place, schema: Any) -> Check:
     known = mapping(place, "properties", place.schema.get("properties", {}))
     patterns = mapping(place, "patternProperties", place.schema.get("patternProperties", {}))
-    searches = [pattern(place, "patternProperties", text).search for text in patterns]
+    wanted = [pattern(place, "patternProperties", text) for text in patterns]
     others = place.deeper("additionalProperties")
     closed = schema is False
     listed_names = ", ".join([*islice(known, LISTED_VALUES), *(["…"] if len(known) > LISTED_VALUES else [])])
@@ -179,7 +181,7 @@ def build_additional_properties(place: Place, schema: Any) -> Check:
         if not is_object(value):
             return
         for name, item in value.items():
-            if name in known or any(search(name) for search in searches):
+            if name in known or any(each.matches(name) for each in wanted):
                 continue
             if closed:
                 yield Violation(below(path, name), "additionalProperties", phrase)

@@ -28,6 +28,7 @@ from power_loop.contracts.schema.checks import (
     show,
     with_article,
 )
+from power_loop.contracts.schema.patterns import Pattern
 
 # A choice of more values is no help to a model that missed it.
 LISTED_VALUES = 30
@@ -158,24 +159,29 @@ def build_count(keyword: str) -> Builder:
 # --- strings, arrays, objects --------------------------------------------------------------------------------
 
 
-def pattern(place: Place, keyword: str, text: Any) -> re.Pattern[str]:
+def pattern(place: Place, keyword: str, text: Any) -> Pattern:
     """As Python's `re` reads it, which differs from ECMA 262 in corners (`$` before a last newline, Unicode `\\d`)."""
     if not isinstance(text, str):
         raise place.malformed(keyword, f"must be a regular expression; it is {text!r}")
     try:
-        return re.compile(text)
+        return Pattern(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise place.malformed(keyword, f"is no regular expression that Python understands ({error}): {text!r}") from error
 
 
 def build_pattern(place: Place, text: Any) -> Check:
-    search = pattern(place, "pattern", text).search
+    wanted = pattern(place, "pattern", text)
 
     def check(value: Any, path: str) -> Iterator[Violation]:
-        if isinstance(value, str) and search(value) is None:
-            yield Violation(path, "pattern", f"{show(value)} does not match the pattern {text}")
+        if isinstance(value, str) and not (found := wanted.matches(value)):
+            yield Violation(path, "pattern", f"{show(value)} does not match the pattern {text}" if found is False else untold(value, text))
 
     return check
+
+
+def untold(value: str, text: str) -> str:
+    """Said of a text that could take `re` for ever."""
+    return f"has {len(value)} characters, too many to be checked against the pattern {text} in reasonable time; shorten it"
 
 
 def build_unique_items(place: Place, wanted: Any) -> Check | None:

@@ -6,7 +6,6 @@ whoever looks next says so.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ from power_loop.tools.shell.background import JOBS, TIMEOUT_S, JobKey, RunningJo
 from power_loop.tools.shell.commands import grace_of, ground_of, refused
 from power_loop.tools.shell.session import Shell
 from power_loop.tools.shell.table import SHELLS
-
-log = logging.getLogger("power_loop")
 
 LISTED_COMMAND = 120
 

@@ -29,6 +29,8 @@ MAX_WHOLE_BYTES = 5 * 1024 * 1024
 # A larger file is not held in memory to be changed.
 MAX_EDITED_BYTES = 64 * 1024 * 1024
 MAX_LISTED = 200
+# Of a path, in what is said of it.
+SHOWN_CHARS = 200
 
 PATH: Mapping[str, Any] = {"type": "string", "minLength": 1, "description": "Relative to the workspace, or @home/…"}
 
@@ -97,7 +99,8 @@ def told(handler: Handler[S, P]) -> Handler[S, P]:
         except NotText as error:
             return failed(f"this file cannot be handled as text: {error}. Use another tool for it")
         except OSError as error:
-            return failed(f"this path cannot be used: {why(error)}. glob shows which files there are")
+            way_out = "" if isinstance(error, PermissionError) else ". glob shows which files there are"
+            return failed(f"{path[:SHOWN_CHARS]!r} cannot be used: {why(error)}{way_out}")
         except ValueError as error:
             return failed(str(error))
 

@@ -55,6 +55,10 @@ class LocalShellBackend:
     ``extra`` sets variables.
     """
 
+    env: tuple[str, ...]
+    extra: dict[str, str]
+    inherit_env: bool
+
     def __init__(
         self,
         *,

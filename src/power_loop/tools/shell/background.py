@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import threading
 import time
@@ -20,11 +19,10 @@ from typing import Any, NamedTuple
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import RuntimeEnvError, StoreUnavailable
 from power_loop.contracts.jobs import JobStatus, state_of
+from power_loop.contracts.log import log
 from power_loop.tools.shell.output import Output
 from power_loop.tools.shell.processes import Spawner
 from power_loop.tools.shell.session import Ran, Shell
-
-log = logging.getLogger("power_loop")
 
 TIMEOUT_S = 300.0
 MAX_OUTPUT_CHARS = 50_000
@@ -48,9 +46,13 @@ class JobKey(NamedTuple):
 class RunningJob:
     """One command under way, or just over."""
 
+    command: str
+    key: JobKey
+    timeout_s: float
+
     def __init__(self, key: JobKey, command: str, shell: Shell, *, timeout_s: float, grace_s: float, store: Any, owner: Any) -> None:
         self.key, self.command, self.timeout_s = key, command, timeout_s
-        self.begun = time.monotonic()
+        self.begun: float = time.monotonic()
         self._shell, self._grace_s, self._store = shell, grace_s, store
         self.owner: Callable[[], Any] = weakref.ref(owner) if owner is not None else _nobody
         self._output = Output(head_bytes=0, tail_bytes=KEPT_BYTES)
@@ -59,7 +61,7 @@ class RunningJob:
         self.return_code: int | None = None
         self.over: Future[None] = Future()
         """Done when it has ended, and that is written down."""
-        self.thread = threading.Thread(target=self._work, name=f"power-loop-job-{key.job_id}", daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._work, name=f"power-loop-job-{key.job_id}", daemon=True)
 
     @property
     def state(self) -> str:
@@ -130,7 +132,7 @@ class RunningJobs:
     def __init__(self) -> None:
         self._jobs: OrderedDict[JobKey, RunningJob] = OrderedDict()
         self._lock = threading.Lock()
-        self.spawner = Spawner()
+        self.spawner: Spawner = Spawner()
         self._ends_at_exit = False
 
     def begin(self, job: RunningJob) -> None:

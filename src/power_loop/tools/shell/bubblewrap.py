@@ -35,9 +35,12 @@ class BubblewrapShellBackend:
     the kernel refuses namespaces, `RuntimeEnvError` or bubblewrap's own message is the answer, and no command runs.
     """
 
+    env: tuple[str, ...]
+    network: bool
+
     def __init__(self, *, network: bool = False, read_only: Sequence[str | os.PathLike[str]] = (), env: Sequence[str] = ()) -> None:
         self.network, self.env = network, names(env)
-        self.read_only = tuple(os.path.abspath(os.fspath(path)) for path in read_only)
+        self.read_only: tuple[str, ...] = tuple(os.path.abspath(os.fspath(path)) for path in read_only)
 
     def launch_argv(self, ws: str) -> list[str]:
         return [found_bwrap(), *self._options(workspace_of(ws)), *BASH]

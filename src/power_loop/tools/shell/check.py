@@ -22,7 +22,9 @@ DECLARES: Final = frozenset(("export", "declare", "local", "readonly", "typeset"
 # They hand their words to a shell, joined.
 JOINS: Final = frozenset(("eval", "watch", "parallel"))
 # They take a whole command as the value of this option.
-TAKES_TEXT: Final = {"flock": ("-c", "--command"), "script": ("-c", "--command"), "env": ("-S", "--split-string"), "xterm": ("-e",)}
+TAKES_TEXT: Final[dict[str, tuple[str, ...]]] = {
+    "flock": ("-c", "--command"), "script": ("-c", "--command"), "env": ("-S", "--split-string"), "xterm": ("-e",),
+}  # fmt: skip
 WRITES: Final = frozenset((">", ">>", ">|", ">&", "&>", "&>>", "<>"))
 # Longer ones are for files; reading them would take longer than running them.
 MAX_CHARS: Final = 300_000

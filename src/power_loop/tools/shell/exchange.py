@@ -35,6 +35,8 @@ READY = b"\x1eready\x1e"
 class Exchange:
     """One command under way, on the running event loop. `over` is done when the command is, or the shell has ended."""
 
+    output: Output
+
     def __init__(self, started: Started, command: str, output: Output, *, first: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._started, self.output = started, output
@@ -47,9 +49,9 @@ class Exchange:
         self._heard: bytes = b""
         self._output_complete = False
         self.exit_code: int | None = None
-        self.began = not first
+        self.began: bool = not first
         """The shell is one: it took a command."""
-        self.ended = False
+        self.ended: bool = False
         """The shell itself has ended."""
         self.leftover: bytes = b""
         """What background processes printed after the command was done."""

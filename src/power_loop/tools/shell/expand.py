@@ -47,6 +47,10 @@ class Field(NamedTuple):
 class Scope:
     """Variables and the directory, as far as the command itself sets them."""
 
+    cwd: str | None
+    home: str
+    user_home: str
+
     def __init__(self, user_home: str, home: str, cwd: str | None) -> None:
         self.user_home, self.home, self.cwd = user_home, home, cwd
         self.variables: dict[str, list[str]] = {}

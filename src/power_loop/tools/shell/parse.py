@@ -37,6 +37,9 @@ def parse(command: str, depth: int = 0) -> list[Node]:
 class Parser(WordReader):
     """Programs, pipelines, simple commands."""
 
+    at: int
+    depth: int
+
     def __init__(self, text: str, depth: int = 0) -> None:
         super().__init__(text, depth)
         self._bodies: list[tuple[Redirect, str, bool, bool]] = []

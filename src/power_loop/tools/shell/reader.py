@@ -22,6 +22,9 @@ OPERATOR = re.compile(r":?[-=+?]|")
 class WordReader:
     """A position in a text; each method reads on from there. Programs inside of words are read by whoever inherits."""
 
+    depth: int
+    text: str
+
     def __init__(self, text: str, depth: int = 0) -> None:
         self.text, self.depth = text, depth
         self.at: int = 0

@@ -31,7 +31,7 @@ class Place:
     """Where the shell of one key is, or will be. Only who has the turn starts, uses or replaces it."""
 
     def __init__(self, owner: Any) -> None:
-        self.turn = Turn()
+        self.turn: Turn = Turn()
         self.shell: Shell | None = None
         self.users = 0
         self.owner: Callable[[], Any] = _weak(owner)
@@ -44,7 +44,7 @@ class Shells:
         self._most = most
         self._places: OrderedDict[ShellKey, Place] = OrderedDict()
         self._lock = threading.Lock()
-        self.spawner = Spawner()
+        self.spawner: Spawner = Spawner()
         self._closes_at_exit = False
         self._stores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)

@@ -1,0 +1,32 @@
+"""Listing the sessions of a store, whatever their number."""
+
+from __future__ import annotations
+
+import pytest
+from operating import Place
+
+from power_loop.store import sessions
+
+
+async def test_sessions_with_some_metadata_are_found_page_by_page(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sessions, "PAGE", 3)
+    reads: list[int] = []
+    read = place.store.database.read
+
+    async def counted(sql, params=()):
+        rows = await read(sql, params)
+        reads.append(len(rows))
+        return rows
+
+    created = [await place.store.create_session(metadata={"tenant": "ab"[n % 2], "n": str(n)}) for n in range(9)]
+    monkeypatch.setattr(place.store.database, "read", counted)
+    every = [row.session_id for row in await place.store.list_sessions()]
+    assert sorted(every) == sorted(created)
+    reads.clear()
+    ours = [row.session_id for row in await place.store.list_sessions(metadata={"tenant": "a"})]
+    assert ours == [session for session in every if created.index(session) % 2 == 0]
+    assert reads == [3, 3, 3, 0], "never more than a page at once"
+    assert [row.session_id for row in await place.store.list_sessions(metadata={"tenant": "a", "n": "4"})] == [created[4]]
+    reads.clear()
+    assert len(await place.store.list_sessions(metadata={"tenant": "a"}, limit=1)) == 1
+    assert len(reads) == 1, "no further than the limit"
