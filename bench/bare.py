@@ -41,6 +41,11 @@ async def recorded(loop: StatefulAgentLoop) -> Recorder:
     return recording(await loop.ensure_store())
 
 
+def forgetful(store: SessionStore, recorder: Recorder) -> None:
+    """Have ``store`` write as if nobody had recorded it."""
+    store._database = recorder._inner
+
+
 def again(batches: Sequence[Batch], ddl: Sequence[str], path: Path, synchronous: str) -> list[float]:
     """Do ``batches`` again, one transaction each; the seconds that each took."""
     connection = sqlite3.connect(path, isolation_level=None)

@@ -28,6 +28,7 @@ from servers import NoServer
 from servers_mysql import Mysql, mariadb_build, mysql_build
 from servers_postgres import Postgres
 
+import inspector
 from power_loop import AgentLoopConfig, StatefulAgentLoop, open_store
 from power_loop.contracts.store import Batch, Statement
 from power_loop.store.server import Line
@@ -58,6 +59,8 @@ async def measure(report: Report, engines: Sequence[str] = tuple(START)) -> None
             await claims(report, engine, server.dsn("claims"))
             await server.create("timers")
             await timers(report, engine, server.dsn("timers"))
+            await server.create("inspector")
+            await inspector.pages(report, server.dsn("inspector"))
         finally:
             server.stop()
 

@@ -6,12 +6,8 @@ Type checkers read the same list in `__init__.pyi`.
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 from typing import Any
-
-# A library says nothing unless its host asks to hear it.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Names that change only with a major version.
 STABLE_API = tuple(
@@ -75,6 +71,7 @@ _HOMES = {
     "providers.config": "LLMProviderConfig",
     "providers.fallback": "FallbackLLM",
     "providers.open": "create_llm create_llm_service_from_config create_llm_service_from_env",
+    "providers.routed": "RoutedLLM",
     "runtime.bus": "AgentEventBus",
     "runtime.hooks": "AgentHooks",
     "runtime.memory_recall": "MemoryRecallHook",

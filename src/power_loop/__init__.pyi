@@ -233,6 +233,9 @@ from power_loop.providers.open import (
     create_llm_service_from_config as create_llm_service_from_config,
     create_llm_service_from_env as create_llm_service_from_env,
 )
+from power_loop.providers.routed import (
+    RoutedLLM as RoutedLLM,
+)
 from power_loop.runtime.bus import (
     AgentEventBus as AgentEventBus,
 )

@@ -35,7 +35,7 @@ class AgentRunner:
 
     def __init__(self, **loop_parameters: Any) -> None:
         _warn("AgentRunner", "StatefulAgentLoop and its run()")
-        self.loop = StatefulAgentLoop(**loop_parameters)
+        self.loop: StatefulAgentLoop = StatefulAgentLoop(**loop_parameters)
 
     async def run(self, user_input: Any, **send_parameters: Any) -> AgentLoopResult:
         """Send ``user_input`` in a new session; the outcome, with the session's messages."""

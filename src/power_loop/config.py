@@ -260,7 +260,7 @@ class AgentLoopConfig:
 
     def _set_compactor(self, value: Any) -> None:
         warnings.warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
-        self.fold_strategy = NeverFold() if value is None else value
+        self.context = replace(self.context, fold_strategy=NeverFold() if value is None else value)
 
     def _check(self) -> None:
         for name, (holds, wanted) in CHECKS.items():

@@ -21,16 +21,16 @@ from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
+from power_loop.runtime.noted import KeyTaken
 from power_loop.runtime.openings import Opening, Resume, Say
 from power_loop.runtime.openings_worker import HearKey, LookAfter, goes_on
 from power_loop.runtime.outcome import as_it_ended, result_of
 from power_loop.runtime.output import recalled
 from power_loop.runtime.passing import TextShower
 from power_loop.runtime.ports import Ports, Settings, Terms
-from power_loop.runtime.send import KeyTaken
 from power_loop.runtime.session import Session
 from power_loop.runtime.stops import watch_stops
-from power_loop.terms import LOAD_SKILL, PLAIN, Call, output_asked, settings_of, system_text_of, terms_of
+from power_loop.terms import LOAD_SKILL, PLAIN, Call, output_asked, output_in, settings_of, system_text_of, terms_of
 from power_loop.tools.env import environment_of
 from power_loop.tools.shell.closing import release_loop
 from power_loop.tools.skills import prompt_section
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from power_loop.runtime.memory import LoopMemory
     from power_loop.store.sql_store import SessionStore
     from power_loop.workflow.engine import Run
+    from power_loop.workflow.executors import Executor
 
 # The sessions of workflows are named so.
 RUN_PREFIX = "wf_"
@@ -55,6 +56,8 @@ UNDER_WAY: FoldTable = {}
 
 class Drivers(Posts):
     """Opens the store once, drives sessions on it, and closes it in order."""
+
+    holder: str
 
     def __init__(
         self, loop: StatefulAgentLoop, *, store: SessionStore | None, dsn: str, table_prefix: str | None, schema: Any,
@@ -79,7 +82,7 @@ class Drivers(Posts):
         if loop.config.memory is not None:
             self._mind_memory()
         self._plain: tuple[tuple[Any, ...], Terms] | None = None
-        self._tool_run = ToolRun(loop=loop, config=loop.config, post=self._leave, env_of=environment_of)
+        self._tool_run = ToolRun(loop=loop, config=loop.config, look=self._look, env_of=environment_of)
         self._closing = False
 
     def _settle_in(self) -> None:
@@ -90,11 +93,13 @@ class Drivers(Posts):
         self._lines = SessionLines()
         self.runs: dict[str, Run] = {}
         """The workflows that this loop drives now, by their sessions."""
+        self.executor: Executor | None = None
+        """Where leaves of workflows run that were to run with one of its kind, when nobody is there to say so."""
         self._driver: Driver | None = None
         self._memory: LoopMemory | None = None
         self._heartbeat: Heartbeat | None = None
         self._shower: TextShower | None = None
-        self._watching = Watching(self._loop.event_bus)
+        self._watching = Watching(self._loop.event_bus, output_in)
         self._lifeline = self._machine.lifeline(self.holder)
         self._threads = self._machine.threads(self._loop.config.tooling.sync_threads)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from power_loop.providers.openai.model import OpenAICompatibleLLM
     from power_loop.providers.recording import RecordingLLM
     from power_loop.providers.replay import ReplayLLM, ReplayMiss
+    from power_loop.providers.routed import RoutedLLM
     from power_loop.providers.settings import AnthropicChatConfig, OpenAICompatibleChatConfig
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "RecordingLLM",
     "ReplayLLM",
     "ReplayMiss",
+    "RoutedLLM",
     "create_llm",
     "create_llm_service_from_config",
     "create_llm_service_from_env",
@@ -67,6 +69,7 @@ _HOMES = {
     "power_loop.providers.openai.model": ("OpenAICompatibleLLM",),
     "power_loop.providers.recording": ("RecordingLLM",),
     "power_loop.providers.replay": ("ReplayLLM", "ReplayMiss"),
+    "power_loop.providers.routed": ("RoutedLLM",),
     "power_loop.providers.settings": ("AnthropicChatConfig", "OpenAICompatibleChatConfig"),
 }  # fmt: skip
 

@@ -37,6 +37,9 @@ MAX_SPAWN_DEPTH = 3
 class StatefulAgentLoop(SessionVerbs):
     """An agent loop whose sessions outlive the process. Construction does no I/O; the store opens at first use."""
 
+    deps: Any
+    name: str
+
     def __init__(
         self,
         *,
@@ -63,10 +66,10 @@ class StatefulAgentLoop(SessionVerbs):
         from power_loop import verbs  # the runtime comes with the first loop, not with the door
 
         self._llm = verbs.usable_model(llm)
-        self.config = config if config is not None else AgentLoopConfig()
-        self.tool_registry = verbs.joined_registry(tool_registry, tools)
-        self.hooks = hooks if hooks is not None else verbs.AgentHooks()
-        self.event_bus = event_bus if event_bus is not None else verbs.AgentEventBus()
+        self.config: AgentLoopConfig = config if config is not None else AgentLoopConfig()
+        self.tool_registry: ToolRegistry | None = verbs.joined_registry(tool_registry, tools)
+        self.hooks: AgentHooks = hooks if hooks is not None else verbs.AgentHooks()
+        self.event_bus: AgentEventBus = event_bus if event_bus is not None else verbs.AgentEventBus()
         self.deps, self.name = deps, name
         self._sync = verbs.BlockingTwin()
         self._verbs = verbs.Verbs(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids
+from power_loop.contracts.errors import SessionArchivedError
 from power_loop.contracts.outcome import FollowUpQueued
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.store import Conflict
@@ -52,8 +53,10 @@ class Posts:
         if send is not None:
             send.scope.steer((await store.look(session_id)).wake_no)
 
-    async def _leave(self, text: str, session_id: str, key: str) -> None:
-        await self.post(session_id, UserSaid(text), key)
+    async def _look(self, session_id: str) -> None:
+        """Raises where no word can be left: `SessionNotFoundError`, `SessionArchivedError`."""
+        if (await (await self.open())[0].look(session_id)).archived:
+            raise SessionArchivedError(session_id)
 
     async def post_to_running(self, session_id: str, record: Record, key: str | None, mode: str = "queue") -> FollowUpQueued | None:
         """Leave ``record`` for the holder that runs the session now; None when nobody does, or ``key`` began a send of its own."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.outcome import StatefulResult
-from power_loop.contracts.payloads import payload_for
 from power_loop.runtime.bus import AgentEventBus
+from power_loop.runtime.told import event_of
 
 # A consumer that is this far behind is told so by the memory it takes, not by lost events.
 END = object()
@@ -53,7 +53,7 @@ class Streams:
                 yield event
             result = await task
             if not told:  # nothing ran: the outcome was there already
-                yield AgentEvent("result", data=payload_for("result", result=result), session_id=session_id)
+                yield event_of("result", {"result": result}, session_id=session_id)
         finally:
             bus.unsubscribe(hear)
             if not task.done():

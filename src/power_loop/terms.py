@@ -10,6 +10,7 @@ from power_loop.config import AgentLoopConfig
 from power_loop.context.prompt import system_text
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.codec import dumps
+from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.limits import Limits
 from power_loop.contracts.messages import estimate_text_tokens
 from power_loop.contracts.model import capabilities_of
@@ -38,6 +39,8 @@ class OwnTerms(NamedTuple):
     scope: str = "subagent"
     inherit_context: bool = True
     """False: its context is folded and shown as in a loop that configures nothing."""
+    memory_of: str | None = None
+    """Whose memory it is shown; None: nobody's."""
 
     def of(self, settings: Settings, model: object) -> Settings:
         """The parent's ``settings`` for the sub-agent. What bounds the parent's send bounds it through the parent's ledger."""
@@ -113,6 +116,16 @@ def form_of(output_type: Any) -> OutputForm:
     from power_loop.tools.structured import output_form  # most sends ask for none
 
     return output_form(output_type)
+
+
+def output_in(text: str, stored: Mapping[str, Any]) -> Any:
+    """The value of an answer by the form that was ``stored`` with its send; None where it is none."""
+    from power_loop.contracts.structured import StructuredOutputSpec  # few sends have one
+
+    try:
+        return form_of(StructuredOutputSpec(**stored)).read(text)
+    except StructuredOutputError:
+        return None
 
 
 def chosen_tools(given: Any, registry: ToolRegistry | None) -> ToolRegistry | None:
@@ -214,6 +227,7 @@ def terms_of(
     return Terms(
         settings, limits, offered, text, call.cancel, call.deps, depth=own.depth if own is not None else 0,
         scope=own.scope if own is not None else "main", tool_run=tool_run, output=form, response_format=asked, projectors=shown,
+        memory_of=own.memory_of if own is not None else None,
         head_tokens=head_tokens(text, offered) if settings.fold is not None else 0,
     )  # fmt: skip
 

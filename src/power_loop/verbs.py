@@ -20,6 +20,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.jobs import Job
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
@@ -170,8 +171,17 @@ class Verbs(Drivers):
         await store.look(session_id)
         return await store.list_timers(session_id)
 
+    async def list_jobs(self, session_id: str) -> list[Job]:
+        from power_loop.agents.jobs import jobs_below  # most hosts never ask
+
+        store, _ = await self.open()
+        below = await jobs_below(store, session_id, self.lifeline.is_dead)
+        return sorted([*await store.list_jobs(session_id), *below], key=lambda job: job.created_at)
+
     async def stop_job(self, session_id: str, job_id: str, reason: str) -> bool:
         store, _ = await self.open()
+        if job_id in [row.session_id for row in await store.list_children(session_id)]:
+            return await self.stop(job_id, reason)
         return await stop_job(store, session_id, job_id, reason)
 
     # --- sends ----------------------------------------------------------------------------------
@@ -234,7 +244,7 @@ class Verbs(Drivers):
     async def answer(self, session_id: str, interaction_id: str, value: Any, key: str | None) -> None:
         """Leave the answer for whoever drives the session next; those above a sub-agent learn of it too."""
         store, _ = await self.open()
-        home = await home_of(store, session_id, interaction_id)
+        home = await home_of(store, session_id, interaction_id, key)
         await answer(store, home, interaction_id, lambda question: answer_to(question, value), key)
         await wake_above(store, home)
 
@@ -242,16 +252,23 @@ class Verbs(Drivers):
 
     async def run_child(self, child: ChildRun) -> StatefulResult:
         """Drive a sub-agent's session under its spec; what it did before under the same key is read, not done again."""
+        call, patience = self._as_child(child), self.patience("wait")
+        return await self.send(child.said, child.session_id, call, patience, heal_pending=False, key=child.key, metadata=None)
+
+    async def resume_child(self, child: ChildRun) -> StatefulResult:
+        """Go on with a sub-agent whose limits stopped it, under the limits of its spec as they are now."""
+        return await self.resume(child.session_id, self._as_child(child))
+
+    def _as_child(self, child: ChildRun) -> Call:
         spec, form = child.spec, None
         if spec.output_schema is not None:
             from power_loop.contracts.structured import StructuredOutputSpec  # most sub-agents answer with text
 
             wanted: dict[str, Any] = {"name": "answer", **spec.output_schema}
             form = form_of(StructuredOutputSpec(**wanted))
-        own = OwnTerms(child.depth, spec.model, spec.temperature, spec.max_tokens, inherit_context=spec.inherit_context)
-        call = Call(child.tools, None, spec.limits, spec.max_rounds, child.cancel, child.deps, form, own)
-        said = child.said
-        return await self.send(said, child.session_id, call, self.patience("wait"), heal_pending=False, key=child.key, metadata=None)
+        inherits, memory_of = spec.inherit_context, child.memory_of
+        own = OwnTerms(child.depth, spec.model, spec.temperature, spec.max_tokens, inherit_context=inherits, memory_of=memory_of)
+        return Call(child.tools, None, spec.limits, spec.max_rounds, child.cancel, child.deps, form, own)
 
     async def retire(self, session_ids: Sequence[str]) -> None:
         """Give back what this process keeps beside sessions that have done what they were for."""
@@ -316,8 +333,13 @@ class Verbs(Drivers):
 
 
 def answer_to(question: Mapping[str, Any], value: Any) -> ToolReturned | Answered:
-    """``value`` as the result of the call that asks, or, where the call goes on with it, as its answer."""
+    """``value`` as the result of the call that asks, or, where the call goes on with it, as its answer.
+
+    Raises `ValueError` for what the question does not take as an answer.
+    """
     call_id = question["tool_call_id"]
+    if "accepts" in question and dumps(value) not in map(dumps, question["accepts"]):
+        raise ValueError(f"{value!r} is no answer to {question['prompt']!r}; it is one of {question['accepts']}")
     if "state" in question:
         return Answered(question["interaction_id"], call_id, value)
     return ToolReturned(call_id, value if isinstance(value, str) else dumps(value), name=question["tool_name"], ran=False)

@@ -12,8 +12,9 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from power_loop.contracts.errors import PowerLoopError, SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.events import AgentEvent
@@ -43,7 +44,8 @@ Pages = Callable[..., Awaitable[list[RecordRow]]]
 class Watching:
     """The watchers of one loop: one look at the database, and one ear at the bus, for all of them."""
 
-    def __init__(self, bus: AgentEventBus) -> None:
+    def __init__(self, bus: AgentEventBus, output_in: Callable[[str, Mapping[str, Any]], Any] | None = None) -> None:
+        self._output_in = output_in
         self._bus = bus
         self._readers: dict[str, tuple[Reader, ...]] = {}
         """Its tuples are replaced as a whole: the bus reads them from other threads."""
@@ -60,7 +62,7 @@ class Watching:
         Raises `SessionNotFoundError`, `StoreUnavailable`, and `ValueError` for a cursor that the session does not have.
         """
         place = place_of(after)
-        reader = Reader(log, session_id, Retelling(session_id, await log.spawn_depth(session_id), place), holder)
+        reader = Reader(log, session_id, Retelling(session_id, await log.spawn_depth(session_id), place, self._output_in), holder)
         lookout = self._enter(reader, log) if follow else None
         try:
             async with aclosing(reader.all() if follow else reader.to_the_head()) as events:
@@ -110,6 +112,9 @@ class Watching:
 
 class Reader:
     """One watch: how far it is, and what waits to be given."""
+
+    loop: asyncio.AbstractEventLoop
+    thread: int
 
     def __init__(self, log: WatchedLog, session_id: str, retelling: Retelling, holder: str) -> None:
         self.session_id = session_id

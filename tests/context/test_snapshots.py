@@ -60,7 +60,7 @@ async def test_what_a_model_does_to_its_request_reaches_no_later_one():
 
 
 def test_a_request_made_late_can_be_copied_replaced_and_compared():
-    request = LLMRequest.showing(lambda: [{"role": "user", "content": "hello"}], model="m")
+    request = LLMRequest([], model="m").showing(lambda: [{"role": "user", "content": "hello"}])
     assert copy.deepcopy(request) == replace(request, model="m") == LLMRequest([{"role": "user", "content": "hello"}], model="m")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = LLMRequest([]).nothing

@@ -167,13 +167,13 @@ async def test_a_cold_send_reads_no_row_that_a_fold_covers(counted: SessionStore
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The types of all payloads that are built."""
     types: list[str] = []
-    build = payloads.payload_for
+    build = payloads.payload_of
 
-    def noting(type: str, **fields: Any) -> Any:
+    def noting(type: str, fields: Any) -> Any:
         types.append(str(type))
-        return build(type, **fields)
+        return build(type, fields)
 
-    monkeypatch.setattr(payloads, "payload_for", noting)
+    monkeypatch.setattr(payloads, "payload_of", noting)
     return types
 
 

@@ -138,7 +138,7 @@ async def test_folds_are_let_through_and_charged_like_other_calls(small_family: 
 
 
 async def test_however_many_want_to_be_let_through_at_once_each_of_them_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("power_loop.runtime.send.MAX_CONFLICTS", 10)
+    monkeypatch.setattr("power_loop.runtime.send.MAX_CONFLICTS", 30)
     crowd, together = 40, asyncio.Barrier(40)
 
     async def answer(request: LLMRequest) -> Any:

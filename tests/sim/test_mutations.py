@@ -125,8 +125,8 @@ def test_repeating_what_may_happen_once_is_noticed(monkeypatch):
 def test_running_a_tool_before_its_start_is_written_is_noticed(monkeypatch):
     prepared = run_tools.prepare
 
-    async def leaves_no_trace(send, call):
-        found = await prepared(send, call)
+    async def leaves_no_trace(send, call, position):
+        found = await prepared(send, call, position)
         if found is not None:
             found.leaves_a_trace = False
         return found

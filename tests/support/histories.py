@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from power_loop.context.fold import cut
@@ -56,10 +55,6 @@ from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.decide import after_check, decide
 from power_loop.kernel.hears import hears
 from power_loop.kernel.state import IDLE, State, apply
-
-# Chance is the same in every run, and a busy machine fails nothing.
-settings.register_profile("house", deadline=None, derandomize=True, database=None)
-settings.load_profile("house")
 
 T = TypeVar("T")
 
@@ -124,6 +119,7 @@ counts = st.integers(0, 10_000)
 usages = st.builds(
     CallUsage, counts, counts, counts, counts, counts, st.integers(0, 3), st.none() | st.floats(0, 9), st.booleans()
 )  # fmt: skip
+scales = st.floats(0, 99)
 tool_calls = st.lists(st.builds(ToolCall, words, words, texts), max_size=3).map(tuple)
 unknown_policies = st.sampled_from(["report", "rerun", "ask"])
 outcomes = st.sampled_from(["ok", "failed", "skipped", "aborted", "unknown", "denied"])
@@ -145,9 +141,11 @@ RECORDS: Mapping[type, st.SearchStrategy[Any]] = {
         ToolReturned, words, contents, outcomes, st.none() | words, st.none() | objects, counts, st.booleans(), st.booleans()
     ),
     StopRequested: st.builds(StopRequested, words, texts, texts),
-    ContextFolded: st.builds(ContextFolded, counts, texts, counts, counts, counts),
-    FoldSkipped: st.builds(FoldSkipped, texts, counts),
-    SendProjected: st.builds(SendProjected, counts, words, st.integers(1, 9), st.lists(objects, max_size=2).map(tuple)),
+    ContextFolded: st.builds(ContextFolded, counts, texts, counts, counts, counts, counts, counts, scales),
+    FoldSkipped: st.builds(FoldSkipped, texts, counts, counts, st.none() | st.tuples(words, counts)),
+    SendProjected: st.builds(
+        SendProjected, counts, words, st.integers(1, 9), st.lists(objects, max_size=2).map(tuple), counts, counts, scales
+    ),
     SendRested: st.builds(SendRested, words, st.none() | objects),
     StepChanged: st.builds(StepChanged, words, objects),
     SendEnded: st.builds(SendEnded, words, texts, st.none() | objects),
@@ -218,9 +216,10 @@ class Life:
     def note(self, *records: Record) -> None:
         for record in records:
             before, self.state = self.state, apply(self.state, record)
-            self.send_index += before.idle and isinstance(record, UserSaid)
+            begins = before.idle and isinstance(record, UserSaid)
+            self.send_index += begins
             inside = isinstance(record, (ToolReturned, ToolStarted)) or bool(before.open_calls)
-            row = RecordRow(len(self.rows) + 1, self.send_index, max(0, before.rounds - inside), to_cells(record))
+            row = RecordRow(len(self.rows) + 1, self.send_index, 0 if begins else max(0, before.rounds - inside), to_cells(record))
             self.records.append(record)
             self.rows.append(row)
             self.window.add(row)

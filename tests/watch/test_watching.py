@@ -12,7 +12,17 @@ from typing import Any
 import engines
 import pytest
 
-from power_loop import AgentEvent, AgentLoopConfig, LLMError, LLMRetryPolicy, LLMSummaryFold, SessionNotFoundError, StatefulAgentLoop, tool
+from power_loop import (
+    AgentEvent,
+    AgentLoopConfig,
+    LLMError,
+    LLMRetryPolicy,
+    LLMSummaryFold,
+    SessionNotFoundError,
+    StatefulAgentLoop,
+    StructuredOutputSpec,
+    tool,
+)
 from power_loop.config import ContextPolicy
 from power_loop.contracts.store import Statement
 from power_loop.testing import ScriptedLLM, call, calls, fail, hang, say
@@ -290,3 +300,12 @@ async def test_cursors_outlive_pruning_and_a_pruned_message_says_that_it_is_gone
 
 def place_of(cursor: str | None) -> list[int]:
     return [int(number) for number in (cursor or "").split(".")]
+
+
+async def test_a_result_that_is_read_has_the_value_of_the_answer_by_the_form_that_its_send_was_begun_with(place: Place) -> None:
+    loop = place.loop('{"n": 3}', "[1, 2]", "no JSON")
+    schema = {"name": "n", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+    results = [await loop.run("go", output_type=StructuredOutputSpec(**schema)), await loop.run("go", output_type=list[int])]
+    results.append(await loop.run("go"))
+    read_again = [(await read(place.loop(), result.session_id))[-1].result for result in results]
+    assert [result.output for result in read_again] == [{"n": 3}, [1, 2], None] == [result.output for result in results]

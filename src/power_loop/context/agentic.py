@@ -13,7 +13,7 @@ from power_loop.contracts.kept_rows import ProjectMessageRow
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMResponse, LLMService, capabilities_of
 
-CONTENT = {"type": "string", "minLength": 1, "description": "One fact, in a sentence"}
+CONTENT: dict[str, Any] = {"type": "string", "minLength": 1, "description": "One fact, in a sentence"}
 PINNED = {"type": "boolean", "description": "It must never be dropped"}
 
 

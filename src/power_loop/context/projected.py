@@ -39,6 +39,9 @@ class ProjectedWindow(Window):
 
     __slots__ = ("_bare", "_pending", "_placed", "_representation", "_session_id", "own_rows")
 
+    messages: list[Message]
+    tokens: int
+
     projects = True
 
     def __init__(self, representation: Representation, session_id: str) -> None:

@@ -81,7 +81,7 @@ class NeverFold:
 
     fold_id = "never"
     keep_last_sends = 1
-    trigger_ratio = 1.0
+    trigger_ratio: float = 1.0
 
     async def fold(self, rows: Sequence[ProjectMessageRow], *, context: FoldContext) -> FoldResult | None:
         return None

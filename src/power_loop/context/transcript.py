@@ -24,7 +24,8 @@ class Transcript:
         self.messages: list[Message] = []
         self.mended: list[str] = []
         """What does not fit together as it is stored, and is shown so that it does. Nothing that a run of ours wrote."""
-        self._asked: list[str] = []
+        self._asked: dict[str, None] = {}
+        """The ids of the calls of the open round, in order."""
         self._results: dict[str, Message] = {}
 
     def add(self, row: RecordRow) -> None:
@@ -44,9 +45,9 @@ class Transcript:
     def _say(self, message: Message, cells: Cells) -> None:
         self._show(message)
         if cells.tool_calls is not None:
-            self._asked = [call["id"] for call in message["tool_calls"]]
+            self._asked = dict.fromkeys(call["id"] for call in message["tool_calls"])
             self._results = {}
-            if len(set(self._asked)) < len(self._asked):
+            if len(self._asked) < len(message["tool_calls"]):
                 self._leave_out_twins(message)
 
     def _answer(self, cells: Cells) -> None:
@@ -57,7 +58,7 @@ class Transcript:
         if len(self._results) == len(self._asked):
             for call in self._asked:
                 self._show(self._results[call])
-            self._asked, self._results = [], {}
+            self._asked, self._results = {}, {}
 
     def _close_the_round(self) -> None:
         """Something else is said before all calls have a result."""
@@ -65,13 +66,12 @@ class Transcript:
             if call not in self._results:
                 self.mended.append(f"the call {call!r} has no result; one is shown that says so")
             self._show(self._results.get(call) or {"role": "tool", "tool_call_id": call, "content": MISSING})
-        self._asked, self._results = [], {}
+        self._asked, self._results = {}, {}
 
     def _leave_out_twins(self, message: Message) -> None:
         """Of calls that share an id only the first can be answered."""
         first = {call["id"]: call for call in reversed(message["tool_calls"])}
         message["tool_calls"] = [call for call in message["tool_calls"] if first[call["id"]] is call]
-        self._asked = [call["id"] for call in message["tool_calls"]]
         self.mended.append(f"calls of a reply share an id of {', '.join(self._asked)}; the first of each is shown")
 
     def _show(self, message: Message) -> None:

@@ -44,6 +44,9 @@ class Window(Transcript):
         "rounds", "rounds_covered", "tokens", "tried",
     )  # fmt: skip
 
+    mended: list[str]
+    messages: list[Message]
+
     projects = False
     """Finished sends are shown otherwise than as they were said."""
 
@@ -52,16 +55,16 @@ class Window(Transcript):
         self.borders: list[Border] = []
         self.rounds: list[Border] = []
         """Of the last send, those that are shown."""
-        self.rounds_covered = 0
+        self.rounds_covered: int = 0
         """So many rounds of the last send the summary stands for."""
         self._word: Border | None = None
         """A word said between two rounds: the next one begins with it."""
         self.note: Message | None = None
-        self.tried = False
+        self.tried: bool = False
         """A fold was made, or attempted."""
-        self.in_vain = False
+        self.in_vain: bool = False
         """The last attempt failed."""
-        self.tokens = 0
+        self.tokens: int = 0
         """Roughly, of all messages."""
         self._grown = 0
         self._counted: tuple[int, int] | None = None

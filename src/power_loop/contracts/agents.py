@@ -169,6 +169,8 @@ class ChildRun(NamedTuple):
     depth: int
     cancel: CancellationToken | None = None
     deps: Any = None
+    memory_of: str | None = None
+    """The session whose memory it is shown; None: nobody's."""
 
 
 @dataclass(frozen=True)

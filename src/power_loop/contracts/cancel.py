@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, cast
 
 from power_loop.contracts.errors import CancellationRequested
-
-log = logging.getLogger("power_loop")
+from power_loop.contracts.log import log
 
 # How often a callable or a threading.Event is asked; neither can tell by itself.
 POLL_S = 0.1

@@ -8,7 +8,6 @@ upcaster on reading; a newer kind or version is refused by name and left as it i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never, cast
 
@@ -148,17 +147,16 @@ def _reply_body(record: ModelReplied) -> str:
     usage, digest = record.usage, record.request_digest
     finish = None if record.finish_reason == _usual_finish(record.calls) else record.finish_reason
     told = (finish, record.model, record.response_id, record.think or None, record.provider_blocks)
-    if told == NOTHING_MORE and usage.calls and usage.cost is None and not usage.estimated and digest is not None and _IS_PLAIN(digest):
+    if told == NOTHING_MORE and usage.calls and usage.cost is None and not usage.estimated and digest is not None:
         # The plain reply, of which there is one in every send: setting the encoder up would take longer than all of this.
         prompt, completion, cache_read, cache_write, reasoning, calls, *_ = usage
-        return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{calls}],"digest":"{digest}"}}'
+        return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{calls}],"digest":{dumps(digest)}}}'
     body: Body = {"usage": usage_to_json(usage), "digest": digest}
     body.update(zip(("finish", "model", "id", "think", "blocks"), told, strict=True))
     return dumps({name: value for name, value in body.items() if value is not None})
 
 
 NOTHING_MORE = (None,) * 5
-_IS_PLAIN = re.compile(r"[\w-]*", re.ASCII).fullmatch
 
 
 def _usual_finish(calls: tuple[ToolCall, ...]) -> str:

@@ -72,8 +72,8 @@ class SessionPendingError(PowerLoopError):
         )
         self.session_id = session_id
         self.assistant_seq = assistant_seq
-        self.pending_tool_calls = list(pending_tool_calls)
-        self.pending_interactions = list(pending_interactions)
+        self.pending_tool_calls: list[Mapping[str, Any]] = list(pending_tool_calls)
+        self.pending_interactions: list[Mapping[str, Any]] = list(pending_interactions)
 
 
 def _call_name(call: Mapping[str, Any]) -> str:
@@ -260,9 +260,9 @@ class HumanInputRequired(Exception):
         super().__init__(prompt)
         self.prompt = prompt
         self.kind = kind
-        self.options = list(options or ())
-        self.metadata = dict(metadata or {})
-        self.state = dict(state) if state is not None else None
+        self.options: list[Mapping[str, Any]] = list(options or ())
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.state: dict[str, Any] | None = dict(state) if state is not None else None
 
 
 class ApprovalError(PowerLoopError):
@@ -287,7 +287,7 @@ class SpecValidationError(PowerLoopError):
     def __init__(self, message: str = "", *, field: str | None = None, problems: Sequence[str] = ()) -> None:
         super().__init__(message or "; ".join(problems))
         self.field = field
-        self.problems = list(problems)
+        self.problems: list[str] = list(problems)
 
 
 class AgentSpecError(SpecValidationError):
@@ -299,9 +299,9 @@ class WorkflowSpecError(SpecValidationError):
 
 
 class WorkflowRunError(PowerLoopError, RuntimeError):
-    """A workflow run cannot go on. ``code`` is ``workflow.busy`` or ``workflow.changed`` where that is why."""
+    """A workflow run cannot go on. ``code`` is ``workflow.busy``, ``workflow.changed`` or ``workflow.elsewhere`` where that is why."""
 
-    code = "workflow.run"
+    code: str = "workflow.run"
 
     def __init__(self, message: str = "", *, run_id: str = "", code: str | None = None) -> None:
         super().__init__(message)
@@ -324,7 +324,7 @@ class StructuredOutputError(PowerLoopError):
     def __init__(self, reason: str, raw_text: str = "", detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
-        self.raw_text = raw_text[:1000]
+        self.raw_text: str = raw_text[:1000]
         self.detail = detail
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -72,7 +72,8 @@ class BaseEventPayload:
 
     def to_dict(self) -> dict[str, Any]:
         """The public fields by name, their values not copied."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if not each.name.startswith("_")}
+        values = self.__dict__
+        return {name: values[name] for name in self.__dataclass_fields__ if name[0] != "_"}
 
 
 class AgentEvent:
@@ -106,24 +107,24 @@ class AgentEvent:
     ) -> None:
         self.type: str = MEMBERS.get(type, type)
         self._payload = payload
-        self.data = data
+        self.data: BaseEventPayload | None = data
         """The payload, typed; None for types of the host's own."""
-        self.session_id = session_id
-        self.round_index = round_index
-        self.stream_id = stream_id
-        self.source = source
+        self.session_id: str | None = session_id
+        self.round_index: int | None = round_index
+        self.stream_id: str | None = stream_id
+        self.source: str | None = source
         if seq is None:
             seq, now = next(_numbers)
             mono = now if mono is None else mono
         self.seq: int = seq
         self.mono: float = time.monotonic() if mono is None else mono
         self.ts: float = time.time() if ts is None else ts
-        self.send_index = send_index
-        self.depth = depth
+        self.send_index: int | None = send_index
+        self.depth: int = depth
         """0 for the session itself, 1 for its sub-agents, and so on."""
-        self.record_seq = record_seq
+        self.record_seq: int | None = record_seq
         """Position of the committed record that this tells of; None for what passes."""
-        self.cursor = cursor
+        self.cursor: str | None = cursor
         """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
 
     @property

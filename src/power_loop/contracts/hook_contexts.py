@@ -20,6 +20,10 @@ T = TypeVar("T")
 class Copied(Generic[T]):
     """A field that holds a live value (or a callable that gives it) and shows a deep copy of it."""
 
+    name: str
+    shown: str
+    source: str
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.source, self.shown = name, f"_live_{name}", f"_seen_{name}"
 
@@ -125,6 +129,8 @@ class LlmBeforeCtx(MessagesCtx):
     """With SHORT_CIRCUIT: the `LLMResponse` to take instead."""
     run: int = 0
     """The same for all requests of a run, another for the next run of the session."""
+    memory_of: str | None = None
+    """Of a sub-agent with ``memory="inherit"``: the session whose memory it is shown."""
 
     def standing(self) -> list[Message]:
         """The messages as the handlers left them; the live ones, not to be changed, when nobody looked."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-JobStatus = Literal["running", "completed", "failed", "timeout", "error", "stopped"]
-"""``error``: it could not be run, or the process that ran it was lost."""
+JobStatus = Literal["running", "completed", "failed", "timeout", "error", "stopped", "waiting"]
+"""``error``: it could not be run, or the process that ran it was lost; ``waiting``: for somebody, or for whoever goes on with it."""
 
 
 class Job(NamedTuple):
@@ -14,8 +14,9 @@ class Job(NamedTuple):
     session_id: str
     job_id: str
     kind: str
-    """``command`` for a background command."""
+    """``command`` for a background command; ``agent`` or ``workflow``: then its id is that of its session."""
     command: str
+    """Or the name of what runs."""
     status: JobStatus
     return_code: int | None
     output: str

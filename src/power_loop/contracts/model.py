@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.messages import Message
 from power_loop.contracts.usage import CallUsage
@@ -16,13 +16,9 @@ from power_loop.contracts.usage import CallUsage
 DeltaCallback = Callable[[str], Awaitable[None] | None]
 
 
-def new_dict() -> dict[str, Any]:
-    """For fields: `dict[str, Any]` makes one too, in many times the time."""
-    return {}
-
-
-def new_list() -> list[Any]:
-    return []
+# For fields: ``dict[str, Any]`` makes one too, in many times the time.
+new_dict: Callable[[], dict[str, Any]] = cast("Callable[[], dict[str, Any]]", dict)
+new_list: Callable[[], list[Any]] = cast("Callable[[], list[Any]]", list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +147,16 @@ class LLMRequest:
     on_restart: Callable[[ModelRestart], Awaitable[None] | None] | None = field(default=None, repr=False, compare=False)
     """Told before a transport or a `FallbackLLM` tries again. Without it nobody does so once a delta was shown."""
 
-    @classmethod
-    def showing(cls, messages: Callable[[], list[Message]], **settings: Any) -> LLMRequest:
-        """A request whose ``messages`` are made when somebody first looks: of a long session they are thousands."""
-        request = cls([], **settings)
-        del request.messages
-        request.__dict__["_make"] = messages
-        return request
+    def showing(self, messages: Callable[[], list[Message]]) -> LLMRequest:
+        """The same request, with ``messages`` that are made when somebody first looks: of a long session they are thousands."""
+        del self.messages
+        self.__dict__["_make"] = messages
+        return self
 
     @property
     def unseen(self) -> bool:
         """Nobody has looked at the messages yet."""
         return "messages" not in self.__dict__
-
-    def __getattr__(self, name: str) -> Any:
-        make: Callable[[], list[Message]] | None = self.__dict__.get("_make")
-        if name != "messages" or make is None:
-            raise AttributeError(f"LLMRequest has no attribute {name!r}")
-        self.messages = make()
-        return self.messages
 
     @classmethod
     def from_prompt(cls, prompt: str, **settings: Any) -> LLMRequest:
@@ -181,6 +168,21 @@ class LLMRequest:
 
         head: list[Message] = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return head + [render(message, capabilities or UNKNOWN_CAPABILITIES) for message in self.messages]
+
+
+class _MadeWhenSeen:
+    """Stands in for ``messages`` until somebody looks; what an instance has of its own goes before it."""
+
+    def __get__(self, request: LLMRequest | None, owner: type[LLMRequest]) -> list[Message]:
+        make: Callable[[], list[Message]] | None = request.__dict__.get("_make") if request is not None else None
+        if request is None or make is None:
+            raise AttributeError("messages")
+        request.messages = made = make()
+        return made
+
+
+# Behind the dataclass's back, for which it would be a default value.
+setattr(LLMRequest, "messages", _MadeWhenSeen())  # noqa: B010 - assigned, a type checker would take it for the field
 
 
 @dataclass

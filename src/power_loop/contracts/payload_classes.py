@@ -191,7 +191,7 @@ class UsageUpdatedPayload(BaseEventPayload):
     usage: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """This call's tokens, under the keys of `StatefulResult.usage` and as ``input_tokens``, ``output_tokens``."""
     purpose: str = "round"
-    """``round``, ``fold``, ``limit_summary`` or ``output_retry``."""
+    """``round``, ``fold``, ``limit_summary`` or ``output_retry``; ``leaf`` for a workflow's leaf in another process."""
     model: str | None = None
     error_type: str | None = None
 

@@ -118,10 +118,17 @@ def payload_for(type: str, /, **fields: Any) -> BaseEventPayload:
 
     Raises `TypeError` for a field that the type does not have, `ValueError` for a type that is not built in.
     """
-    if type == Type.RESULT and isinstance(given := fields.get("result"), StatefulResult):
+    return payload_of(type, fields)
+
+
+def payload_of(type: str, fields: Mapping[str, Any]) -> BaseEventPayload:
+    """`payload_for`, of fields that are a mapping already."""
+    chosen = PAYLOADS.get(type)
+    if chosen is StatusChangedPayload:
+        chosen = STATUS_PAYLOADS.get(fields.get("kind", ""), chosen)
+    elif chosen is ResultPayload and isinstance(given := fields.get("result"), StatefulResult):
         return ResultPayload.of(given)
-    chosen = payload_class(type, fields.get("kind"))
-    if chosen is None:
+    elif chosen is None:
         raise ValueError(f"{type!r} is no built-in event type; give the event a payload of your own")
     return chosen(**fields)
 

@@ -7,8 +7,7 @@ record; otherwise it is the performer's own business.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.usage import NO_USAGE, CallUsage
@@ -20,8 +19,7 @@ Outcome = Literal["ok", "failed", "skipped", "aborted", "unknown", "denied"]
 UnknownPolicy = Literal["report", "rerun", "ask"]
 
 
-@dataclass(frozen=True, slots=True)
-class UserSaid:
+class UserSaid(NamedTuple):
     """A word from outside. The first one in a session at rest begins a send."""
 
     content: Content
@@ -33,8 +31,7 @@ class UserSaid:
     metadata: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendResumed:
+class SendResumed(NamedTuple):
     """The last send goes on although it had ended, or under other terms."""
 
     extra_rounds: int = 0
@@ -42,8 +39,7 @@ class SendResumed:
     overrides: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReplied:
+class ModelReplied(NamedTuple):
     """A reply that was paid for. Its tool calls are open until each has a `ToolReturned`."""
 
     text: str
@@ -60,8 +56,7 @@ class ModelReplied:
     """What the provider wants back, word for word, while the send is under way (signed thinking, say)."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallCharged:
+class CallCharged(NamedTuple):
     """A model call that left no reply: failed, cut off, or made for a fold."""
 
     purpose: str
@@ -70,15 +65,13 @@ class CallCharged:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoundSkipped:
+class RoundSkipped(NamedTuple):
     """A hook used up a round without a model call."""
 
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
+class ToolStarted(NamedTuple):
     """Written before a tool of effects ``once`` runs, so that a crash leaves a trace of the attempt."""
 
     call_id: str
@@ -87,8 +80,7 @@ class ToolStarted:
     arguments: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolParked:
+class ToolParked(NamedTuple):
     """The call waits for someone outside; its result arrives as a `ToolReturned`."""
 
     call_id: str
@@ -96,8 +88,7 @@ class ToolParked:
     """``interaction_id``, ``kind``, ``prompt``, and what the kind needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """Someone approved or denied a parked call; or nobody did in time, which denies it."""
 
     interaction_id: str
@@ -111,8 +102,7 @@ class Decided:
     """ms, UTC; the record may be written later, when the session hears of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """Someone answered what a parked call asked for its own use: the call runs again and is handed the answer."""
 
     interaction_id: str
@@ -120,8 +110,7 @@ class Answered:
     answer: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolReturned:
+class ToolReturned(NamedTuple):
     """The one answer that a call gets."""
 
     call_id: str
@@ -137,8 +126,7 @@ class ToolReturned:
     """`ModelRetry` said so: it counts against the tool's ``retries``."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(NamedTuple):
     """The send shall end with ``status``; open calls are answered first."""
 
     status: str
@@ -146,8 +134,7 @@ class StopRequested:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextFolded:
+class ContextFolded(NamedTuple):
     """``summary`` stands in for every record up to and including ``through`` (a seq)."""
 
     through: int
@@ -163,8 +150,7 @@ class ContextFolded:
     """What the provider counted for one estimated token, as of the last request; 0 when it never said."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoldSkipped:
+class FoldSkipped(NamedTuple):
     """No fold came about; it is not due again before there is new material."""
 
     reason: str
@@ -175,8 +161,7 @@ class FoldSkipped:
     """(call id, characters): from here on the results up to that call's are shown with no more than so many characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendProjected:
+class SendProjected(NamedTuple):
     """How a finished send is shown in projection mode, so that later code does not change earlier prompts."""
 
     send: int
@@ -190,16 +175,14 @@ class SendProjected:
     """As in `ContextFolded`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SendRested:
+class SendRested(NamedTuple):
     """The run is over, the send is not: ``waiting_for_input``, ``pending_tools``, ``interrupted`` or ``failed``."""
 
     status: str
     error: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendEnded:
+class SendEnded(NamedTuple):
     """The send is over; ``status`` is what its caller sees."""
 
     status: str
@@ -207,8 +190,7 @@ class SendEnded:
     error: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepChanged:
+class StepChanged(NamedTuple):
     """What became of one step of a workflow; only in sessions of kind ``workflow``. ``step`` is its key, empty for the run itself."""
 
     step: str

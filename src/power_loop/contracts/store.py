@@ -184,6 +184,14 @@ class TimerMove(NamedTuple):
     """ms; None: as it is."""
 
 
+class Post(NamedTuple):
+    """A word that a tool left for a session: it stands in that session's inbox with the batch that stores what came of the call."""
+
+    session_id: str
+    key: str
+    text: str
+
+
 class Append(NamedTuple):
     """One batch of one session: what it expects to find (``seen``), and what it leaves (``next``).
 
@@ -213,6 +221,8 @@ class Append(NamedTuple):
     """Sessions that are deleted with this batch: children that have done what they were for."""
     timers: Sequence[TimerMove] = ()
     """Timers whose notes are among what was heard."""
+    posts: Sequence[Post] = ()
+    """What tools left for sessions; what came of their calls is among the rows."""
 
 
 class SessionLog(Protocol):

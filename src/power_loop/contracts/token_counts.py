@@ -6,14 +6,13 @@ one that is needed, nothing is raised: one line in the log says so, and texts ar
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
+from power_loop.contracts.log import log
+
 if TYPE_CHECKING:
     from tiktoken import Encoding
-
-log = logging.getLogger("power_loop")
 
 
 def counted(text: str, model: str) -> int | None:

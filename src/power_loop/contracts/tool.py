@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.store import Post
 from power_loop.contracts.usage import Usage
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class ToolRun:
     config: Any = None
     tell: Callable[[str, Mapping[str, Any]], None] | None = None
     """Publishes a passing event; None where nobody listens."""
-    post: Callable[[str, str, str], Awaitable[Any]] | None = None
-    """``(text, session id, key)``: leaves a text in a session's inbox."""
+    look: Callable[[str], Awaitable[Any]] | None = None
+    """``(session id)``: raises where no word can be left for it."""
     holder: str = ""
     """Under which name the session is driven: what is started beside it is written down under that name."""
     is_dead: Callable[[str], bool] | None = None
@@ -103,8 +104,8 @@ class ToolRun:
     """What the model of this send may call."""
     closes: list[str] = field(default_factory=list[str])
     """Sessions to be deleted in the batch that stores this call's result."""
-    posted: int = 0
-    """How many texts this attempt has left; part of their keys, so that a repeated attempt leaves none twice."""
+    posts: list[Post] = field(default_factory=list[Post])
+    """What this attempt leaves for sessions, in the batch that stores what came of it."""
 
     @property
     def has_session_store(self) -> bool:
@@ -121,11 +122,15 @@ class ToolRun:
             self.tell("user_notification", {"message": text})
 
     async def enqueue(self, text: str, session_id: str) -> None:
-        """Leave ``text`` for a session, durably; an attempt that is repeated after a crash does not leave it again."""
-        if self.post is None:
+        """Leave ``text`` for a session: it stands in the inbox there once the result of this call, or its question, is stored.
+
+        So a call that is cut off has left nothing, and one that runs again leaves it once.
+        Raises `SessionNotFoundError` and `SessionArchivedError`.
+        """
+        if self.look is None:
             raise RuntimeError("enqueue() needs a running loop; this ToolRun was made outside of one")
-        self.posted += 1
-        await self.post(text, session_id, f"tool:{self.idempotency_key}:{self.posted}")
+        await self.look(session_id)
+        self.posts.append(Post(session_id, f"tool:{self.idempotency_key}:{len(self.answered)}.{len(self.posts) + 1}", text))
 
 
 ToolRuntimeContext = ToolRun

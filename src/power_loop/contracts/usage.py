@@ -24,6 +24,8 @@ class CallUsage(NamedTuple):
     """The provider reported nothing (or the call was cut off), so these are our estimates."""
 
     def plus(self, other: CallUsage) -> CallUsage:
+        if self is NO_USAGE:
+            return other
         cost = other.cost if self.cost is None else self.cost + (other.cost or 0.0)
         return CallUsage(
             self.prompt + other.prompt, self.completion + other.completion, self.cache_read + other.cache_read,
@@ -52,12 +54,11 @@ class Usage(dict[str, int]):
 
     @classmethod
     def of(cls, sums: CallUsage, *, tool_calls: int = 0) -> Usage:
-        usage = cls()
-        if sums.calls:
-            usage.update(
-                prompt_tokens=sums.prompt, completion_tokens=sums.completion, cache_read_tokens=sums.cache_read,
-                reasoning_tokens=sums.reasoning, total_tokens=sums.total, calls=sums.calls,
-            )  # fmt: skip
+        prompt, completion, cache_read, _, reasoning, calls, *_ = sums
+        usage = cls() if not calls else cls(
+            prompt_tokens=prompt, completion_tokens=completion, cache_read_tokens=cache_read,
+            reasoning_tokens=reasoning, total_tokens=prompt + completion, calls=calls,
+        )  # fmt: skip
         usage.cost, usage.estimated = sums.cost, sums.estimated
         usage.cache_write_tokens, usage.tool_calls = sums.cache_write, tool_calls
         return usage

@@ -108,7 +108,7 @@ IN_DOUBT = "it was begun and then interrupted. It may or may not have taken effe
 def _of_the_lease(seen: Seen) -> Iterator[Finding]:
     head = seen.head
     if is_held(seen):
-        left = max(0, head.lease_until - seen.now) // 1000
+        left = (head.lease_until - seen.now) // 1000
         yield Finding("lease_held", f"{head.holder} drives the session, its lease ends in {left} s", fix="wait, or cancel() it")
         return
     if head.holder is not None:
@@ -201,8 +201,8 @@ def _is_decided(seen: Seen, call: ToolCall) -> bool:
     return any(isinstance(item.record, (Decided, Answered)) and item.record.call_id == call.id for item in seen.inbox)
 
 
-def _question(state: State, call: ToolCall) -> dict[str, object]:
-    return next((dict(asked) for call_id, asked in reversed(state.questions) if call_id == call.id), dict[str, object]())
+def _question(state: State, call: ToolCall) -> Mapping[str, object]:
+    return state.question(call.id) or {}
 
 
 # --- what waits -----------------------------------------------------------------------------------

@@ -33,6 +33,12 @@ class History:
 
     __slots__ = ("fold_seq", "fold_through", "send_index", "send_seq", "seq", "state", "tally")
 
+    fold_seq: int
+    fold_through: int
+    send_index: int
+    send_seq: int
+    seq: int
+
     def __init__(self) -> None:
         self.seq = self.send_index = self.send_seq = self.fold_seq = self.fold_through = 0
         self.state: State = IDLE

@@ -39,7 +39,7 @@ class Arrivals:
     """A history of ours, grown from messages of others."""
 
     def __init__(self) -> None:
-        self.history = History()
+        self.history: History = History()
         self.rows: list[RecordRow] = []
         self.repairs: dict[str, int] = {}
         """What did not fit together and was put right, and how often."""
@@ -112,7 +112,7 @@ class Arrivals:
         return tuple(call if call.id == self._renamed[call.id] else replace(call, id=self._renamed[call.id]) for call in own)
 
     def _tool(self, message: OutsideMessage) -> int | None:
-        call_id = self._renamed.get(message.call_id or "", message.call_id)
+        call_id = self._renamed.get(message.call_id or "")
         call = next((call for call in self.history.state.open_calls if call.id == call_id), None)
         if call is None:
             self._repaired("a result without a call was left out")

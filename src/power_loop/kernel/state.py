@@ -169,8 +169,9 @@ def _replied(state: State, record: ModelReplied) -> State:
         return state._replace(usage=usage, text=record.text, finish_reason=record.finish_reason, stop=Stop("hit_round_limit"))
     calls = record.calls
     empties = 0 if calls or record.text.strip() else state.empties + 1
+    waits = calls if len(calls) < 2 else _one_of_each(calls)
     return State(
-        False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, calls, (), NONE, NONE, (), state.stop, True,
+        False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, waits, (), NONE, NONE, (), state.stop, True,
         empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error,
         state.counted, (), (), state.retried, reasks=state.reasks,
     )  # fmt: skip
@@ -202,11 +203,25 @@ def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Deci
         case Answered(interaction_id, call_id, answer):
             return state._replace(parked=state.parked - call, answers=(*state.answers, (call_id, interaction_id, answer)), status="")
         case ToolReturned():
-            left = tuple(c for c in state.open_calls if c.id != record.call_id)
+            left = _without(state.open_calls, record.call_id)
             tool_calls = state.tool_calls + record.ran
             started, parked = state.started - call, state.parked - call
             retried = (*state.retried, record.name or "") if record.retry else state.retried
             return state._replace(open_calls=left, started=started, parked=parked, tool_calls=tool_calls, retried=retried, status="")
+
+
+def _one_of_each(calls: tuple[ToolCall, ...]) -> tuple[ToolCall, ...]:
+    """Of calls that share an id only the first can be answered."""
+    first: dict[str, ToolCall] = {}
+    for call in calls:
+        first.setdefault(call.id, call)
+    return calls if len(first) == len(calls) else tuple(first.values())
+
+
+def _without(calls: tuple[ToolCall, ...], call_id: str) -> tuple[ToolCall, ...]:
+    """Results come nearly in order, so the call stands near the front; the rest is copied as a block, not looked at."""
+    at = next((at for at, call in enumerate(calls) if call.id == call_id), None)
+    return calls if at is None else calls[:at] + calls[at + 1 :]
 
 
 def _step_changed(state: State, record: StepChanged) -> State:
@@ -215,7 +230,7 @@ def _step_changed(state: State, record: StepChanged) -> State:
     waits, known = change.get("state") == "waiting", state.call(step) is not None if state.open_calls else False
     if not waits and not known:
         return state._replace(status="") if state.status else state
-    calls, parked = tuple(call for call in state.open_calls if call.id != step), state.parked - {step}
+    calls, parked = _without(state.open_calls, step), state.parked - {step}
     if not waits:
         return state._replace(open_calls=calls, parked=parked, status="")
     asked: Mapping[str, Any] = change.get("interaction") or {}
@@ -235,7 +250,9 @@ def _resumed(state: State, record: SendResumed) -> State:
 
 
 def round_of(before: State, record: Record) -> int:
-    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it."""
+    """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it. Each send counts from 0."""
+    if before.idle and isinstance(record, UserSaid):
+        return 0
     if before.open_calls or isinstance(record, (ToolReturned, ToolStarted)):
         return max(0, before.rounds - 1)
     return before.rounds

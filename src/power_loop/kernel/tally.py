@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import add
 
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import NO_TALLY, Tally
@@ -40,12 +41,5 @@ def joined(tallies: Iterable[Tally]) -> Tally:
     total = NO_TALLY
     for tally in tallies:
         if tally is not NO_TALLY:
-            total = tally if total is NO_TALLY else _both(total, tally)
+            total = tally if total is NO_TALLY else Tally._make(map(add, total, tally))
     return total
-
-
-def _both(one: Tally, other: Tally) -> Tally:
-    return Tally(
-        one.sends + other.sends, one.rounds + other.rounds, one.llm_calls + other.llm_calls, one.tool_calls + other.tool_calls,
-        one.prompt_tokens + other.prompt_tokens, one.completion_tokens + other.completion_tokens, one.cost + other.cost,
-    )  # fmt: skip

@@ -27,6 +27,9 @@ class NoteStore(Protocol):
 class NoteMemory:
     """Recalls a session's own notes, within the policy's characters and the tokens of the request; pinned ones always."""
 
+    policy: NotesPolicy
+    store: NoteStore
+
     def __init__(self, store: NoteStore, *, policy: NotesPolicy = DEFAULT_NOTES_POLICY) -> None:
         self.store, self.policy = store, policy
 

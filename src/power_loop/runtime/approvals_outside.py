@@ -27,15 +27,17 @@ class Child(Protocol):
     def session_id(self) -> str: ...
 
 
-class Asked(SessionLog, Protocol):
+class Inbox(Protocol):
+    async def item_id(self, session_id: str, key: str) -> str: ...
+
+
+class Asked(SessionLog, Inbox, Protocol):
     """What is asked of a store, beside the log."""
 
     @property
     def clock(self) -> Clock: ...
 
     async def list_children(self, session_id: str) -> Sequence[Child]: ...
-
-    async def item_id(self, session_id: str, key: str) -> str: ...
 
 
 class Verdict(NamedTuple):
@@ -101,8 +103,19 @@ async def _too_late(store: Asked, session: Session, interaction_id: str) -> Appr
     made = next((made for made in session.state.decisions if made.interaction_id == interaction_id), None)
     if made is not None and made.by is None and made.note == EXPIRED:
         return refused(interaction_id, "expired")
-    known = made is not None or await store.item_id(session.head.session_id, f"decision:{interaction_id}")
-    return refused(interaction_id, "decided" if known else "unknown")
+    return refused(interaction_id, "decided" if await was_heard(store, session, interaction_id) else "unknown")
+
+
+async def was_heard(store: Inbox, session: Session, interaction_id: str, key: str | None = None) -> bool:
+    """The session asked this, and somebody has decided, or answered (under this ``key``)."""
+    if any(made.interaction_id == interaction_id for made in session.state.decisions):
+        return True
+    items = (f"decision:{interaction_id}", _answer_item(interaction_id, key))
+    return any([await store.item_id(session.head.session_id, item) for item in items])
+
+
+def _answer_item(interaction_id: str, key: str | None) -> str:
+    return f"answer:{interaction_id}" + (f":{key}" if key is not None else "")
 
 
 REASONS = {
@@ -127,7 +140,7 @@ async def answer(
 
     Raises `ValueError` when nothing waits for this answer, or waits for an approval.
     """
-    item = f"answer:{interaction_id}" + (f":{key}" if key is not None else "")
+    item = _answer_item(interaction_id, key)
     if key is not None and await store.item_id(session_id, item):
         return
 

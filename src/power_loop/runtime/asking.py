@@ -6,7 +6,6 @@ Whoever asks has flushed before: a handler stands outside, and acts on nothing t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from power_loop.context.pairing import check_pairs
@@ -63,8 +62,8 @@ def _shaped(record: UserSaid | ModelReplied | ToolReturned, message: Mapping[str
     content = message.get("content")
     match record:
         case UserSaid():
-            return replace(record, content=content if content is not None else "", name=message.get("name"))
+            return record._replace(content=content if content is not None else "", name=message.get("name"))
         case ModelReplied():
-            return replace(record, text=content if isinstance(content, str) else record.text)
+            return record._replace(text=content if isinstance(content, str) else record.text)
         case ToolReturned():
-            return replace(record, output=content if content is not None else "")
+            return record._replace(output=content if content is not None else "")

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 from power_loop.contracts.events import AgentEvent, EventHandler
+from power_loop.contracts.log import log
 from power_loop.runtime.bus_thread import Line, Overflow, wake
-
-log = logging.getLogger("power_loop")
 
 Dispatch = Literal["inline", "thread"]
 
@@ -26,12 +24,16 @@ class Subscriber:
 
     __slots__ = ("handler", "is_direct", "loop", "priority", "type")
 
+    handler: EventHandler
+    priority: int
+    type: str | None
+
     def __init__(self, heard: str | None, handler: EventHandler, priority: int, inline: bool) -> None:
         self.type, self.handler, self.priority = heard, handler, priority
         called: Any = type(handler).__call__
-        self.is_direct = inline or inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
+        self.is_direct: bool = inline or inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
         """Told by whoever publishes, also in the threaded mode."""
-        self.loop = _running_loop()
+        self.loop: asyncio.AbstractEventLoop | None = _running_loop()
         """Where its awaitables run when who publishes has no event loop."""
 
     @property
@@ -70,9 +72,9 @@ class AgentEventBus:
         _check("on_overflow", on_overflow, get_args(Overflow))
         if queue_maxsize < 1:
             raise ValueError(f"queue_maxsize is {queue_maxsize}; give a number above 0")
-        self.silent = True
+        self.silent: bool = True
         """Nobody listens to anything."""
-        self.errors = 0
+        self.errors: int = 0
         """How often a subscriber raised."""
         self._raises = not suppress_subscriber_errors
         self._lock = threading.Lock()

@@ -25,7 +25,7 @@ class Line(Generic[Item]):
 
     def __init__(self, handle: Callable[[Item], None], size: int, on_overflow: Overflow) -> None:
         self._handle, self._size, self._on_overflow = handle, size, on_overflow
-        self.dropped = 0
+        self.dropped: int = 0
         self._closed = False
         self._reset()
 

@@ -96,8 +96,8 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     settings, terms = send.terms.settings, send.terms
     tools = terms.tools.to_openai_tools() if terms.tools is not None else []
     native = capabilities_of(send.ports.model).tools is not False
-    return LLMRequest.showing(
-        send.window.snapshot(tail),
+    request = LLMRequest(
+        [],
         system_prompt=terms.system_text,
         model=settings.model,
         temperature=settings.temperature,
@@ -108,6 +108,7 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
         session_id=send.session_id,
         retry_in_transport=settings.retry is None,
     )
+    return request.showing(send.window.snapshot(tail))
 
 
 async def _keep_whole(send: Send, request: LLMRequest, digest: str) -> None:
@@ -147,6 +148,7 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
         send, "llm.before", messages=request.messages, system_prompt=request.system_prompt, tools=request.tools,
         max_tokens=request.max_tokens, temperature=request.temperature, model=request.model,
         response_format=request.response_format, purpose=purpose, output=None, run=send.session.head.epoch,
+        memory_of=send.terms.memory_of,
     )  # fmt: skip
     if context.directive in STOPPING:
         stop = stopped_by("llm.before", context)

@@ -7,7 +7,6 @@ comes second waits in order, or is refused before any model is paid.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from power_loop.context.represent import Representation
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost, StoreUnavailable
+from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import CallCharged, SendEnded, SendRested
 from power_loop.contracts.store import FAR, Append, Conflict
@@ -26,6 +26,7 @@ from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.late import keep_unwritten
 from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
 from power_loop.runtime.line import SessionLines
+from power_loop.runtime.noted import KeyTaken
 from power_loop.runtime.openings import Opening
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
@@ -33,13 +34,11 @@ from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
 from power_loop.runtime.project_send import migrate
 from power_loop.runtime.rounds import leave_round
-from power_loop.runtime.send import KeyTaken, Send
+from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 
 if TYPE_CHECKING:
     from power_loop.runtime.memory import LoopMemory
-
-log = logging.getLogger("power_loop")
 
 # The first in line looks this often; the others, who need only notice that they moved up, less and less often.
 FIRST_POLL_S, LINE_POLL_S = 0.005, 0.05
@@ -69,7 +68,7 @@ class SessionCache:
         self._size = size
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self.stats = CacheStats()
+        self.stats: CacheStats = CacheStats()
 
     def get(self, session_id: str) -> Session | None:
         with self._lock:
@@ -104,17 +103,19 @@ def word_for_word() -> Representation | None:
 class Driver:
     """Drives the sessions of one loop."""
 
+    lines: SessionLines
+
     def __init__(
         self, ports: Ports, lines: SessionLines, heartbeat: Heartbeat, lifeline: Lifeline, *, cache_size: int,
         shown_as: Callable[[], Representation | None] = word_for_word, folds: FoldsAfter | None = None,
     ) -> None:  # fmt: skip
         self._ports, self._shown_as, self.lines, self._heartbeat, self._lifeline = ports, shown_as, lines, heartbeat, lifeline
-        self.cache = SessionCache(cache_size)
+        self.cache: SessionCache = SessionCache(cache_size)
         self.running: dict[str, Send] = {}
-        self.folds = folds or FoldsAfter()
+        self.folds: FoldsAfter = folds or FoldsAfter()
         self.memory: LoopMemory | None = None
         """Told of every send that has ended."""
-        self.owes = False
+        self.owes: bool = False
         """A lease was not given back, because the database was away."""
 
     async def drive(
@@ -199,10 +200,11 @@ class Driver:
                     epoch = session.head.epoch
                     try:
                         send = await self._enter(session, opening, terms, place.ticket)
-                        if send is not None or fresh:
+                        if fresh:
                             self.cache.keep(session)
                             if send is None:
                                 await place.leave()
+                        if send is not None or fresh:
                             return session, send
                     except Conflict:
                         if opening.key is not None and await self._ports.log.send_of_key(session_id, opening.key) is not None:

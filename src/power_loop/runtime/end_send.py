@@ -26,7 +26,8 @@ async def end_send(send: Send, effect: EndSend) -> None:
     hooks, ground = send.ports.hooks, ground_of(send)
     if effect.status == "completed" and send.ahead.stop is None and hooks.stands("complete.decide") and await _vetoed(send):
         return
-    await close_round(send)
+    if send.round_open:
+        await close_round(send)
     if ground != ground_of(send):
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:

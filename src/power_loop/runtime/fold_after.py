@@ -7,13 +7,13 @@ whoever drives the session next hears it first; only a next send of the same pro
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import Any
 
 from power_loop.context.fold import Cut, cut, due, of_messages
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import PowerLoopError
+from power_loop.contracts.log import log
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.usage import NO_USAGE
@@ -22,8 +22,6 @@ from power_loop.runtime.asking import ask
 from power_loop.runtime.cancel import Scope, to_its_end
 from power_loop.runtime.folding import Folding
 from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 # How a send ends after which its session goes on. One that failed, or spent all it had, is not the time to call a model.
 GOES_ON = ("completed", "hit_round_limit", "invalid_output")
@@ -104,7 +102,7 @@ class FoldAfter(Aftermath):
 
     def __init__(self, send: Send, part: Cut) -> None:
         super().__init__(send.session_id)
-        self.timeout_s = send.terms.settings.fold_timeout_s
+        self.timeout_s: float = send.terms.settings.fold_timeout_s
         self._send, self._charges = send, list[CallCharged]()
         self._folding = Folding(send, part, Scope(), self._charges.append)
         self._at = send.session.head.head

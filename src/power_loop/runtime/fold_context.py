@@ -23,7 +23,8 @@ AFTER_OVERFLOW = 0.75
 
 async def fold_context(send: Send, effect: FoldContext) -> None:
     """Make the next request fit; at least one record says what was done."""
-    await close_round(send)
+    if send.round_open:
+        await close_round(send)
     await send.flush()
     settings, head = send.terms.settings, send.terms.head_tokens
     limit = send.overflow_at or settings.context_tokens or 0

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.ledger import NOTHING, OUTPUT_TOKENS, Sums
 from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
-from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService
+from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService, ModelCapabilities
 from power_loop.contracts.records import CallCharged, Record
 from power_loop.contracts.usage import CallUsage
+from power_loop.kernel.state import State
 from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut, Scope, being_cancelled, to_its_end
 from power_loop.runtime.ports import Ports, Terms, priced
 from power_loop.runtime.reply import usage_of
 from power_loop.runtime.send import Send
+from power_loop.runtime.session import Session
 from power_loop.runtime.tell import Teller
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class FoldTeller:
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
-        self.round_index = teller.round_index
+        self.round_index: int | None = teller.round_index
 
     @property
     def silent(self) -> bool:
@@ -53,11 +55,15 @@ class FoldBooks:
 class FoldCall:
     """What the attempts of a model call need of a send."""
 
+    ahead: State
+    scope: Scope
+    session: Session
+
     def __init__(self, send: Send, model: LLMService, scope: Scope, charge: Callable[[CallCharged], None]) -> None:
         self.ports: Ports = replace(send.ports, model=model)
         self.terms: Terms = replace(send.terms, output=None) if send.terms.output is not None else send.terms
         self.session, self.ahead, self.scope = send.session, send.ahead, scope
-        self.teller = FoldTeller(send.teller)
+        self.teller: FoldTeller = FoldTeller(send.teller)
         self.partial_text = ""
         self.books: FoldBooks | None = None
         """Of a fold in a send that has some; after a send nobody holds the session, so nothing is reserved."""
@@ -72,9 +78,9 @@ class FoldModel(LLMService):
     """The model of a send, or the strategy's own, for the calls of one fold."""
 
     def __init__(self, send: Send, model: LLMService, scope: Scope, charge: Callable[[CallCharged], None]) -> None:
-        self.model = getattr(model, "model", None)
-        self.provider_name = getattr(model, "provider_name", None)
-        self.capabilities = getattr(model, "capabilities", None)
+        self.model: str | None = getattr(model, "model", None)
+        self.provider_name: str | None = getattr(model, "provider_name", None)
+        self.capabilities: ModelCapabilities | None = getattr(model, "capabilities", None)
         self._model, self._send, self._scope = model, send, scope
         self._charge_to, self._spent = charge, NOTHING
         self._is_own = model is send.ports.model

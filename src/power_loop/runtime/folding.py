@@ -6,7 +6,6 @@ The same in a send and after one, and for every representation. A fold that fail
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from power_loop.context.fold_rows import fold_rows, kept_word, parts_of, previou
 from power_loop.context.note import summary_message
 from power_loop.context.strategy import FoldResult
 from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.log import log
 from power_loop.contracts.messages import Message, estimate_tokens
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.runtime.asking import ask
@@ -23,18 +23,21 @@ from power_loop.runtime.cancel import Cut, Scope
 from power_loop.runtime.fold_model import FoldModel
 from power_loop.runtime.send import Send
 
-log = logging.getLogger("power_loop")
-
 FAILED = "the summary failed or was empty"
 
 
 class Folding:
     """One fold about to be made, of the window as it is now: what is added meanwhile is not its business."""
 
+    charge: Callable[[CallCharged], None]
+    part: Part
+    scope: Scope
+    send: Send
+
     def __init__(self, send: Send, part: Part, scope: Scope, charge: Callable[[CallCharged], None]) -> None:
         self.send, self.part, self.scope, self.charge = send, part, scope, charge
         window = send.session.window
-        self.before = window.tokens
+        self.before: int = window.tokens
         self._messages = window.messages
         self._parts = parts_of(window, part)
         self._rows = fold_rows(window, part, send.session_id, send.terms.settings.representation)

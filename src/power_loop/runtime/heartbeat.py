@@ -7,17 +7,15 @@ not cost a lease. What is done about a word from outside is `steer`'s business.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.errors import PowerLoopError
+from power_loop.contracts.log import log
 from power_loop.contracts.store import CommitUnknown, SessionLog
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.session import Session
 from power_loop.runtime.steer import Watched, look_after
-
-log = logging.getLogger("power_loop")
 
 # Leases are looked at three times in their life and renewed from the second look on, so one renewal may fail.
 BEATS_PER_LEASE = 3
@@ -28,6 +26,8 @@ LOOK_EVERY_S = 1.0
 
 class Heartbeat:
     """Renews the leases of the sends in hand, and watches over those that take long."""
+
+    ttl_ms: int
 
     def __init__(self, store: SessionLog, clock: Clock, ttl_ms: int) -> None:
         self._store, self._clock, self.ttl_ms = store, clock, ttl_ms
@@ -53,6 +53,11 @@ class Heartbeat:
 
     def drop(self, session_id: str) -> None:
         self._held.pop(session_id, None)
+
+    def epoch_of(self, session_id: str) -> int | None:
+        """Under which the session is in hand here; None when it is not."""
+        watched = self._held.get(session_id)
+        return watched.epoch if watched is not None else None
 
     async def beat(self) -> None:
         """Renew what would end within two thirds of a lease."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable, Coroutine
 from typing import Any, cast
@@ -25,8 +24,7 @@ from power_loop.contracts.hooks import (
     HookResult,
     honours,
 )
-
-log = logging.getLogger("power_loop")
+from power_loop.contracts.log import log
 
 # How alike a string must be to a built-in point to be taken for a typo of it; "llm.befor" is, "host.before" is not.
 NEAR_MISS = 0.85
@@ -36,6 +34,11 @@ class Entry:
     """One handler at one point."""
 
     __slots__ = ("handler", "name", "order", "point", "warned")
+
+    handler: HookHandler
+    name: str | None
+    order: int
+    point: str
 
     def __init__(self, point: str, handler: HookHandler, order: int, name: str | None) -> None:
         self.point, self.handler, self.order, self.name = point, handler, order, name
@@ -151,12 +154,16 @@ class Verdict:
 
     __slots__ = ("_asked_for", "ctx", "directive", "output", "output_is_passed_on", "point", "reason")
 
+    directive: HookDirective
+    point: str
+    reason: str
+
     def __init__(self, point: str, ctx: BaseHookCtx) -> None:
         self.ctx: Any = ctx  # only some contexts have an output
         self.point, self.directive, self.reason = point, ctx.directive, ctx.reason
         self.output: Any = getattr(ctx, "output", None)
         self._asked_for = (self.output, self.reason)
-        self.output_is_passed_on = point in OUTPUT_IS_PASSED_ON
+        self.output_is_passed_on: bool = point in OUTPUT_IS_PASSED_ON
 
     def show(self) -> None:
         """Let the next handler see what stands."""

@@ -6,18 +6,14 @@ a call that the transcript calls unknown.
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.late import LateResult
+from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolReturned
 from power_loop.runtime.call_keys import key_of
 from power_loop.runtime.long_results import cut_to_size
 from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 
 async def keep_late(send: Send, record: ToolReturned, key: str) -> None:
@@ -31,9 +27,11 @@ async def keep_late(send: Send, record: ToolReturned, key: str) -> None:
 
 
 async def keep_unwritten(send: Send) -> None:
-    """The lease is lost: keep what handlers gave and no record will hold."""
+    """The lease is lost: keep what handlers gave and no record will hold. Not without the words that were to go with it."""
     for noted in send.noted:
         match noted.record:
+            case ToolReturned(call_id=call_id) if call_id in send.posts:
+                continue
             case ToolReturned(ran=True, outcome="ok" | "failed") as record if (call := noted.before.call(record.call_id)) is not None:
                 await keep_late(send, record, key_of(send.session_id, send.send_index, noted.before, call))
             case _:
@@ -48,4 +46,4 @@ async def late_results_of(send: Send, call: ToolCall, key: str) -> tuple[LateRes
 def adopted(call: ToolCall, late: LateResult) -> ToolReturned:
     """The answer of a call in doubt: what its own attempt came to after all."""
     record = ToolReturned(call.id, late.output, "failed", late.name or call.name, ran=False)
-    return replace(record, outcome="ok") if late.outcome == "ok" else record
+    return record._replace(outcome="ok") if late.outcome == "ok" else record

@@ -34,7 +34,8 @@ from power_loop.kernel.state import State
 from power_loop.runtime.ports import priced
 
 if TYPE_CHECKING:
-    from power_loop.runtime.send import Noted, Send
+    from power_loop.runtime.noted import Noted
+    from power_loop.runtime.send import Send
     from power_loop.runtime.session import Session
 
 # Of so many calls at once that see the same room one is let through; the others come back at different times, ever later.

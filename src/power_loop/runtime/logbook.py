@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost
@@ -18,14 +18,34 @@ from power_loop.kernel.history import History
 from power_loop.kernel.state import State
 from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.noted import MAX_CONFLICTS, no_way_through
 from power_loop.runtime.session import Session
 
 if TYPE_CHECKING:
     from power_loop.contracts.clock import Clock, Ids
+    from power_loop.contracts.ledger import Entries
     from power_loop.contracts.store import SessionLog
 
-# A holder that meets this many conflicts in a row with its lease intact is not making progress.
-MAX_CONFLICTS = 100
+
+class Accounts(Protocol):
+    """Ledgers that the batches of a session change."""
+
+    @property
+    def owes(self) -> bool:
+        """Something is to be written."""
+        ...
+
+    async def look(self) -> None:
+        """Read the ledgers, before something is written and when a batch was refused."""
+        ...
+
+    def entries(self, *, release: bool) -> Entries | None:
+        """What the next batch changes."""
+        ...
+
+    def wrote(self) -> None:
+        """The next batch is there."""
+        ...
 
 
 class Logbook:
@@ -33,8 +53,10 @@ class Logbook:
 
     def __init__(self, log: SessionLog, session_id: str, *, holder: str, clock: Clock, ids: Ids, lease_ttl_ms: int) -> None:
         self._log, self._holder, self._clock, self._ids, self._ttl_ms = log, holder, clock, ids, lease_ttl_ms
-        self.session = Session(Head(session_id))
+        self.session: Session = Session(Head(session_id))
         """For whoever keeps leases alive; nothing of it but the row is kept."""
+        self.accounts: Accounts | None = None
+        """What the batches change in ledgers, where they change anything there."""
         self.waiting: list[InboxItem] = []
         """Scanned in the inbox, not heard yet."""
         self._history = History()
@@ -87,7 +109,7 @@ class Logbook:
         except Conflict:
             raise SessionBusyError(self.session_id, holder=head.holder, expires_at=head.lease_until) from None
 
-    def note(self, record: Record, *, heard: InboxItem | None = None, closes: Sequence[str] = ()) -> None:
+    def note(self, record: Record, *, heard: InboxItem | None = None, closes: Sequence[str] = ()) -> RecordRow:
         """``record`` is true from now on; it is written with the next batch, which deletes the sessions ``closes``."""
         if heard is not None:
             self.drop(heard)
@@ -96,6 +118,7 @@ class Logbook:
         self._noted.append(row)
         self._tallies.append(counts(before, record))
         self._closes += closes
+        return row
 
     def drop(self, item: InboxItem) -> None:
         """What waited there is done with."""
@@ -106,9 +129,11 @@ class Logbook:
         """Write what is noted. ``release`` gives the lease back, unless something waits by now; whether it was given back.
 
         ``unheard``: what waits is left for whoever comes next.
-        Raises `SessionLeaseLost` and `SessionNotFoundError`; nothing is written then.
+        Raises `SessionLeaseLost`, `SessionNotFoundError` and `StoreUnavailable`; nothing is written then.
         """
-        if not (self._noted or self._heard or release):
+        if self.accounts is not None and self.accounts.owes:
+            await self.accounts.look()
+        elif not (self._noted or self._heard or release):
             return False
         release = release and (unheard or not self.waiting)
         for _ in range(MAX_CONFLICTS):
@@ -117,8 +142,10 @@ class Logbook:
                 return release
             except Conflict:
                 await self._look_again()
+                if self.accounts is not None:
+                    await self.accounts.look()
                 release = release and (unheard or not self.waiting)
-        raise SessionLeaseLost(self.session_id, epoch=self.session.head.epoch)
+        raise no_way_through(self.session_id, MAX_CONFLICTS)
 
     async def scan(self) -> bool:
         """Look whether something was posted since the last look; what waits is in ``waiting`` then."""
@@ -157,6 +184,8 @@ class Logbook:
         await self._log.append(batch)
         self.session.head = batch.next
         written, heard = len(batch.rows), len(batch.heard)
+        if self.accounts is not None:
+            self.accounts.wrote()
         del self._noted[:written], self._tallies[:written], self._heard[:heard], self._closes[: len(batch.closes)]
 
     def _batch(self, epoch: int, *, release: bool = False, take_id: int | None = None, bound: int = FAR) -> Append:
@@ -168,5 +197,5 @@ class Logbook:
         )  # fmt: skip
         return Append(
             seen, next_, tuple(self._noted), joined(self._tallies), tuple(self._heard), take_id=take_id, bound=bound, now=now,
-            closes=tuple(self._closes),
+            closes=tuple(self._closes), entries=self.accounts.entries(release=release) if self.accounts is not None else None,
         )  # fmt: skip

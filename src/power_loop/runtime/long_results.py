@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from power_loop.contracts.records import ToolReturned
 from power_loop.runtime.send import Send
 
@@ -23,7 +21,7 @@ async def cut_to_size(send: Send, record: ToolReturned) -> ToolReturned:
     tools = send.terms.tools
     way = f"; {RECALL}(call_id={record.call_id!r}) reads them" if tools is not None and tools.get(RECALL) is not None else ""
     data = {**(record.data or {}), "uncut": {"digest": digest, "chars": len(text)}}
-    return replace(record, output=head_and_tail(text, limit, way), data=data)
+    return record._replace(output=head_and_tail(text, limit, way), data=data)
 
 
 def head_and_tail(text: str, limit: int, way: str = "") -> str:

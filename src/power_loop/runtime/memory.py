@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from typing import Any, Protocol
 
 from power_loop.contracts.events import EventBusProtocol
+from power_loop.contracts.log import log
 from power_loop.contracts.memory import MemoryProvider, MemorySnapshot
 from power_loop.contracts.usage import Usage
 from power_loop.runtime.afterwards import Aftermath, finish
@@ -20,8 +20,6 @@ from power_loop.runtime.memory_recall import MemoryRecallHook
 from power_loop.runtime.outcome import final_text
 from power_loop.runtime.send import Send
 from power_loop.runtime.tell import publish
-
-log = logging.getLogger("power_loop")
 
 # A memory that takes longer is told no more of that send.
 REMEMBER_TIMEOUT_S = 60.0

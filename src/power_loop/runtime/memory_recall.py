@@ -7,7 +7,6 @@ is over, behind all that was said (or in front of it), and stored nowhere.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,11 +15,10 @@ from typing import Any
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contracts.hook_contexts import LlmBeforeCtx, MemoryRecalledCtx
 from power_loop.contracts.hooks import HookDirective, HookManagerProtocol, HookPoint
+from power_loop.contracts.log import log
 from power_loop.contracts.memory import RECALL_HOOK, MemoryProvider, tag_as_memory
 from power_loop.contracts.messages import Message, estimate_message_tokens, given_by_the_host
 from power_loop.contracts.payloads import payload_for
-
-log = logging.getLogger("power_loop")
 
 # A send waits no longer than this for its memory.
 RECALL_TIMEOUT_S = 10.0
@@ -31,6 +29,8 @@ MOST_RUNS = 4096
 
 class MemoryRecallHook:
     """A handler for ``llm.before``: ``hooks.register("llm.before", hook, order=100, name=hook.NAME)``."""
+
+    budget_tokens: int
 
     NAME = RECALL_HOOK
 
@@ -59,14 +59,14 @@ class MemoryRecallHook:
         self.provider, self.budget_tokens, self.position = provider, budget_tokens, position
 
     async def __call__(self, ctx: LlmBeforeCtx) -> None:
-        """Show what is recalled with the request that ``ctx`` is about. A sub-agent has no memory of its parent's."""
-        provider = self.provider
-        if provider is None or ctx.depth > 0:
+        """Show what is recalled with the request that ``ctx`` is about. A sub-agent has a memory only where its spec inherits one."""
+        provider, session_id = self.provider, ctx.session_id or ""
+        whose = session_id if ctx.depth == 0 else ctx.memory_of
+        if provider is None or whose is None:
             return
-        session_id = ctx.session_id or ""
         known = self._runs.get(session_id)
         if known is None or known[0] != ctx.run:
-            known = (ctx.run, await self._recalled(provider, ctx, session_id))
+            known = (ctx.run, await self._recalled(provider, ctx, whose))
             self._keep(session_id, known)
         if known[1]:
             ctx.show(**{self.position: [dict(message) for message in known[1]]})

@@ -24,7 +24,7 @@ from power_loop.contracts.usage import Usage
 from power_loop.kernel.state import State
 from power_loop.runtime.approvals import may_start
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
-from power_loop.runtime.call_keys import key_of, parsed
+from power_loop.runtime.call_keys import idempotency_key, parsed
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.late import keep_late
 from power_loop.runtime.long_results import cut_to_size
@@ -59,8 +59,8 @@ def runs_side_by_side(send: Send, name: str) -> bool:
 # --- before it runs ---------------------------------------------------------------------------------
 
 
-async def prepare(send: Send, asked: ToolCall) -> Prepared | None:
-    """``asked``, ready to run; None when it is answered already, or the send stops."""
+async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None:
+    """``asked``, the round's call at ``position``, ready to run; None when it is answered already, or the send stops."""
     if send.scope.stop is not None or send.ahead.stop is not None:
         return None
     call = next((changed for changed in send.ahead.rewritten if changed.id == asked.id), asked)
@@ -80,7 +80,8 @@ async def prepare(send: Send, asked: ToolCall) -> Prepared | None:
     if send.ahead.retried and tries_left(send, tool.definition) < 0:
         await send.say(not_again(asked.id, tool.definition))
         return None
-    run, rule = tool_run(send, asked, tool), tool.definition.needs_approval
+    key = idempotency_key(send.session_id, send.send_index, max(0, send.ahead.rounds - 1), position, asked)
+    run, rule = tool_run(send, asked, tool, key), tool.definition.needs_approval
     if rule is not False and not await may_start(send, call, rule, run, arguments, rewritten=rewritten[0] is not None):
         return None
     once = (tool.definition.effects or send.terms.settings.default_effects) == "once"
@@ -130,7 +131,7 @@ async def _before(send: Send, call: ToolCall, tool: Tool, arguments: Mapping[str
     return ToolCall(call.id, context.tool_name, dumps(context.tool_args))
 
 
-def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
+def tool_run(send: Send, asked: ToolCall, tool: Tool, key: str) -> ToolRun:
     """What the handler may know of where it runs."""
     state = send.ahead
     base, tools = send.terms.tool_run or ToolRun(), send.terms.tools
@@ -140,10 +141,10 @@ def tool_run(send: Send, asked: ToolCall, tool: Tool) -> ToolRun:
 
     return replace(
         base, session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
-        round_index=max(0, state.rounds - 1), idempotency_key=key_of(send.session_id, send.send_index, state, asked),
+        round_index=max(0, state.rounds - 1), idempotency_key=key,
         depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=tell, answered=answered(state, asked.id),
         env=base.env if base.env_of is None else base.env_of(tools), usage=Usage.of(state.usage, tool_calls=state.tool_calls),
-        attempt=1 + (asked.id in state.started), tools=tools, closes=[],
+        attempt=1 + (asked.id in state.started), tools=tools, closes=[], posts=[],
     )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ async def run_one(send: Send, prepared: Prepared) -> Record:
     record = await _outcome(send, prepared)
     if not isinstance(record, ToolReturned):
         return record
-    record = replace(record, duration_ms=round((clock.monotonic() - started) * 1000))
+    record = record._replace(duration_ms=round((clock.monotonic() - started) * 1000))
     if send.ports.hooks.stands("tool.after"):
         record = await _after(send, prepared, record)
     return await cut_to_size(send, record)
@@ -239,7 +240,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         if context.directive == HookDirective.SKIP:
             return ToolReturned(call_id, context.output or text, "ok", name)
         if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
-            prepared.run = replace(prepared.run, attempt=2)
+            prepared.run = replace(prepared.run, attempt=2, posts=[])
             return await _outcome(send, prepared)
     return ToolReturned(call_id, text, outcome, name)
 
@@ -260,13 +261,13 @@ async def _after(send: Send, prepared: Prepared, record: ToolReturned) -> ToolRe
     try:
         context = await ask(send, "tool.after", **fields, output=record.output, failed=record.outcome == "failed", outcome=record.outcome)
     except ModelRetry as asked:
-        return replace(asked_again(send, record.call_id, prepared.tool.definition, asked), duration_ms=record.duration_ms)
+        return asked_again(send, record.call_id, prepared.tool.definition, asked)._replace(duration_ms=record.duration_ms)
     prepared.stop = stopped_by("tool.after", context)
     outcome: Outcome = record.outcome
     if context.failed != (record.outcome == "failed"):
         outcome = "failed" if context.failed else "ok"
     content, _, _ = render_result(context.output)
-    return replace(record, output=content, outcome=outcome, retry=record.retry and outcome == "failed")
+    return record._replace(output=content, outcome=outcome, retry=record.retry and outcome == "failed")
 
 
 def still_running(prepared: Prepared) -> ToolReturned:

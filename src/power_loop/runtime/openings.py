@@ -5,11 +5,11 @@ All of them take the lease and then do the same; they differ in the first record
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from power_loop.contracts.errors import SessionArchivedError, SessionPendingError
+from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
 from power_loop.kernel.hears import says_nothing
@@ -17,8 +17,6 @@ from power_loop.runtime.approvals import let_expire
 from power_loop.runtime.mended import mend
 from power_loop.runtime.reports import UNKNOWN, in_doubt
 from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 # A send that ended so has nothing to go on with.
 OVER = ("", "completed", "invalid_output")

@@ -7,20 +7,18 @@ look: a process that goes on after a crash reads the stored answer again, and pa
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.effects import CheckOutput, EndSend
 from power_loop.contracts.errors import ModelRetry, StructuredOutputError
+from power_loop.contracts.log import log
 from power_loop.kernel.decide import after_check
 from power_loop.runtime.end_send import end_send, ground_of
 from power_loop.runtime.send import Send
 
 if TYPE_CHECKING:
     from power_loop.contracts.structured import OutputForm
-
-log = logging.getLogger("power_loop")
 
 Validators = Sequence[Callable[[Any], Any]]
 

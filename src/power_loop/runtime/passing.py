@@ -36,9 +36,9 @@ class TextInHand:
     def __init__(self) -> None:
         self.text: PassingText | None = None
         """None: there is nothing to show any more."""
-        self.is_shown = True
-        self.over = asyncio.Event()
-        self.loop = asyncio.get_running_loop()
+        self.is_shown: bool = True
+        self.over: asyncio.Event = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.task: asyncio.Task[None] | None = None
 
     def begin(self, text: PassingText) -> None:

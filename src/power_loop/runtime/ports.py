@@ -150,6 +150,8 @@ class Terms:
     deps: Any = None
     depth: int = 0
     scope: str = "main"
+    memory_of: str | None = None
+    """Whose memory a sub-agent is shown; None: nobody's."""
     tool_run: ToolRun | None = None
     """What every call's `ToolRun` starts from: store, loop, config, environment."""
     output: OutputForm | None = None

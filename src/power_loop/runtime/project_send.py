@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from power_loop.context.projected import ProjectedWindow, message_rows
 from power_loop.context.represent import ProjectedSend
 from power_loop.contracts.codec import dumps
+from power_loop.contracts.log import log
 from power_loop.contracts.records import SendProjected
 from power_loop.contracts.store import RecordRow
 
 if TYPE_CHECKING:
     from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 
 def projection_of(send: Send) -> SendProjected | None:

@@ -7,18 +7,16 @@ that a session which never uses them pays nothing for them.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Sequence, Set
 from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.jobs import Job
+from power_loop.contracts.log import log
 from power_loop.contracts.messages import Message, given_by_the_host
 from power_loop.contracts.projection import ProjectionContext, RuntimeProjector
 from power_loop.contracts.tool import Toolbox
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 # Others would stand between a call and its result, or need one.
 ROLES = ("user", "system")

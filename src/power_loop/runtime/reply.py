@@ -48,17 +48,17 @@ def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequ
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:
     """The calls of a reply, each with an id that no other call of the session has and a name that providers take back."""
-    calls: list[ToolCall] = []
+    calls: dict[str, ToolCall] = {}
     for at, call in enumerate(raw):
         function = cast("Mapping[str, Any]", call.get("function") or {})
         arguments = function.get("arguments") or ""
         call_id = str(call.get("id") or "")
-        taken = send.window.knows_call(call_id) or any(known.id == call_id for known in calls)
+        taken = send.window.knows_call(call_id) or call_id in calls
         if taken or not 0 < len(call_id) <= MAX_KEY_CHARS or not call_id.isprintable():
             call_id = f"call_{send.send_index}_{send.ahead.rounds}_{at}"
         name = NOT_IN_A_NAME.sub("_", str(function.get("name") or "unnamed"))[:64]
-        calls.append(ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments)))
-    return tuple(calls)
+        calls[call_id] = ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments))
+    return tuple(calls.values())
 
 
 def usage_of(response: LLMResponse, request: LLMRequest) -> CallUsage:

@@ -21,8 +21,9 @@ UNKNOWN = "it was begun and then interrupted. It may or may not have taken effec
 async def report_unknown(send: Send, effect: ReportUnknown) -> None:
     """Begun before a crash (or cut off now), no result: ask the tool what came of it, else say that nobody knows."""
     for call in effect.calls:
-        late = await late_results_of(send, call, key_of(send.session_id, send.send_index, send.ahead, call))
-        found = await _reconciled(send, call, late) or (adopted(call, late[-1]) if late else None)
+        key = key_of(send.session_id, send.send_index, send.ahead, call)
+        late = await late_results_of(send, call, key)
+        found = await _reconciled(send, call, key, late) or (adopted(call, late[-1]) if late else None)
         if found is not None:
             await send.say(found)
         elif send.ahead.unknown == "ask" and send.ahead.stop is None:
@@ -53,7 +54,7 @@ def in_doubt(send: Send, call: ToolCall) -> bool:
     return begun or any(of == call.id and asked.get("kind") == "unknown" for of, asked in send.ahead.questions)
 
 
-async def _reconciled(send: Send, call: ToolCall, late: Sequence[LateResult]) -> ToolReturned | None:
+async def _reconciled(send: Send, call: ToolCall, key: str, late: Sequence[LateResult]) -> ToolReturned | None:
     """What the tool itself finds out about the attempt that was cut off."""
     asked, call = call, next((changed for changed in send.ahead.rewritten if changed.id == call.id), call)
     checked = check(send, call)
@@ -61,13 +62,15 @@ async def _reconciled(send: Send, call: ToolCall, late: Sequence[LateResult]) ->
         return None
     await send.flush()
     tool, arguments = checked
-    prepared = Prepared(call, tool, arguments, replace(tool_run(send, asked, tool), late=late), leaves_a_trace=True)
+    prepared = Prepared(call, tool, arguments, replace(tool_run(send, asked, tool, key), late=late), leaves_a_trace=True)
     try:
         value = await reconcile(prepared.run, arguments)
     except Exception:  # the tool's own code: when even that fails, the outcome stays unknown
         return None
     if value is None:
         return None
+    if prepared.run.posts:
+        send.posts = {**send.posts, call.id: prepared.run.posts}
     content, failed, data = render_result(value)
     return ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False)
 

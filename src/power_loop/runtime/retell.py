@@ -7,7 +7,7 @@ rows is `watching`'s business.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from power_loop.contracts.codec import from_cells
@@ -57,11 +57,12 @@ def cursor_of(place: Place) -> str:
 class Retelling:
     """One reader's way through the rows of a session: row after row, each given once."""
 
-    def __init__(self, session_id: str, depth: int, after: Place) -> None:
-        self._session_id, self._depth = session_id, depth
+    def __init__(self, session_id: str, depth: int, after: Place, output_in: Callable[[str, Mapping[str, Any]], Any] | None = None) -> None:
+        """``output_in(text, stored)``: the value of an answer by the form that its send was begun with."""
+        self._session_id, self._depth, self._output_in = session_id, depth, output_in
         self.at = after
         """The last event that the reader had."""
-        self.through = 0
+        self.through: int = 0
         """seq of the last row that was given."""
         self._state = IDLE
         self._last: RecordRow | None = None
@@ -99,7 +100,11 @@ class Retelling:
     def _result(self, row: RecordRow) -> Any:
         session = Session(Head(self._session_id, row.seq, send_index=row.send_index))
         session.state = self._state
-        return result_of(session, rounds=len(self._rounds))
+        result = result_of(session, rounds=len(self._rounds))
+        stored: Mapping[str, Any] | None = (self._state.overrides or {}).get("output")
+        if stored is not None and self._output_in is not None and result.status == "completed":
+            result.output = self._output_in(self._state.text, stored)
+        return result
 
     def _new(self, row: RecordRow, n: int, type: str, fields: dict[str, Any]) -> Iterator[tuple[Place, AgentEvent]]:
         place = row.seq, n

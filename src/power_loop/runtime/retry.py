@@ -54,7 +54,7 @@ class Tries:
         self._started = clock.monotonic()
         self._limit = asyncio.timeout(None)
         self._failed: Exception | None = None
-        self.count = 0
+        self.count: int = 0
 
     def one_more(self) -> asyncio.Timeout:
         """The next attempt, cut off when the policy's time is up."""

@@ -12,7 +12,8 @@ LIST_TOOL = "todo"
 
 async def open_round(send: Send) -> bool:
     """Begin the next round; False when a handler stopped the send or used the round up."""
-    await close_round(send)
+    if send.round_open:
+        await close_round(send)
     send.teller.round_index = send.ahead.rounds
     if send.ports.hooks.stands("round.start") and not await _may_start(send):
         return False
@@ -28,9 +29,7 @@ def begin_round(send: Send) -> None:
 
 
 async def close_round(send: Send) -> None:
-    """Say that the round is over, if one is open."""
-    if not send.round_open:
-        return
+    """Say that the round, which is open, is over."""
     if send.ports.hooks.stands("round.end"):
         await send.flush()
         has_tools = bool(send.ahead.asked)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from power_loop.contracts.effects import RunTools
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import ToolCall
-from power_loop.contracts.records import Record, ToolReturned, ToolStarted
+from power_loop.contracts.records import Record, ToolParked, ToolReturned, ToolStarted
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by_side, still_running
@@ -30,8 +30,9 @@ async def run_tools(send: Send, effect: RunTools) -> None:
         begin_round(send)
     if await _round_vetoed(send, effect.calls):
         return
+    places = {call.id: at for at, call in enumerate(send.ahead.asked)}
     for group in groups(send, effect.calls):
-        ready = [prepared for call in group if (prepared := await prepare(send, call)) is not None]
+        ready = [prepared for call in group if (prepared := await prepare(send, call, places[call.id])) is not None]
         if send.ahead.stop is not None or send.scope.stop is not None:
             break
         await _run_group(send, ready)
@@ -126,6 +127,8 @@ async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record
 
 
 async def _note_one(send: Send, record: Record, prepared: Prepared) -> None:
+    if prepared.run.posts and isinstance(record, (ToolReturned, ToolParked)):
+        send.posts = {**send.posts, record.call_id: prepared.run.posts}
     if isinstance(record, ToolReturned):
         await send.say(record)
         send.closes += prepared.run.closes

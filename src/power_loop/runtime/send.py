@@ -8,7 +8,7 @@ ever acts on what is not durable. Performing what follows is `perform`'s busines
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from power_loop.context.fold import exceeds
 from power_loop.context.window import Window, tokens_of
@@ -27,7 +27,7 @@ from power_loop.contracts.records import (
     ToolReturned,
     UserSaid,
 )
-from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, Tally, TimerMove
+from power_loop.contracts.store import FAR, Append, Conflict, Head, InboxItem, RecordRow, TimerMove
 from power_loop.contracts.tool import Effects
 from power_loop.kernel.decide import decide
 from power_loop.kernel.hears import hears
@@ -36,61 +36,53 @@ from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.heard import as_follow_up, wakes
+from power_loop.runtime.noted import MAX_CONFLICTS, KeyTaken, Noted, Posts, leaving, no_way_through, staying
 from power_loop.runtime.ports import Ports, Terms, effects_of
 from power_loop.runtime.project_send import projection_of
 from power_loop.runtime.session import Session
-from power_loop.runtime.tell import Teller
+from power_loop.runtime.tell import Teller, tell_of_posts
 from power_loop.runtime.told import Written
 
 if TYPE_CHECKING:
     from power_loop.runtime.ledger import Books
-
-# A holder that meets this many conflicts in a row with its lease intact is not making progress.
-MAX_CONFLICTS = 100
-
-
-class KeyTaken(Exception):
-    """Somebody else used the key of this send meanwhile: for a send, or for a word that waits."""
-
-
-class Noted(NamedTuple):
-    """A record that is not written yet, with the state before it."""
-
-    record: Record
-    row: RecordRow
-    before: State
-    tally: Tally
 
 
 class Send:
     """One send in hand: its session, what was noted of it, and how to go on."""
 
     __slots__ = (
-        "ahead", "books", "closes",
-        "error", "fold_seq", "fold_through", "heard", "key", "noted", "output", "overflow_at", "partial_text", "ports",
-        "round_open", "rounds_here", "scope", "seen_jobs", "send_index", "send_seq", "session", "session_id", "teller", "terms", "timers",
-        "view",
+        "ahead", "books", "closes", "error", "fold_seq", "fold_through", "heard", "key", "noted", "output", "overflow_at", "partial_text",
+        "ports", "posts", "round_open", "rounds_here", "scope", "seen_jobs", "send_index", "send_seq", "session", "session_id", "teller",
+        "terms", "timers", "view",
     )  # fmt: skip
+
+    fold_seq: int
+    fold_through: int
+    ports: Ports
+    send_index: int
+    send_seq: int
+    session: Session
+    terms: Terms
 
     def __init__(self, ports: Ports, terms: Terms, session: Session) -> None:
         self.ports, self.terms, self.session = ports, terms, session
-        self.ahead = session.state
+        self.ahead: State = session.state
         """With the records that are noted and not yet written."""
         self.noted: list[Noted] = []
         self.heard: list[int] = []
         """Inbox items that enter with the next batch."""
         self.send_index, self.send_seq = session.head.send_index, session.head.send_seq
         self.fold_seq, self.fold_through = session.head.fold_seq, session.head.fold_through
-        self.session_id = session.head.session_id
-        self.scope = Scope()
-        self.teller = Teller(ports.bus, session, terms.depth, terms.limits.rounds, ports.clock.now_ms)
+        self.session_id: str = session.head.session_id
+        self.scope: Scope = Scope()
+        self.teller: Teller = Teller(ports.bus, session, terms.depth, terms.limits.rounds, ports.clock.now_ms)
         self.teller.send_index = self.send_index
         self.teller.takes_over = not (session.state.idle or session.state.status)
         self.key: str | None = None
         """Makes this send unique in its session; kept with the batch that begins it."""
-        self.round_open = False
-        self.rounds_here = 0
-        self.partial_text = ""
+        self.round_open: bool = False
+        self.rounds_here: int = 0
+        self.partial_text: str = ""
         self.error: dict[str, Any] | None = None
         self.books: Books | None = None
         """What it may spend, where there are limits or somebody above it; None for a plain send."""
@@ -98,6 +90,7 @@ class Send:
         """The last answer that was found to be of the form that was asked for, and its value."""
         self.closes: list[str] = []
         """Sessions that go with the next batch, because what they were for is in it."""
+        self.posts: Posts = {}
         self.seen_jobs: Sequence[Job] = ()
         """Their end was told to the reply that is noted; they count as seen with the batch that stores it."""
         self.timers: Sequence[TimerMove] = ()
@@ -123,8 +116,11 @@ class Send:
 
     def _window_is_too_long(self) -> bool:
         """Asked for only where the answer may matter: before another model call."""
-        state, limit = self.ahead, self.overflow_at or self.terms.settings.context_tokens
-        if limit is None or state.idle or state.answered or state.open_calls:
+        state = self.ahead
+        if state.idle or state.answered or state.open_calls:
+            return False
+        limit = self.overflow_at or self.terms.settings.context_tokens
+        if limit is None:
             return False
         if self.view is not None:  # what a handler put in the window's place is not ours to fold
             return False
@@ -184,8 +180,10 @@ class Send:
             else:
                 self.believe(batch)
                 self.teller.answer_for_listeners()
+                if batch.posts:
+                    await tell_of_posts(self.ports.bus, self.ports.log, batch.posts)
                 return
-        raise SessionLeaseLost(self.session_id, epoch=self.session.head.epoch)
+        raise no_way_through(self.session_id, MAX_CONFLICTS)
 
     def batch(self, *, release: bool = False) -> Append:
         """What is noted, as one write under the lease that we hold."""
@@ -220,6 +218,8 @@ class Send:
             append = append._replace(closes=tuple(self.closes))
         if self.timers:
             append = append._replace(timers=self.timers)
+        if self.posts:
+            append = append._replace(posts=leaving(self.posts, rows))
         return append._replace(seen_jobs=self.seen_jobs) if self.seen_jobs else append
 
     def believe(self, batch: Append) -> None:
@@ -231,6 +231,8 @@ class Send:
         self.noted, self.heard, self.seen_jobs, self.timers = [], [], (), ()
         if batch.closes:
             self.closes = []
+        if batch.posts:
+            self.posts = staying(self.posts, batch.rows)
         if batch.send_key is not None:
             self.key = None
         if self.books is not None:

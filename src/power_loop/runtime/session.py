@@ -26,9 +26,9 @@ class Session:
     __slots__ = ("asked_at", "below", "given", "head", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
 
     def __init__(self, head: Head, shown_as: Representation | None = None) -> None:
-        self.head = head
-        self.state = IDLE
-        self.shown_as = shown_as
+        self.head: Head = head
+        self.state: State = IDLE
+        self.shown_as: Representation | None = shown_as
         """How finished sends are shown; None: word for word."""
         self.window: Window = window_for(shown_as, head.session_id)
         self.prompt: str | None = None
@@ -38,7 +38,7 @@ class Session:
         """What the first send of a sub-agent was given: its tools and limits. Later ones, such as of a timer, have no more."""
         self.below: str | None = None
         """The ledger of the last send, where others charge it too."""
-        self.asked_at = 0
+        self.asked_at: int = 0
         """seq of the last reply that asked for tools."""
         self.waiting: list[InboxItem] = []
         """Scanned in the inbox, not heard yet."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from power_loop.context.spill import Spilled, pointed, spilled
+from power_loop.contracts.log import log
 from power_loop.contracts.model import LLMRequest
 from power_loop.runtime.send import Send
-
-log = logging.getLogger("power_loop")
 
 FOLDER = ".spill"
 

@@ -21,10 +21,14 @@ LOST = StopRequested("cancelled", "another driver took the session over", "lease
 class Watched:
     """A send in hand, as its watcher sees it. What it reads of the session is only ever replaced, never changed."""
 
+    scope: Scope | None
+    session: Session
+    since: float
+
     def __init__(self, session: Session, scope: Scope | None, since: float) -> None:
         self.session, self.scope, self.since = session, scope, since
-        self.epoch = session.head.epoch
-        self.seen = session.head.wake_no
+        self.epoch: int = session.head.epoch
+        self.seen: int = session.head.wake_no
         """``wake_no`` up to which the inbox was looked at."""
         self.renewed_until = 0
         """ms; by the heartbeat. The session knows only of what the send itself wrote."""

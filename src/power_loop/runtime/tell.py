@@ -6,12 +6,14 @@ listens to: the bus is asked before a payload is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.events import AgentEvent, BaseEventPayload
 from power_loop.contracts.records import CallCharged, Record, SendEnded, SendRested
-from power_loop.contracts.store import RecordRow
-from power_loop.runtime.told import INTERRUPTED, Written, event_of, told_of
+from power_loop.contracts.store import Post, RecordRow, SessionLog
+from power_loop.runtime.told import INTERRUPTED, Written, event_of, payloads, told_of
 
 if TYPE_CHECKING:
     from power_loop.runtime.bus import AgentEventBus
@@ -25,8 +27,8 @@ class Teller:
     """Speaks to the bus for one send."""
 
     __slots__ = (
-        "_began", "_bus", "_end", "_holds", "_last_index", "_over", "_queue", "_raised", "_session", "depth", "max_rounds", "now_ms",
-        "round_index", "send_index", "session_id", "takes_over",
+        "_began", "_bus", "_end", "_holds", "_last_index", "_over", "_payload", "_queue", "_raised", "_session", "depth", "max_rounds",
+        "now_ms", "round_index", "send_index", "session_id", "takes_over",
     )  # fmt: skip
 
     def __init__(self, bus: AgentEventBus, session: Session, depth: int, max_rounds: int, now_ms: Any) -> None:
@@ -37,15 +39,17 @@ class Teller:
         self._began = self._over = False
         self._end: RecordRow | None = None
         """The record that said how the run ended."""
+        self._payload: Callable[[str, Mapping[str, Any]], BaseEventPayload] | None = None
+        """What makes payloads: a send that nobody listens to loads none of it."""
         self._raised: Exception | None = None
         """What a listener raised that may disturb a run; it waits until the run can bear it."""
-        self.takes_over = False
+        self.takes_over: bool = False
         """The run before this one was cut off and could not tell its own end."""
-        self.session_id = session.head.session_id
-        self.depth = depth
-        self.max_rounds = max_rounds
-        self.now_ms = now_ms
-        self.send_index = 0
+        self.session_id: str = session.head.session_id
+        self.depth: int = depth
+        self.max_rounds: int = max_rounds
+        self.now_ms: Callable[[], int] = now_ms
+        self.send_index: int = 0
         self._last_index = session.head.send_index
         """Of the send before this run: the same, where it goes on with that one."""
         self.round_index: int | None = None
@@ -123,8 +127,10 @@ class Teller:
         """All that was noted is written: tell it."""
         if not self._began:
             return
-        queue, self._queue, self._holds = self._queue, [], False
-        self._tell(queue)
+        self._holds = False
+        if self._queue:
+            queue, self._queue = self._queue, []
+            self._tell(queue)
 
     def _tell(self, queue: Sequence[Written | Passing]) -> None:
         at = next((told.row.seq - 1 for told in queue if isinstance(told, Written)), None)
@@ -161,13 +167,17 @@ class Teller:
     ) -> None:  # fmt: skip
         """Of ``row`` its ``n``-th event, or something passing, behind the record ``at``."""
         self._over = self._over or type == "session_ended"
+        if self._payload is None:
+            self._payload = payloads()
         own = self.send_index if send_index is None else send_index
+        event = AgentEvent(
+            type, data=self._payload(type, fields), session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
+            send_index=own if row is None else row.send_index, depth=self.depth,
+            record_seq=None if row is None else row.seq, cursor=self._place(at) if row is None else f"{row.seq}.{n}",
+            source="subagent" if type.startswith("subagent_") else None,
+        )  # fmt: skip
         try:
-            publish(
-                self._bus, type, fields, session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
-                send_index=own if row is None else row.send_index, depth=self.depth,
-                record_seq=None if row is None else row.seq, cursor=self._place(at) if row is None else f"{row.seq}.{n}",
-            )  # fmt: skip
+            self._bus.publish(event)
         except Exception as error:  # a listener's; the bus raises it only where it was told to
             self._raised = self._raised or error
 
@@ -181,3 +191,15 @@ class Teller:
 def publish(bus: AgentEventBus, type: str, fields: dict[str, Any], **where: Any) -> None:
     """Build one event and hand it to the bus; call it only when somebody listens."""
     bus.publish(event_of(type, fields, **where))
+
+
+async def tell_of_posts(bus: AgentEventBus, log: SessionLog, posts: Sequence[Post]) -> None:
+    """What tools left for sessions stands in their inboxes now. How long those are is read only where somebody listens."""
+    for session_id, key, _ in posts if bus.wants("follow_up_queued") else ():
+        try:
+            waiting = await log.inbox(session_id)
+        except StoreUnavailable:  # it is there all the same
+            return
+        item = next((str(item.item_id) for item in waiting if item.key == key), "")
+        told = {"item_id": item, "mode": "queue", "queue_depth": len(waiting)}
+        publish(bus, "follow_up_queued", told, session_id=session_id)

@@ -6,7 +6,6 @@ Runs where the session is driven, whoever drives it and whoever fired the timer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from power_loop.contracts.errors import SessionNotFoundError
@@ -77,7 +76,7 @@ async def _asked(send: Send, fired: Fired, word: UserSaid) -> UserSaid | None:
     if move is not None:
         send.timers = [*send.timers, move]
     if move is None and context.directive != HookDirective.SKIP:
-        return word if context.message == word.content else replace(word, content=context.message)
+        return word if context.message == word.content else word._replace(content=context.message)
     outcome = "skipped" if move is None else "cancelled" if move.status == "cancelled" else "postponed"
     send.teller.say("timer_fired", **fired.told(outcome))
     return None

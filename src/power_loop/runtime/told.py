@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from power_loop.contracts.codec import content_of
-from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.events import AgentEvent, BaseEventPayload
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
     ROUNDS,
@@ -88,9 +88,14 @@ def told_of(written: Written, max_rounds: int, at_ms: int) -> Iterator[Telling |
 
 def event_of(type: str, fields: dict[str, Any], **where: Any) -> AgentEvent:
     """One event of a built-in type; to be built only when somebody listens."""
-    from power_loop.contracts.payloads import payload_for  # chosen by the type; dozens of classes that a silent loop never needs
+    return AgentEvent(type, data=payloads()(type, fields), **where)
 
-    return AgentEvent(type, data=payload_for(type, **fields), **where)
+
+def payloads() -> Callable[[str, Mapping[str, Any]], BaseEventPayload]:
+    """What makes the payload of a type from its fields."""
+    from power_loop.contracts.payloads import payload_of  # chosen by the type; dozens of classes that a silent loop never needs
+
+    return payload_of
 
 
 def _reply(record: ModelReplied, row: RecordRow, max_rounds: int, at_ms: int) -> Iterator[Telling | None]:

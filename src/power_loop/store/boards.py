@@ -46,6 +46,9 @@ class Board(NamedTuple):
 class SqliteBlackboard(Part):
     """The blackboards of a store, whatever its engine. Any number of these, in any number of processes, see the same boards."""
 
+    max_entries: int
+    max_text_len: int
+
     def __init__(self, store: SessionStore, *, max_entries: int = 60, max_text_len: int = 2000) -> None:
         """``max_entries`` on one board, ``max_text_len`` characters in one entry. No I/O happens here."""
         if max_entries < 1 or max_text_len < 1:

@@ -7,19 +7,17 @@ be left behind.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from power_loop.contracts.codec import to_cells
 from power_loop.contracts.cron import can_read_cron, next_cron_ms
 from power_loop.contracts.kept_rows import TimerRow
+from power_loop.contracts.log import log
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Row, Statement
 from power_loop.store.inbox import EXISTS, KNOWN, POST, WAKE
 from power_loop.store.timers import Timers
-
-log = logging.getLogger("power_loop")
 
 SEEN = " WHERE timer_id = ? AND status = 'armed' AND fire_count = ? AND due_at = ?"
 FIRE = "UPDATE {p}timers SET status = ?, due_at = ?, fire_count = fire_count + 1, last_fired_at = {t}, updated_at = ?" + SEEN

@@ -168,8 +168,7 @@ def _records(image: SessionImage) -> Iterator[Statement]:
         rows = image.rows[at : at + ROWS_AT_ONCE]
         values: list[Any] = []
         for row in rows:
-            kind, version, *rest = row.cells
-            values += (image.session_id, row.seq, NO_EPOCH, None, kind, version, row.send_index, row.round_index, *rest, row.created_at)
+            values += (image.session_id, row.seq, NO_EPOCH, None, row.send_index, row.round_index, row.created_at, *row.cells)
         yield Statement(f"{head}VALUES {', '.join([one] * len(rows))}", values)
 
 

@@ -9,7 +9,7 @@ wait for each other in a circle.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import dumps
@@ -109,22 +109,20 @@ class Ledgers(Part):
 # --- what goes with a batch -----------------------------------------------------------------------
 
 
-def with_entries(statements: list[Statement], batch: Append, entries: Entries, prefix: str) -> list[Statement]:
-    """The statements of a session's batch and of its entries, in the one order in which rows are touched."""
-    session_id = batch.seen.session_id
-    wakes = [
-        (ledger.session_id, Statement(WAKE.replace("{p}", prefix), (ledger.session_id,), 1))
-        for ledger in entries.opened
-        if ledger.session_id != session_id
-    ]
-    fence, *rest = statements
-    rows = sorted([(session_id, fence), *wakes], key=lambda row: row[0])
-    changes = [each._replace(sql=each.sql.replace("{p}", prefix)) for each in entries_of(entries, batch)]
-    return [*(statement for _, statement in rows), *rest, *changes]
+def woken_by(entries: Entries, batch: Append, sql: Callable[[str], str]) -> Iterator[tuple[str, Statement]]:
+    """The rows of other sessions that ``entries`` touch: (session, what is changed there)."""
+    for ledger in entries.opened:
+        if ledger.session_id != batch.seen.session_id:
+            yield ledger.session_id, Statement(sql(WAKE), (ledger.session_id,), 1)
 
 
-def entries_of(entries: Entries, batch: Append) -> Iterator[Statement]:
+def entries_of(entries: Entries, batch: Append, sql: Callable[[str], str]) -> Iterator[Statement]:
     """What ``entries`` write, ledgers before what is keyed by session."""
+    for each in _written(entries, batch):
+        yield each._replace(sql=sql(each.sql))
+
+
+def _written(entries: Entries, batch: Append) -> Iterator[Statement]:
     session_id, now = batch.seen.session_id, batch.now
     for ledger in entries.opened:
         limits = dumps(dict(ledger.limits))

@@ -7,6 +7,7 @@ rows, what was heard. A holder whose epoch is past fails the first statement and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from power_loop.contracts.clock import Clock, Ids
@@ -15,7 +16,8 @@ from power_loop.contracts.store import FAR, Append, Cells, CommitUnknown, Confli
 from power_loop.store.dialect import Dialect
 from power_loop.store.jobs import SEEN, seen_now
 from power_loop.store.large import LargeContent
-from power_loop.store.ledger import with_entries
+from power_loop.store.ledger import entries_of, woken_by
+from power_loop.store.outbox import left, woken
 from power_loop.store.part import RESOLVE_TRIES, nobody_knows
 from power_loop.store.sessions import deletion
 
@@ -25,8 +27,10 @@ FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until =
  last_batch = ?, first_send_at = COALESCE(first_send_at, ?), last_send_at = COALESCE(?, last_send_at), updated_at = ?
  WHERE session_id = ? AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < {t}"""
 
-APPEND = """INSERT INTO {p}records (session_id, seq, epoch, take_id, kind, version, send_index, round_index, role, name, content,
- escaped, tool_calls, call_id, call_index, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# What of a record has a column of its own.
+CELLS = ", ".join(Cells._fields)
+APPEND = f"""INSERT INTO {{p}}records (session_id, seq, epoch, take_id, send_index, round_index, created_at, {CELLS})
+ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 HEARD = "UPDATE {p}inbox SET heard_seq = ? WHERE item_id = ? AND heard_seq IS NULL"
 LEFT = "DELETE FROM {p}waiters WHERE ticket = ?"
@@ -47,7 +51,6 @@ LOOK = """SELECT head, epoch, holder, lease_until, wake_no, send_index, send_seq
   AND (i.not_before IS NULL OR i.not_before <= {t})), {clock}
  FROM {p}sessions s WHERE s.session_id = ?"""
 
-CELLS = "kind, version, role, name, content, escaped, tool_calls, call_id, call_index, body"
 COLUMNS = f"seq, send_index, round_index, {CELLS}, epoch, take_id, created_at"
 ROWS = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq > ?
  AND (seq >= ? OR role IS NOT NULL OR kind IN ('context_folded', 'fold_skipped', 'send_resumed')) ORDER BY seq"""
@@ -112,6 +115,10 @@ class RecordLog(LargeContent):
             await self._database.write(statements)
         except CommitUnknown:
             await self._resolve(batch, statements, mark)
+        self._wrote(batch)
+
+    def _wrote(self, batch: Append) -> None:
+        """The batch is there."""
 
     async def send_of_key(self, session_id: str, key: str) -> int | None:
         """The index of the send that was begun under ``key``, or heard what was posted under it.
@@ -136,25 +143,36 @@ class RecordLog(LargeContent):
         await self._database.write([Statement(sql, (self._at(until), session_id, epoch)) for session_id, epoch in leases])
 
     def _statements(self, batch: Append, mark: str | None) -> list[Statement]:
-        seen, new, tally, now = batch.seen, batch.next, batch.tally, batch.now
-        began = now if new.send_index != seen.send_index else None
+        seen, tally, now, bound, take_id = batch.seen, batch.tally, batch.now, batch.bound, batch.take_id
+        session_id, head, epoch, holder, until, _, send_index, send_seq, fold_seq, fold_through, _, takeovers, _, _ = batch.next
+        began = now if send_index != seen.send_index else None
         ended = now if tally.sends else None
-        until, bound = new.lease_until, batch.bound
         if self._server_decides:
             until, bound = self._at_or_none(until), self._at(bound)
         fence = (
-            new.head, new.epoch, new.holder, until, new.takeovers, new.send_index, new.send_seq, new.fold_seq, new.fold_through,
-            tally.sends, tally.rounds, tally.llm_calls, tally.tool_calls, tally.prompt_tokens, tally.completion_tokens, tally.cost,
-            mark, began, ended, now, seen.session_id, seen.epoch, seen.head, seen.wake_no, bound,
+            head, epoch, holder, until, takeovers, send_index, send_seq, fold_seq, fold_through, *tally,
+            mark, began, ended, now, session_id, seen.epoch, seen.head, seen.wake_no, bound,
         )  # fmt: skip
         statements = [Statement(self._fence, fence, 1)]
-        for seq, send_index, round_index, cells, _, _, _ in batch.rows:
-            kind, version, *rest = cells
-            values = (seen.session_id, seq, new.epoch, batch.take_id, kind, version, send_index, round_index, *rest, now)
+        for seq, index, round_index, cells, _, _, _ in batch.rows:
+            values = (session_id, seq, epoch, take_id, index, round_index, now, *cells)
             statements.append(Statement(self._append_row, values))
         if batch.heard or batch.ticket is not None or batch.send_key is not None or batch.seen_jobs or batch.closes:
             statements += self._beside(batch)
-        return statements if batch.entries is None else with_entries(statements, batch, batch.entries, self._prefix)
+        return statements if batch.entries is None and not batch.posts else self._with_others(statements, batch)
+
+    def _with_others(self, statements: list[Statement], batch: Append) -> list[Statement]:
+        """With what the batch changes of other sessions and of ledgers.
+
+        Rows of sessions come first, in the order of their ids, so that batches do not wait for each other in a circle.
+        """
+        fence, *rest = statements
+        rows = [(batch.seen.session_id, fence), *woken(batch.posts, self._sql, self._at(batch.now))]
+        rest += left(batch.posts, self._sql, batch.now)
+        if batch.entries is not None:
+            rows += woken_by(batch.entries, batch, self._sql)
+            rest += entries_of(batch.entries, batch, self._sql)
+        return [*(statement for _, statement in sorted(rows, key=itemgetter(0))), *rest]
 
     def _beside(self, batch: Append) -> list[Statement]:
         """What a batch changes outside the session's row and records."""

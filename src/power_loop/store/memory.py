@@ -73,7 +73,7 @@ class MemoryDatabase(SqliteCare):
     The data live until the last of them is closed.
     """
 
-    dialect = SqliteDialect()
+    dialect: SqliteDialect = SqliteDialect()
 
     def __init__(self, *, pause: Pause | None = None) -> None:
         self._enter(_Core(None), pause)

@@ -22,7 +22,7 @@ class MysqlDatabase(ServerDatabase):
     ``lock_wait_s`` bounds the wait for rows that others hold. Raises ValueError for an option that makes no sense.
     """
 
-    dialect = MysqlDialect()
+    dialect: MysqlDialect = MysqlDialect()
 
     def __init__(self, dsn: Dsn, *, lock_wait_s: int = 10) -> None:
         settings = Settings.of(dsn, lock_wait_s)

@@ -11,8 +11,8 @@ try:
     _aiomysql: Any = importlib.import_module("aiomysql.connection")
     _types: Any = importlib.import_module("pymysql.constants.FIELD_TYPE")
     _converters: Any = importlib.import_module("pymysql.converters")
-except ImportError as error:
-    raise ImportError('MySQL and MariaDB need the driver aiomysql: pip install "power-loop[mysql]"') from error
+except ImportError as _error:
+    raise ImportError('MySQL and MariaDB need the driver aiomysql: pip install "power-loop[mysql]"') from _error
 
 Connection: Any = _aiomysql.Connection
 
@@ -20,7 +20,7 @@ Connection: Any = _aiomysql.Connection
 _SSL = 1 << 11
 
 
-class OnlyWithTls(Connection):
+class _OnlyWithTls(Connection):
     """A connection that says nothing secret to a server without TLS; the driver's own would go on in the clear."""
 
     async def _request_authentication(self) -> None:
@@ -28,6 +28,9 @@ class OnlyWithTls(Connection):
         if not this.server_capabilities & _SSL:
             raise ConnectionRefusedError("the server offers no TLS, and the DSN asks for it")
         await Connection._request_authentication(this)
+
+
+OnlyWithTls: Any = _OnlyWithTls
 
 
 def _number(text: str) -> int | float:

@@ -49,6 +49,9 @@ _ASKED = ("version", "max_allowed_packet", "wsrep_on")
 class Broken(Exception):
     """A statement failed, or the connection did. ``at``: how many statements of the text had succeeded by then."""
 
+    at: int
+    error: Exception
+
     def __init__(self, at: int, error: Exception) -> None:
         super().__init__(at, error)
         self.at, self.error = at, error

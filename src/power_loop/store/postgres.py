@@ -49,7 +49,7 @@ class PostgresDatabase(ServerDatabase):
     ``pool_max`` connections at most are open at once. Raises ValueError for options that are none.
     """
 
-    dialect = PostgresDialect()
+    dialect: PostgresDialect = PostgresDialect()
 
     def __init__(self, dsn: Dsn) -> None:
         address = Address(dsn)

@@ -52,12 +52,12 @@ class Address:
     def __init__(self, dsn: Dsn) -> None:
         options = dsn.options
         self._dsn = dsn
-        self.most_lines = max(1, int(_number(options, "pool_max", _MOST_LINES)))
-        self.patience_s = _number(options, "command_timeout", PATIENCE_S)
+        self.most_lines: int = max(1, int(_number(options, "pool_max", _MOST_LINES)))
+        self.patience_s: float = _number(options, "command_timeout", PATIENCE_S)
         self._connect_s = _number(options, "connect_timeout", CONNECT_S)
         self._numbers = {name: int(_number(options, name, 0)) for name in _NUMBERS if name in options}
         self._query = urlencode({name: value for name, value in options.items() if name not in _OURS})
-        self.name = options.get("application_name") or f"power-loop {os.getpid()}-{os.urandom(4).hex()}"
+        self.name: str = options.get("application_name") or f"power-loop {os.getpid()}-{os.urandom(4).hex()}"
         self._settings = {name: value for name, value in {**_SESSION, "application_name": self.name}.items() if name not in options}
 
     def __str__(self) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 try:
     _asyncpg: Any = importlib.import_module("asyncpg")
-except ImportError as error:
-    raise ImportError('PostgreSQL needs the driver asyncpg: pip install "power-loop[postgres]"') from error
+except ImportError as _error:
+    raise ImportError('PostgreSQL needs the driver asyncpg: pip install "power-loop[postgres]"') from _error
 
 PostgresError: type[Exception] = _asyncpg.PostgresError
 """What the server answered, and a few that the driver words like an answer: those of lost connections, in class 08."""

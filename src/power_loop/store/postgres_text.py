@@ -7,6 +7,7 @@ before the first of them, so only batches whose parts do not concern each other 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 # What may hold a question mark that is no placeholder: strings, quoted names, comments. A quote within is doubled.
@@ -30,8 +31,8 @@ class Texts:
     """The texts of one database, each worked out once: there are few different ones, sent again and again."""
 
     def __init__(self) -> None:
-        self.numbered = lru_cache(maxsize=512)(numbered)
-        self.as_one = lru_cache(maxsize=512)(as_one)
+        self.numbered: Callable[[str], str] = lru_cache(maxsize=512)(numbered)
+        self.as_one: Callable[[Shape], str | None] = lru_cache(maxsize=512)(as_one)
 
 
 def numbered(sql: str, first: int = 1) -> str:

@@ -136,8 +136,8 @@ class Retention(Sessions, Messages):
         cells = row.cells
         body = {name: value for name, value in json.loads(cells.body or "{}").items() if name in KEPT}
         calls = None if cells.tool_calls is None else dumps([without_arguments(call) for call in json.loads(cells.tool_calls)])
-        kind, version, *rest = cells._replace(content="", escaped=None, tool_calls=calls, body=dumps({**body, PRUNED: 1}))
-        values = (session_id, row.seq, row.epoch, row.take_id, kind, version, row.send_index, row.round_index, *rest, row.created_at)
+        left = cells._replace(content="", escaped=None, tool_calls=calls, body=dumps({**body, PRUNED: 1}))
+        values = (session_id, row.seq, row.epoch, row.take_id, row.send_index, row.round_index, row.created_at, *left)
         return [Statement(self._sql(TAKE_OUT), (session_id, row.seq), 1), Statement(self._sql(APPEND), values)]
 
     def _lightened(self, session_id: str, rows: list[RecordRow]) -> Iterator[Batch]:

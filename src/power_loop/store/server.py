@@ -154,7 +154,7 @@ class Office:
     """The thread: it hands the jobs out, oldest first, to as many lines as there is work for. It answers every job."""
 
     def __init__(self, place: str, new_line: Callable[[], Line], most_lines: int) -> None:
-        self.ended = False
+        self.ended: bool = False
         """Set before the queue is emptied for the last time: who puts a job and then sees it must turn it away."""
         self._place, self._new_line, self._most_lines = place, new_line, most_lines
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -168,7 +168,7 @@ class Office:
         self._pruning: asyncio.TimerHandle | None = None
         self._loop = asyncio.new_event_loop()
         self._done = asyncio.Event()
-        self.thread = threading.Thread(target=self._run, name="power-loop-server", daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._run, name="power-loop-server", daemon=True)
         self.thread.start()
 
     def put(self, job: Job) -> None:

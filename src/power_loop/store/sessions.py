@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import dumps
-from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Row, Statement
 from power_loop.contracts.text import check_text
@@ -17,6 +17,7 @@ from power_loop.store.part import Part
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
 
 CREATE = "INSERT INTO {p}sessions (session_id, epoch, agent, last_batch, created_at, updated_at) VALUES (?, {t}, ?, ?, ?, ?)"
+EPOCH = "SELECT epoch FROM {p}sessions WHERE session_id = ?"
 CREATED_BY = "SELECT last_batch FROM {p}sessions WHERE session_id = ?"
 DESCRIBE = """INSERT INTO {p}session_info (session_id, system_prompt, model, config, metadata, kind, lifecycle, parent_session_id,
  spawn_tool_call_id, spawn_depth) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -25,6 +26,11 @@ INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.mo
  FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
 GROUND = """SELECT i.system_prompt, i.parent_session_id, (SELECT r.body FROM {p}records r WHERE r.session_id = i.session_id
  AND r.seq = 1 AND r.kind = 'user_said') FROM {p}session_info i WHERE i.session_id = ?"""
+# Of the order in which sessions are listed: those that come after one.
+OLDER = "(s.created_at < ? OR (s.created_at = ? AND s.session_id > ?))"
+# Sessions that are looked at together where only some of them are wanted.
+PAGE = 500
+
 METADATA = "SELECT metadata FROM {p}session_info WHERE session_id = ?"
 TOUCH = "UPDATE {p}sessions SET wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
 STATUS = "UPDATE {p}sessions SET status = ?, wake_no = wake_no + 1, updated_at = ? WHERE session_id = ?"
@@ -36,6 +42,7 @@ FREE_CHILDREN = """UPDATE {p}session_info SET parent_session_id = NULL, spawn_to
 RAISE = "UPDATE {p}session_info SET spawn_depth = ? WHERE session_id = ?"
 # A parent that is deleted at the same time is noticed: the child would hang under nothing.
 STAY = "UPDATE {p}sessions SET updated_at = ? WHERE session_id = ?"
+STAY_UNDER = STAY + " AND epoch = ?"
 STATS = """SELECT session_id, sends, rounds, llm_calls, tool_calls, prompt_tokens, completion_tokens, prompt_tokens + completion_tokens,
  first_send_at, last_send_at, updated_at, cost FROM {p}sessions WHERE sends > 0"""
 
@@ -70,8 +77,12 @@ class Sessions(Part):
         metadata: Mapping[str, Any] | None = None,
         session_id: str | None = None,
         agent: str | None = None,
+        parent_epoch: int | None = None,
     ) -> str:
-        """A new session; its id. Raises `ValueError` for a bad or taken id, an unknown parent, or one that is too deep."""
+        """A new session; its id. Raises `ValueError` for a bad or taken id, an unknown parent, or one that is too deep.
+
+        ``parent_epoch``: under which the caller drives the parent. Raises `SessionLeaseLost` when somebody took that over meanwhile.
+        """
         session_id = session_id if session_id is not None else f"sess_{self._ids.token(12)}"
         check_session_id(session_id)
         check_text("system_prompt", system_prompt)
@@ -85,15 +96,27 @@ class Sessions(Part):
         mark = str(self._ids.bits(62))
         batch = [Statement(self._sql(CREATE), (session_id, self._at(now), agent, mark, now, now)), Statement(self._sql(DESCRIBE), info)]
         if parent_session_id is not None:
-            batch.insert(0, Statement(self._sql(STAY), (now, parent_session_id), 1))
+            batch.insert(0, self._stays(now, parent_session_id, parent_epoch))
         try:
             ours = await self._write_once(batch) or await self._database.read(self._sql(CREATED_BY), (session_id,)) == [(mark,)]
         except Conflict:
             ours = False
         if not ours:
             await self._depth_below(parent_session_id)
+            if parent_session_id is not None and parent_epoch is not None:
+                await self._refuse_another_driver(parent_session_id, parent_epoch)
             raise ValueError(f"session {session_id!r} exists already; choose another id, or send to it")
         return session_id
+
+    def _stays(self, now: int, session_id: str, epoch: int | None) -> Statement:
+        """That the session is there, and driven under ``epoch`` if that is given."""
+        if epoch is None:
+            return Statement(self._sql(STAY), (now, session_id), 1)
+        return Statement(self._sql(STAY_UNDER), (now, session_id, epoch), 1)
+
+    async def _refuse_another_driver(self, session_id: str, epoch: int) -> None:
+        if await self._database.read(self._sql(EPOCH), (session_id,)) != [(epoch,)]:
+            raise SessionLeaseLost(session_id, epoch=epoch)
 
     async def get_session(self, session_id: str) -> SessionRow:
         """Raises `SessionNotFoundError`."""
@@ -119,13 +142,27 @@ class Sessions(Part):
         if before is not None:
             wanted.append(("s.created_at < ?", before))
         wanted += [(f"{column} = ?", value) for column, value in (("i.kind", kind), ("s.agent", agent)) if value is not None]
-        where = " WHERE " + " AND ".join(condition for condition, _ in wanted) if wanted else ""
-        narrowed = f" LIMIT {int(limit)}" if metadata is None else ""
-        sql = self._sql(INFO) + where + " ORDER BY s.created_at DESC, s.session_id" + narrowed
-        rows = [session_row(row) for row in await self._database.read(sql, [value for _, value in wanted])]
-        if metadata is not None:
-            rows = [row for row in rows if all(row.metadata.get(key) == value for key, value in metadata.items())]
-        return rows[:limit]
+        if metadata is None:
+            return await self._page(wanted, limit)
+        found: list[SessionRow] = []
+        last: SessionRow | None = None
+        while len(found) < limit:  # page by page: no engine's JSON is asked, and no more is held than is wanted
+            page = await self._page(wanted, PAGE, after=last)
+            found += [row for row in page if all(row.metadata.get(key) == value for key, value in metadata.items())]
+            if len(page) < PAGE:
+                break
+            last = page[-1]
+        return found[:limit]
+
+    async def _page(self, wanted: Sequence[tuple[str, Any]], limit: int, after: SessionRow | None = None) -> list[SessionRow]:
+        """The newest ``limit`` sessions of those that are ``wanted`` (condition, value), after this one."""
+        conditions, values = [condition for condition, _ in wanted], [value for _, value in wanted]
+        if after is not None:
+            conditions.append(OLDER)
+            values += [after.created_at, after.created_at, after.session_id]
+        where = " WHERE " + " AND ".join(conditions) if conditions else ""
+        sql = self._sql(INFO) + where + f" ORDER BY s.created_at DESC, s.session_id LIMIT {int(limit)}"
+        return [session_row(row) for row in await self._database.read(sql, values)]
 
     async def list_children(self, session_id: str) -> list[SessionRow]:
         rows = await self._database.read(

@@ -32,7 +32,7 @@ class SqliteDatabase(SqliteCare):
     only. ``busy_timeout_ms`` bounds the wait for other processes. ``faults`` is for tests.
     """
 
-    dialect = SqliteDialect()
+    dialect: SqliteDialect = SqliteDialect()
 
     def __init__(
         self, path: str | os.PathLike[str], *, synchronous: Synchronous = "full", busy_timeout_ms: int = 5000, faults: Faults | None = None

@@ -68,7 +68,7 @@ class SqliteWorker:
 
     def __init__(self, file: SqliteFile, faults: Faults | None) -> None:
         self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self.ended = False
+        self.ended: bool = False
         """Set before the queue is emptied for the last time: who puts a job and then sees it must `turn_away` it."""
         self._file = file
         self._faults = faults
@@ -77,7 +77,7 @@ class SqliteWorker:
         self._opened = self._groups = 0
         self._lost: str | None = None
         self._pause: Pause | None = None
-        self.thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
         self.thread.start()
 
     def turn_away(self) -> None:

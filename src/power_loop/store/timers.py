@@ -10,6 +10,7 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.store import Conflict, Statement
 from power_loop.store.part import Part
+from power_loop.store.sessions import STAY
 
 FIELDS = """session_id, timer_id, due_at, note, status, interval_ms, fire_count, last_fired_at, created_at, updated_at, cron, tz,
  {clock}"""
@@ -27,7 +28,6 @@ DUE = f"SELECT {FIELDS}, anchor_at FROM {{p}}timers WHERE status = 'armed' AND d
 OVERDUE = "SELECT COUNT(*) FROM {p}timers WHERE session_id = ? AND status = 'armed' AND due_at <= {t}"
 MOVE = "UPDATE {p}timers SET status = ?, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
 MOVE_AND_SET = "UPDATE {p}timers SET status = ?, due_at = {t}, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
-STAY = "UPDATE {p}sessions SET updated_at = ? WHERE session_id = ?"
 
 # A hundred years, and the year 9999: what lies further ahead is a slip of the unit.
 LONGEST_S = 100 * 366 * 24 * 3600

@@ -40,9 +40,8 @@ class Watch(RecordLog):
         self._heard: tuple[Heard, ...] = ()
         self._announces = database if isinstance(database, Announces) else None
 
-    async def append(self, batch: Append) -> None:
-        """See `RecordLog.append`; those who watch through this store hear of it at once."""
-        await super().append(batch)
+    def _wrote(self, batch: Append) -> None:
+        """Those who watch through this store hear of it at once."""
         if self._announces is not None:
             self._announces.announce(batch.seen.session_id)
         for heard in self._heard:

@@ -13,6 +13,7 @@ from proofs.kills import Kills
 from proofs.network import Network
 from proofs.power_loss import PowerLoss
 from proofs.races import Races
+from proofs.runs import Runs
 from proofs.server_kills import ServerKills
 from proofs.store_machine import Histories
 from proofs.suite import Suite
@@ -36,6 +37,7 @@ def every() -> Iterator[Suite]:
     for engine in engines.FILES_AND_SERVERS:
         yield Kills(engine)
         yield Races(engine, RACES)
+        yield Runs(engine)
     for engine in engines.SERVERS:
         yield Network(engine)
         yield ServerKills(engine)

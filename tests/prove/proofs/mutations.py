@@ -6,10 +6,12 @@ A mutation changes the code of the process that it is applied in. In a process o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import power_loop.agents.spawn as spawn
 import power_loop.runtime.drive as drive
 import power_loop.store.log as log
 import power_loop.store.sqlite_file as sqlite_file
@@ -121,6 +123,11 @@ def a_take_that_was_cancelled_is_forgotten() -> list[Change]:
     return [(drive.Driver, "_was_taken", nobody_knows)]
 
 
+def a_spawn_finds_no_child() -> list[Change]:
+    """A call that runs again begins another child."""
+    return [(spawn, "child_id_of", lambda *_: f"sess_{os.urandom(12).hex()}")]
+
+
 def without(sql: str, guard: str, instead: str) -> str:
     """The statement with ``guard`` put out of action; the mutation is out of date when it is not there."""
     assert guard in sql, f"no {guard!r} in {sql!r}: bring the mutation up to date"
@@ -132,7 +139,7 @@ MUTATIONS: dict[str, Mutation] = {
     for mutation in (
         no_sync, acknowledged_before_commit, no_epoch_in_the_fence, look_then_write, unknown_commit_known_by_its_place,
         release_ignores_wake_no, post_in_two_batches, unknown_commit_told_as_not_written,
-        a_take_that_was_cancelled_is_forgotten,
+        a_take_that_was_cancelled_is_forgotten, a_spawn_finds_no_child,
     )
 }  # fmt: skip
 
