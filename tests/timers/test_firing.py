@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -74,6 +75,35 @@ async def test_many_that_are_due_fire_once_however_many_fire_them(place: Place) 
         fired += count
     assert fired == 30
     assert [len(await store.inbox(session)) for session in sessions] == [10, 10, 10]
+
+
+async def in_zone(store: SessionStore, timer_id: int, tz: str) -> None:
+    """As a machine armed it that knows the zone."""
+    await store.database.write([Statement("UPDATE pl_timers SET tz = ? WHERE timer_id = ?", (tz, timer_id), 1)])
+
+
+async def test_timers_of_zones_that_this_machine_does_not_know_keep_no_others_waiting(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = place.store
+    session = await store.create_session(agent="cook")
+    stuck: list[int] = []
+    for number in range(6):
+        timer = await store.create_timer(session, cron="0 3 * * *", tz="Europe/Berlin", note="nightly")
+        await store.transition_timer(session, timer.timer_id, from_status="armed", to_status="armed", due_at=due(store, 100 + number))
+        await in_zone(store, timer.timer_id, f"Mars/Olympus{number % 3}")
+        stuck.append(timer.timer_id)
+    for number in range(2):
+        await store.create_timer(session, due_at=due(store, number), note=f"n{number}")
+    with caplog.at_level(logging.WARNING, "power_loop"):
+        fired = await store.fire_timers(limit=2, agents=["cook"])
+    assert [timer.note for timer in fired] == ["n1", "n0"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert all(f"Mars/Olympus{number}" in said for number in range(3))
+    assert await store.fire_due(limit=2) == 0
+    for timer_id in stuck:
+        await in_zone(store, timer_id, "Europe/Berlin")
+    assert [await store.fire_due(limit=4) for _ in range(3)] == [4, 2, 0], "nothing is lost where the zone is known"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

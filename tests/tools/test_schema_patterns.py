@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from power_loop.contracts.schema import assertions
 from power_loop.contracts.schema.compile import compile_schema
 from power_loop.contracts.schema.patterns import MAX_STEPS, Pattern, Places, Walk
 from power_loop.tools.validate import compile_schema as compile_with_extra
@@ -150,3 +151,18 @@ def test_what_the_package_jsonschema_checks_is_bounded_too() -> None:
     assert validator.violations("a" * 3000 + "!")[0].endswith("does not match the pattern ^(a+)+$")
     with pytest.raises(ValueError, match="might be searched for ever"):
         compile_with_extra({"patternProperties": {"^(a+)+$": True}, "unevaluatedProperties": False})
+
+
+def test_a_pattern_that_the_package_jsonschema_meets_is_compiled_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def counted(text: str) -> Pattern:
+        compiled.append(text)
+        return Pattern(text)
+
+    validator = compile_with_extra({"unevaluatedProperties": {"pattern": "^a+$"}})
+    monkeypatch.setattr(assertions, "Pattern", counted)
+    for _ in range(3):
+        (said,) = validator.violations({"x": "aa", "y": "b", "z": "c"})
+        assert "'y', 'z' were unevaluated and invalid" in said
+    assert compiled == ["^a+$"]

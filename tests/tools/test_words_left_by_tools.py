@@ -150,6 +150,34 @@ async def test_every_step_of_a_call_that_asks_leaves_its_words_with_the_question
     assert await words(store, there) == ["asking", "heard yes"]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+async def test_what_the_rule_for_approvals_leaves_stands_with_the_question_and_the_handlers_words_behind_it(
+    store: SessionStore, asks: bool
+):
+    here, there = await store.create_session(), await store.create_session()
+
+    async def rule(run: ToolRun, arguments: Any) -> bool:
+        await run.enqueue("look at this", there)
+        return asks
+
+    @tool(effects="idempotent", needs_approval=rule)
+    async def pay(run: ToolRun) -> str:
+        """Pay."""
+        await run.enqueue("paid", there)
+        return "paid"
+
+    async with agent(store, call("pay"), say("done"), tools=[pay]) as loop:
+        result = await loop.send("go", here)
+        if asks:
+            assert result.status == "waiting_for_input"
+            assert await words(store, there) == ["look at this"]
+            (approval,) = await loop.list_approvals(here)
+            await loop.approve(here, approval.interaction_id, digest=approval.digest)
+            result = await loop.resume(here)
+    assert result.status == "completed"
+    assert await words(store, there) == ["look at this", "paid"]
+
+
 async def test_a_call_that_fails_leaves_what_it_left_before(store: SessionStore):
     here, there = await store.create_session(), await store.create_session()
 

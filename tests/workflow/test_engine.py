@@ -146,6 +146,37 @@ async def test_a_run_that_dies_at_any_commit_ends_as_an_undisturbed_one_and_pays
     raise AssertionError("the run never came to its end")
 
 
+async def test_a_run_that_nobody_holds_is_interrupted_even_when_it_was_killed_before_its_first_record() -> None:
+    store, clock = await manual_store()
+    model = answering(lambda _, text: f"<{text}>")
+    with pytest.raises(Died):
+        await create_workflow(fan(4), parent_loop=StatefulAgentLoop(llm=model, store=DyingStore(store, 2, "before"))).run()
+    clock.jump(60)
+    loop = loop_of(model, store)
+    (run,) = await list_workflows(loop, None)
+    assert run["status"] == "interrupted"
+    assert (await resume_run(loop, None, run["run_id"])).status == "completed"
+
+
+async def test_a_run_that_was_begun_here_is_running_before_its_first_record() -> None:
+    seen: list[str] = []
+
+    class LookedAt(SessionStore):
+        """Somebody looks whenever the session of a run is about to be taken."""
+
+        async def look(self, session_id: str) -> Any:
+            if session_id.startswith("wf") and not looking:
+                looking.append(session_id)
+                seen.extend(run["status"] for run in await list_workflows(loop, None))
+            return await super().look(session_id)
+
+    looking: list[str] = []
+    opened = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), LookedAt(opened.database, opened.dialect))
+    assert (await create_workflow(fan(1), parent_loop=loop).run()).status == "completed"
+    assert seen == ["running"]
+
+
 # acceptance: 159
 async def test_of_ninety_items_killed_at_seventy_exactly_twenty_run_again() -> None:
     store, clock = await manual_store()

@@ -10,13 +10,14 @@ import asyncio
 import copy
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.approvals import EXPIRED, digest_of
 from power_loop.contracts.effects import ReportDenied
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, ToolParked, ToolReturned
+from power_loop.contracts.store import Post
 from power_loop.contracts.tool import ToolRun, canonical
 from power_loop.runtime.cancel import Cut, being_cancelled
 from power_loop.runtime.send import Send
@@ -40,6 +41,8 @@ async def may_start(send: Send, call: ToolCall, rule: Any, run: ToolRun, argumen
         return False
     if not asks:
         return True
+    if run.posts:
+        send.posts = {**send.posts, call.id: _with_question(run.posts, digest)}
     send.note(ToolParked(call.id, _question(send, call, run, arguments, digest, rewritten)))
     return False
 
@@ -60,6 +63,11 @@ async def _asks(send: Send, rule: Any, run: ToolRun, arguments: Mapping[str, Any
         return True
     except Exception:  # the host's own code; or arguments nested so deep that there is no copy of them
         return True
+
+
+def _with_question(posts: Sequence[Post], digest: str) -> list[Post]:
+    """What a rule left, under keys that belong to its question: those of the handler, which may run later, begin anew."""
+    return [post._replace(key=f"{post.key}:{digest[:16]}") for post in posts]
 
 
 def _question(send: Send, call: ToolCall, run: ToolRun, arguments: Mapping[str, Any], digest: str, rewritten: bool) -> dict[str, Any]:

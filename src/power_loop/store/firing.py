@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from power_loop.contracts.codec import to_cells
-from power_loop.contracts.cron import can_read_cron, next_cron_ms
+from power_loop.contracts.cron import can_read_cron, next_cron_ms, zone
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.log import log
 from power_loop.contracts.records import UserSaid
@@ -26,6 +26,7 @@ UNHEARD = "SELECT session_id, item_key FROM {p}inbox WHERE heard_seq IS NULL AND
 # Timers of sessions that are gone belong to whoever comes by.
 OF_AGENTS = """ AND NOT EXISTS (SELECT 1 FROM {p}sessions s WHERE s.session_id = {p}timers.session_id
  AND (s.agent IS NULL OR s.agent NOT IN (:agents)))"""
+NOT_IN_ZONES = " AND (cron IS NULL OR tz IS NULL OR tz NOT IN (:zones))"
 
 
 class Due(NamedTuple):
@@ -59,7 +60,8 @@ class Firing(Timers):
 
         Taking, posting and re-arming are one batch. A recurring timer counts from its nominal time; what was missed
         meanwhile is one firing, and while its last note is not heard yet there is no other. A timer whose session is gone
-        is cancelled. ``agents``: only of sessions of these agents.
+        is cancelled. One whose time zone this machine does not know stays due, for a machine that does, and keeps no other
+        waiting. ``agents``: only of sessions of these agents.
         """
         return len(await self.fire_timers(now=now, limit=limit, agents=agents))
 
@@ -69,7 +71,7 @@ class Firing(Timers):
         also = "" if can_read_cron() else " AND cron IS NULL"  # left to a process that can
         if agents is not None:
             also += OF_AGENTS.replace(":agents", ", ".join("?" * len(agents)) or "''")
-        due = [self._seen(row, at) for row in await self._due(at, limit, also, agents or ())]
+        due = await self._due_here(at, limit, also, agents or ())
         unheard = await self._unheard(due)
         # Side by side, so that they can be committed together.
         fired = await asyncio.gather(*(self._fire(each, at, each.last_key in unheard) for each in due), return_exceptions=True)
@@ -77,6 +79,19 @@ class Firing(Timers):
             if isinstance(each, BaseException):
                 raise each
         return [each.timer for each, there in zip(due, fired, strict=True) if there]
+
+    async def _due_here(self, at: int, limit: int, also: str, agents: Sequence[str]) -> list[Due]:
+        """The longest overdue ones, of time zones that are known here. Those of others would fill the scan for ever."""
+        unknown: set[str] = set()
+        while True:
+            but = NOT_IN_ZONES.replace(":zones", ", ".join("?" * len(unknown))) if unknown else ""
+            due = [self._seen(row, at) for row in await self._due(at, limit, also + but, (*agents, *unknown))]
+            if not (more := unknown_zones(due) - unknown):
+                break
+            unknown |= more
+        if unknown:
+            log.warning("timers stay due whose time zones this machine does not know: %s", ", ".join(sorted(unknown)))
+        return due
 
     async def _unheard(self, due: Sequence[Due]) -> set[str]:
         """Keys of notes that recurring timers left at their last firing, and that nobody has heard yet."""
@@ -93,7 +108,7 @@ class Firing(Timers):
         timer = due.timer
         try:
             next_at = due.next_at()
-        except ValueError as error:  # a time zone that is known elsewhere
+        except ValueError as error:  # out of an archive: no expression, or one that never comes
             log.warning("timer %d of session %s stays due: %s", timer.timer_id, timer.session_id, error)
             return False
         try:
@@ -140,6 +155,17 @@ class Firing(Timers):
 
 def _seen_as(due: Due) -> tuple[Any, ...]:
     return due.timer.timer_id, due.timer.fire_count, due.due_at
+
+
+def unknown_zones(due: Sequence[Due]) -> set[str]:
+    """The time zones of ``due`` that this machine does not know."""
+    unknown: set[str] = set()
+    for tz in {each.timer.tz for each in due if each.timer.cron is not None}:
+        try:
+            zone(tz)
+        except ValueError:
+            unknown.add(tz)
+    return unknown
 
 
 def key_of(timer_id: int, firing: int) -> str:

@@ -6,7 +6,8 @@ The compiler itself, and what it understands, is in `contracts.schema`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +43,23 @@ def with_jsonschema(schema: Any, unknown: Sequence[str]) -> Check:
         raise ValueError(f"the schema is malformed at {_pointer(error.absolute_path) or '(root)'}: {error.message}") from error
     specification: Any = import_module("referencing.jsonschema")  # jsonschema's own resolver; this registry reaches nowhere
     _refuse_what_it_would_not_check(document, specification, what)
-    bounded = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
+    bounded = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern_keyword()})
     return _check_by(bounded(document, registry=specification.EMPTY_REGISTRY))
 
 
-def _pattern(validator: Any, text: str, value: Any, schema: Any) -> Iterator[Exception]:
-    """The keyword ``pattern``, which jsonschema would search for as long as it takes."""
+def _pattern_keyword() -> Callable[..., Iterator[Exception]]:
+    """The keyword ``pattern`` of one schema, which jsonschema would search for as long as it takes. Each is compiled once."""
     from power_loop.contracts.schema.assertions import build_pattern
 
     error: type[Exception] = import_module("jsonschema").ValidationError
     place: Any = None  # the document is well formed: its meta-schema was checked
-    for problem in build_pattern(place, text)(value, ""):
-        yield error(problem.text)
+    compiled = cache(partial(build_pattern, place))
+
+    def keyword(validator: Any, text: str, value: Any, schema: Any) -> Iterator[Exception]:
+        for problem in compiled(text)(value, ""):
+            yield error(problem.text)
+
+    return keyword
 
 
 def _refuse_what_it_would_not_check(document: Any, specification: Any, what: str) -> None:

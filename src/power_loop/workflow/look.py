@@ -93,7 +93,13 @@ async def _status(loop: Any, store: Any, session_id: str) -> str:
     last = await _last(store, session_id, head.head)
     if isinstance(last, (SendEnded, SendRested)):
         return last.status
-    return "interrupted" if head.head else "running"
+    return "running" if not head.head and await _in_hand(loop, session_id) else "interrupted"
+
+
+async def _in_hand(loop: Any, session_id: str) -> bool:
+    """This loop is about to take the run: it has no record yet, nor a holder."""
+    _, driver = await loop.drivers.open()
+    return session_id in driver.lines.names()
 
 
 async def _last_status(store: Any, session_id: str) -> str | None:
