@@ -217,6 +217,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         r"records\[6\] \(context_folded\): it folds up to seq 7, which comes after it",
     ),
     "a blob that is no base64": (changed("blobs", [{"digest": "d", "data": "%"}]), r"archive.blobs\[0\].data: it is no base64"),
+    "a cron timer without a zone": (changed("timers", [{"due_at": 1, "cron": "0 5 * * *"}]), r"archive.timers\[0\]: its cron has no tz"),
+    "a cron timer of no time": (changed("timers", [{"due_at": 1, "cron": "often", "tz": "UTC"}]), r"archive.timers\[0\]: cron 'often'"),
     "a child of another parent": (
         lambda a: changed("children", [{**copy.deepcopy(a), "session_id": "x", "parent_session_id": "y"}])(a),
         r"archive.children\[0\]: it is a child of 'y', not of 's'",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from power_loop.contracts.codec import dumps, from_cells
+from power_loop.contracts.cron import can_read_cron, next_cron_ms
 from power_loop.contracts.errors import RecordFromTheFuture
 from power_loop.contracts.records import ContextFolded
 from power_loop.contracts.store import Cells, RecordRow
@@ -171,7 +172,20 @@ def _timer(data: Json, where: str) -> TimerImage:
     due_at = _need(data, "due_at", int, where)
     anchor_at, interval_ms = (_field(data, name, int, where) for name in ("anchor_at", "interval_ms"))
     note, cron, tz, body = texts
+    if cron is not None:
+        _check_cron(cron, tz, where)
     return TimerImage(due_at, anchor_at or due_at, note, interval_ms, cron, tz, body, _at(data, where))
+
+
+def _check_cron(cron: str, tz: str | None, where: str) -> None:
+    """A zone that this machine does not know may be known where the timer fires; an expression is good or bad everywhere."""
+    if tz is None:
+        raise ValueError(f"{where}: its cron has no tz")
+    if can_read_cron():
+        try:
+            next_cron_ms(cron, "UTC", 0)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def _blob(data: Json, where: str) -> BlobImage:
