@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-CACHE = ROOT / ".cache" / "peers"
+CACHE = ROOT / "build" / "peers"
 
 
 @dataclass(frozen=True)
