@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 
 from forks import Job, serve
@@ -58,6 +59,8 @@ class Program:
             function = {"name": "act", "arguments": json.dumps({"n": f"{done}.{n}"})}
             reply.tool_calls.append({"id": f"call_{n}", "type": "function", "function": function})
         self.tell("model", {"messages": len(request.messages), "last": request.messages[-1]})
+        if "in_turn_with" in self.job:
+            await self.somebody_waits()
         self.boundary("after the model")
         return reply
 
@@ -68,13 +71,30 @@ class Program:
             self.boundary("before the effect")
             self.tell("effects", {"n": n, "key": run.idempotency_key})
             self.boundary("after the effect")
-            await asyncio.sleep(0.002 * (n == "0.1"))  # the second call of the first round lands alone
+            if n == "0.1" and self.job["verb"] == "send":
+                await self.something_is_returned()
             return f"did {n}"
 
         tools = ToolRegistry()
         schema = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
         tools.register(ToolDefinition("act", "act", schema, effects=self.job.get("effects"), parallel=True), act)
         return tools
+
+    async def something_is_returned(self) -> None:
+        """Wait for the first result in the store, so that the second call of the first round lands alone, in each run alike."""
+        reader = sqlite3.connect(f"file:{self.folder / 'app.db'}?mode=ro", uri=True)
+        while not reader.execute(f"SELECT 1 FROM {PREFIX}records WHERE kind = 'tool_returned'").fetchone():
+            await asyncio.sleep(0.0005)
+        reader.close()
+
+    async def somebody_waits(self) -> None:
+        """Until the other one stands in line, or has nothing left to say: then who is next does not depend on who is faster."""
+        last = f"{self.job['in_turn_with']}{self.job['count'] - 1}"
+        reader = sqlite3.connect(f"file:{self.folder / 'app.db'}?mode=ro", uri=True)
+        waits = f"SELECT 1 FROM {PREFIX}waiters UNION SELECT 1 FROM {PREFIX}records WHERE kind = 'model_replied' AND content = ?"
+        while not reader.execute(waits, (f"done: {last}",)).fetchone():
+            await asyncio.sleep(0.0005)
+        reader.close()
 
     # --- verbs ---------------------------------------------------------------------------------------------
 
