@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from power_loop.loop import StatefulAgentLoop
 from power_loop.store import claims, inbox
 from power_loop.testing import simulate
-from power_loop.testing.faults import LONG_PAUSE_S, Strike, StrikeAt, kill
-from power_loop.testing.scenario import EXPECTED
+from power_loop.testing.clients import EXPECTED
+from power_loop.testing.faults import LONG_PAUSE_S, EachGap, Strike, kill
 from power_loop.testing.simulation import Report
 from power_loop.testing.sweep import SESSION, STRIKES, WORD, enqueue
 from power_loop.testing.talk import Talk
 from power_loop.testing.verdict import leases_of_the_living, verdict
-from power_loop.testing.world import NoFaults, Scenario, World
+from power_loop.testing.world import Faults, NoFaults, Process, Scenario, World
 from power_loop.worker import Worker
 
 # Together longer than a claim lasts, and than the first retries of what failed.
@@ -25,8 +26,8 @@ LOOKS, LOOK_EVERY_S = 6, 5.0
 pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
-def working(strike: Strike | None) -> Scenario:
-    """A scenario whose seed is the number of the gap at which ``strike`` happens to a worker."""
+def working(faults_of: Callable[[Process], Faults]) -> Scenario:
+    """A scenario in which these faults strike a worker; others come after it."""
 
     async def scenario(world: World) -> None:
         world.faults, world.one_machine = NoFaults(), True
@@ -37,7 +38,7 @@ def working(strike: Strike | None) -> Scenario:
         talk.acknowledged["m1"] = SESSION
         worker = world.process("worker")
         loop = talk.agent(worker)
-        world.faults = StrikeAt(worker, world.seed + 1, strike) if strike is not None else NoFaults()
+        world.faults = faults_of(worker)
         await worker.run(_work_twice(loop))
         await asyncio.sleep(2 * LONG_PAUSE_S)
         world.faults = NoFaults()
@@ -67,14 +68,14 @@ async def _work_for_a_while(loop: StatefulAgentLoop) -> None:
 
 
 def at_every_gap(strike: Strike) -> Report:
-    gaps = simulate(working(None), 1).check().gaps
-    return simulate(working(strike), gaps)
+    gaps = EachGap(strike)
+    return simulate(working(gaps.of), gaps)
 
 
 # acceptance: 135, 139 (each kind of fault at every gap of a worker)
 @pytest.mark.parametrize("strike", STRIKES, ids=lambda strike: strike.__name__)
 def test_workers_bring_to_rest_what_struck_one_of_them_at_any_gap(strike: Strike) -> None:
-    assert at_every_gap(strike).check().seeds > 40
+    assert at_every_gap(strike).check().seeds > 50
 
 
 # acceptance: 185 (a settlement without its guard)
@@ -90,7 +91,7 @@ def test_a_post_that_does_not_say_when_to_look_is_noticed(monkeypatch: pytest.Mo
     asleep = inbox.WAKE.replace("ELSE {t} END", "ELSE runnable_at + 0 * {t} END")
     assert asleep != inbox.WAKE
     monkeypatch.setattr(inbox, "WAKE", asleep)
-    assert simulate(working(None), 1).violations
+    assert simulate(working(lambda _: NoFaults()), 1).violations
 
 
 # acceptance: 185 (a dead holder that nobody looks for)

@@ -12,18 +12,10 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from power_loop.config import AgentLoopConfig, RunPolicy
-from power_loop.contracts.errors import (
-    LLMError,
-    SessionBusyError,
-    SessionLeaseLost,
-    SessionPendingError,
-    StoreUnavailable,
-    WorkflowRunError,
-)
 from power_loop.contracts.messages import text_of
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
 from power_loop.contracts.records import ToolReturned, UserSaid
@@ -31,6 +23,7 @@ from power_loop.contracts.tool import ToolDefinition, ToolRun
 from power_loop.contracts.usage import UsageLimits
 from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.budget import budget_of
+from power_loop.testing.clients import Deed, client
 from power_loop.testing.faults import AN_HOUR_S
 from power_loop.testing.invariants import check_invariants
 from power_loop.testing.verdict import records_of
@@ -41,7 +34,6 @@ from power_loop.workflow.look import list_workflows
 from power_loop.workflow.run import create_workflow, run_detached
 from power_loop.workflow.tools import register_workflow_tools
 
-EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavailable, LLMError, WorkflowRunError, TimeoutError)
 LEASE_S = 0.3
 LOOKS_AT_REST = 30
 
@@ -145,36 +137,13 @@ async def errands(world: World) -> None:
     first = story.agent(world.process())
     story.sessions = [await first.new_session(session_id=f"s{n}") for n in range(2)]
     world.faults = faults
-    await asyncio.gather(*(_client(story, chance.randint(2, 4)) for _ in range(chance.randint(1, 3))))
+    await asyncio.gather(*(client(story, DEEDS, chance.randint(2, 4), PAUSES_S) for _ in range(chance.randint(1, 3))))
     world.faults = NoFaults()
     # What was set while the clock was an hour ahead is due an hour later.
     await asyncio.sleep(2 * AN_HOUR_S)
     await _rest(story)
     for text in await _verdict(story):
         world.violated(text)
-
-
-async def _client(story: Errands, deeds: int) -> None:
-    """A client whose process is started again whenever it dies, and goes on with the next deed."""
-    left = [deeds]
-    while left[0]:
-        process = story.world.process()
-        await process.run(_live(story, process, left))
-        await asyncio.sleep(story.world.chance.uniform(0.0, 0.5))
-
-
-async def _live(story: Errands, process: Process, left: list[int]) -> None:
-    loop, chance = story.agent(process), story.world.chance
-    while left[0]:
-        left[0] -= 1
-        session_id, deed = chance.choice(story.sessions), chance.choice(DEEDS)
-        story.world.note(f"{process.name} {deed.__name__} {session_id}")
-        try:
-            await deed(story, loop, session_id)
-        except EXPECTED as error:
-            story.world.note(f"{process.name} {deed.__name__} got {type(error).__name__}: {error}")
-        await asyncio.sleep(chance.choice((0.0, 0.05, 0.3)))
-    await loop.aclose(drain_timeout_s=1.0)
 
 
 async def set_timer(story: Errands, loop: StatefulAgentLoop, session_id: str) -> None:
@@ -203,8 +172,8 @@ async def work(story: Errands, loop: StatefulAgentLoop, session_id: str) -> None
     await Worker(loop, concurrency=2).run_once()
 
 
-Deed = Callable[[Errands, StatefulAgentLoop, str], Awaitable[None]]
-DEEDS: tuple[Deed, ...] = (set_timer, begin_run, begin_run, send_a_run, send_a_word_to_leave, send_a_word_to_leave, work, work)
+PAUSES_S = (0.0, 0.05, 0.3)
+DEEDS: tuple[Deed[Errands], ...] = (set_timer, begin_run, begin_run, send_a_run, send_a_word_to_leave, send_a_word_to_leave, work, work)
 
 
 # --- rest --------------------------------------------------------------------------------------------------

@@ -7,22 +7,19 @@ acknowledged is there, what was said is answered, what may happen once happened 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
-from power_loop.contracts.errors import LLMError, SessionBusyError, SessionLeaseLost, SessionPendingError, StoreUnavailable
+from power_loop.contracts.errors import LLMError, StoreUnavailable
 from power_loop.contracts.outcome import FollowUpQueued
 from power_loop.contracts.records import UserSaid
 from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.session import Session
+from power_loop.testing.clients import Deed, client
 from power_loop.testing.faults import AN_HOUR_S
 from power_loop.testing.outside import FORM
 from power_loop.testing.talk import HOOK_POINTS, Talk
 from power_loop.testing.verdict import leases_of_the_living, verdict
-from power_loop.testing.world import NoFaults, Process, World
+from power_loop.testing.world import NoFaults, World
 from power_loop.worker import Worker
-
-# What a caller must expect of a send in such a world, and nothing else.
-EXPECTED = (SessionPendingError, SessionLeaseLost, SessionBusyError, StoreUnavailable, LLMError, TimeoutError)
 
 
 async def conversation(world: World) -> None:
@@ -34,7 +31,7 @@ async def conversation(world: World) -> None:
     first = talk.agent(world.process())
     talk.sessions = [await first.new_session(session_id=f"s{n}") for n in range(chance.choice((1, 1, 2)))]
     world.faults = faults
-    await asyncio.gather(*(_client(talk, chance.randint(1, 4)) for _ in range(chance.randint(1, 3))))
+    await asyncio.gather(*(client(talk, DEEDS, chance.randint(1, 4), PAUSES_S) for _ in range(chance.randint(1, 3))))
     world.faults = NoFaults()
     await asyncio.sleep(5.0)
     forgotten = [] if world.database_was_away else leases_of_the_living(world)
@@ -45,30 +42,6 @@ async def conversation(world: World) -> None:
 
 
 # --- clients ---------------------------------------------------------------------------------------------
-
-
-async def _client(talk: Talk, deeds: int) -> None:
-    """A client whose process is started again whenever it dies, and goes on with the next deed."""
-    left = [deeds]
-    while left[0]:
-        process = talk.world.process()
-        await process.run(_live(talk, process, left))
-        await asyncio.sleep(talk.world.chance.uniform(0.0, 0.5))
-
-
-async def _live(talk: Talk, process: Process, left: list[int]) -> None:
-    loop = talk.agent(process)
-    chance = talk.world.chance
-    while left[0]:
-        left[0] -= 1
-        session_id, deed = chance.choice(talk.sessions), chance.choice(DEEDS)
-        talk.world.note(f"{process.name} {deed.__name__} {session_id}")
-        try:
-            await deed(talk, loop, session_id)
-        except EXPECTED as error:
-            talk.world.note(f"{process.name} {deed.__name__} got {type(error).__name__}: {error}")
-        await asyncio.sleep(chance.choice((0.0, 0.0, 0.05)))
-    await loop.aclose(drain_timeout_s=1.0)
 
 
 async def send(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
@@ -157,8 +130,8 @@ async def abort(talk: Talk, loop: StatefulAgentLoop, session_id: str) -> None:
     await loop.abort_pending(session_id)
 
 
-Deed = Callable[[Talk, StatefulAgentLoop, str], Awaitable[None]]
-DEEDS: tuple[Deed, ...] = (
+PAUSES_S = (0.0, 0.0, 0.05)
+DEEDS: tuple[Deed[Talk], ...] = (
     send, send, send, send_for_a_form, send_when_free, send_impatiently, send_what_was_enqueued, follow_up, follow_up, enqueue, enqueue,
     work, work, cancel, resume, resume, answer, abort,
 )  # fmt: skip

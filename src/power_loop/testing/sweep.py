@@ -11,8 +11,9 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from power_loop.loop import StatefulAgentLoop
-from power_loop.testing.faults import AN_HOUR_S, LONG_PAUSE_S, Strike, StrikeAt, jump, kill, lose_the_answer, pause, refuse
-from power_loop.testing.scenario import EXPECTED, come_to_rest
+from power_loop.testing.clients import EXPECTED
+from power_loop.testing.faults import AN_HOUR_S, LONG_PAUSE_S, EachGap, Strike, StrikeAt, jump, kill, lose_the_answer, pause, refuse
+from power_loop.testing.scenario import come_to_rest
 from power_loop.testing.simulation import Report, simulate
 from power_loop.testing.talk import Talk
 from power_loop.testing.verdict import leases_of_the_living, verdict
@@ -27,13 +28,12 @@ def at_every_gap(strike: Strike, hook_points: Iterable[str] = (), word: str = WO
 
     ``asked``: what the send of ``word`` is given besides.
     """
-    points = tuple(hook_points)
-    gaps = simulate(sending(None, points, word, **asked), 1).check().gaps
-    return simulate(sending(strike, points, word, **asked), gaps)
+    gaps = EachGap(strike)
+    return simulate(sending(gaps, tuple(hook_points), word, **asked), gaps)
 
 
-def sending(strike: Strike | None, hook_points: Iterable[str] = (), word: str = WORD, **asked: Any) -> Scenario:
-    """A scenario whose seed is the number of the gap at which ``strike`` happens to a send."""
+def sending(gaps: EachGap, hook_points: Iterable[str], word: str, **asked: Any) -> Scenario:
+    """A scenario whose seed is the number of the gap at which something happens to a send."""
 
     async def scenario(world: World) -> None:
         world.faults, world.one_machine = NoFaults(), True
@@ -41,7 +41,7 @@ def sending(strike: Strike | None, hook_points: Iterable[str] = (), word: str = 
         talk.sessions = [await talk.agent(world.process("first")).new_session(session_id=SESSION)]
         sender = world.process("sender")
         loop = talk.agent(sender)
-        world.faults = StrikeAt(sender, world.seed + 1, strike) if strike is not None else NoFaults()
+        world.faults = gaps.of(sender)
         await sender.run(_send(talk, loop, word.format(1), asked))
         await asyncio.sleep(2 * LONG_PAUSE_S)
         world.faults = NoFaults()
