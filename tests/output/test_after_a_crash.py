@@ -17,9 +17,6 @@ from power_loop.testing.talk import HOOK_POINTS
 
 GOOD, BAD = '{"name": "Rome", "people": 3}', '{"name": "Rome"}'
 
-# On a slow machine a heartbeat falls due while its store is dead, and dies as well.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
 
 @dataclass
 class City:
@@ -78,7 +75,7 @@ async def test_no_answer_that_is_stored_is_paid_for_again(store: SessionStore, a
 @pytest.mark.parametrize("wrong", [1, 3])
 def test_a_typed_send_that_is_struck_at_any_gap_comes_to_rest_with_everything_in_its_place(strike: Any, wrong: int) -> None:
     word = f"m{{}} rounds=1 calls=1 tools=look wrong={wrong}"
-    assert at_every_gap(strike, word=word, output_type=FORM).check().seeds > 30
+    assert at_every_gap(strike, word=word, output_type=FORM).check().seeds > 20
 
 
 def test_the_same_with_a_handler_at_every_hook() -> None:

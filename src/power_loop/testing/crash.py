@@ -93,6 +93,7 @@ class DyingStore(SessionStore):
     """``store``, seen by a process that dies at its ``at``-th commit, counted from 1."""
 
     def __init__(self, store: SessionStore, at: int, when: When = "after") -> None:
+        self._living = store
         self.dying: DyingDatabase = DyingDatabase(store.database, at, when)
         super().__init__(self.dying, store.dialect, store.table_prefix, clock=store.clock, ids=store.ids)
         self.max_spawn_depth: int = store.max_spawn_depth
@@ -100,6 +101,15 @@ class DyingStore(SessionStore):
     @property
     def dead(self) -> bool:
         return self.dying.dead
+
+    async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
+        """The heartbeat keeps its own time, so its commits are not counted; it ends with the process."""
+        if not self.dead:
+            await self._living.renew(leases, until)
+
+    async def wakes(self, session_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """The dead hold nothing."""
+        return {} if self.dead else await self._living.wakes(session_ids)
 
 
 def over(store: SessionStore, database: Database) -> SessionStore:
