@@ -124,6 +124,19 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def cut_short(work: Coroutine[Any, Any, T], token: CancellationToken) -> asyncio.Task[T]:
+    """``work`` as a task that has ended: by itself, or cancelled because ``token`` was. It ends before the caller's own cancel passes."""
+    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(token.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            await to_its_end(asyncio.wait((task,)))
+
+
 def being_cancelled() -> bool:
     """Somebody cancelled the running task; else a CancelledError stems from the code that was called."""
     task = asyncio.current_task()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import WorkflowRunError
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.workflow.bootstrap import WorkerBootstrap
-from power_loop.workflow.executors import key_of
+from power_loop.workflow.executors import key_of, leaf_path
 from power_loop.workflow.isolated import run_spec_isolated
 from power_loop.workflow.rows import digest
 
@@ -82,8 +81,5 @@ def run_on_worker(job: Mapping[str, Any]) -> dict[str, Any]:
     from distributed import get_worker  # extra: dask
 
     spec = AgentSpec.from_dict(job["spec"])
-    run = str(spec.metadata.get("workflow_run_id") or "adhoc")
-    mark = digest(job["key"], 8) if job["key"] is not None else os.urandom(4).hex()
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", str(spec.metadata.get("workflow_node_id") or spec.name))[:80]
-    path = os.path.join(get_worker().local_directory, "power-loop", re.sub(r"[^A-Za-z0-9_-]+", "_", run), f"{name}__{mark}.db")
+    path = leaf_path(os.path.join(get_worker().local_directory, "power-loop"), spec)
     return asyncio.run(run_spec_isolated(spec, job["input"], bootstrap=job["bootstrap"], db_path=path, key=job["key"]))

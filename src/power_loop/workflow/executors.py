@@ -6,19 +6,25 @@ A leaf's metadata says which it is: ``workflow_run_id``, ``workflow_node_id``, `
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+import os
+import re
+import secrets
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from power_loop.agents.spawn import Under, child_id_of, run_under
 from power_loop.contracts.agents import AgentSpec, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.usage import Usage
-from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.cancel import cut_short
 from power_loop.runtime.session import Session
 from power_loop.workflow.handed import without_handed
+from power_loop.workflow.rows import digest
+
+# The folder of leaves that no run begun.
+ADHOC = "adhoc"
 
 
 @runtime_checkable
@@ -50,6 +56,19 @@ def key_of(spec: AgentSpec) -> str | None:
     """What tells this leaf, in this attempt, from all others; None outside of a run."""
     key, attempt = spec.metadata.get("idempotency_key"), spec.metadata.get("attempt", 1)
     return None if key is None else f"{key}#{attempt}" if attempt > 1 else str(key)
+
+
+def leaf_path(folder: str, spec: AgentSpec) -> str:
+    """The database of this leaf in ``folder``: the same for the same leaf and attempt; a new one outside of a run."""
+    key = key_of(spec)
+    run = _file_name(spec.metadata.get("workflow_run_id") or ADHOC)
+    node = _file_name(spec.metadata.get("workflow_node_id") or spec.name)[:80]
+    mark = digest(key, 8) if key is not None else secrets.token_hex(4)
+    return os.path.join(folder, run, f"{node}__{mark}.db")
+
+
+def _file_name(text: object) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(text))
 
 
 class InProcessExecutor:
@@ -84,22 +103,12 @@ async def spent_by(store: Any, session_id: str) -> Usage:
     return Usage.of(state.usage.plus(await store.charged_to(session_id)), tool_calls=state.tool_calls)
 
 
-async def _cut_by(stop_event: CancellationLike, work: Any) -> SubagentResult:
+async def _cut_by(stop_event: CancellationLike, work: Coroutine[Any, Any, SubagentResult]) -> SubagentResult:
     if stop_event is None:
-        return cast("SubagentResult", await work)
-    token, task = CancellationToken.from_any(stop_event), asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(token.wait())
-    try:
-        await asyncio.wait((task, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()  # its session stays as one that was cut off, and can go on
-            await to_its_end(asyncio.wait((task,)))
-        return SubagentResult(None, "cancelled", error={"message": token.reason}) if task.cancelled() else task.result()
-    finally:
-        watching.cancel()
-        if not task.done():
-            task.cancel()
-            await to_its_end(asyncio.wait((task,)))
+        return await work
+    token = CancellationToken.from_any(stop_event)
+    task = await cut_short(work, token)
+    return SubagentResult(None, "cancelled", error={"message": token.reason}) if task.cancelled() else task.result()
 
 
 def told_of(result: SubagentResult) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.usage import Usage
 from power_loop.loop import StatefulAgentLoop
 from power_loop.providers.open import create_llm_service_from_env
+from power_loop.runtime.cancel import cut_short
 from power_loop.runtime.session import Session
 from power_loop.store.sql_store import open_store
 from power_loop.tools.toolbox import ToolRegistry
@@ -48,8 +48,8 @@ async def run_spec_isolated(
         child = ChildRun(session_id, "spawn", within_share(spec, handed, session), user_input, chosen, 1, None)
         drivers: Any = loop.drivers
         goes_on = session.state.status == "budget_exceeded" and "share" in handed
-        result = await _cut_by(token, drivers.resume_child(child) if goes_on else drivers.run_child(child))
-        told = await _told(loop, result)
+        task = await cut_short(drivers.resume_child(child) if goes_on else drivers.run_child(child), token)
+        told = await _told(loop, task.result())
     return told | {"session_id": session_id, "db_path": db_path}
 
 
@@ -92,19 +92,6 @@ async def _told(loop: Any, result: StatefulResult) -> dict[str, Any]:
         return told
     store: Any = await loop.ensure_store()
     return told | {"asks": result.pending_interactions[0], "session": await store.export_session(result.session_id)}
-
-
-async def _cut_by(token: CancellationToken, work: Any) -> Any:
-    """``work``, cut off by a stop: its session stays as one that can go on."""
-    task, watching = asyncio.ensure_future(work), asyncio.ensure_future(token.wait())
-    try:
-        await asyncio.wait((task, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-        return await task
-    finally:
-        watching.cancel()
-        task.cancel()
 
 
 def _model(bootstrap: WorkerBootstrap) -> Any:

@@ -26,15 +26,13 @@ from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import to_its_end
 from power_loop.tools.shell.backend import shell_environment
 from power_loop.workflow.bootstrap import RESULT, WorkerBootstrap, place_of, workspace_of
-from power_loop.workflow.executors import key_of
+from power_loop.workflow.executors import key_of, leaf_path
 from power_loop.workflow.isolated import spent_in
 from power_loop.workflow.launchers import DirectWorkerLauncher, WorkerLauncher
-from power_loop.workflow.rows import digest
 
 # A worker that prints more than this instead of a result is out of hand; of its complaints the end is kept.
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDERR_BYTES = 8 * 1024
-ADHOC = "adhoc"
 # What a worker has printed is read long before this is over; after it, only what it left behind holds its pipes open.
 LAST_WORDS_S = 2.0
 # Whether a worker has ended is looked at so often; its pipes tell sooner.
@@ -88,11 +86,7 @@ class SubprocessExecutor:
 
     def path_of(self, spec: AgentSpec) -> str:
         """The leaf's database: the same for the same leaf and attempt."""
-        key = key_of(spec)
-        run = str(spec.metadata.get("workflow_run_id") or ADHOC)
-        node = re.sub(r"[^A-Za-z0-9_-]+", "_", str(spec.metadata.get("workflow_node_id") or spec.name))[:80]
-        mark = digest(key, 8) if key is not None else secrets.token_hex(4)
-        return os.path.join(self.runs_dir, re.sub(r"[^A-Za-z0-9_-]+", "_", run), f"{node}__{mark}.db")
+        return leaf_path(self.runs_dir, spec)
 
     def _environment(self, workspace: str) -> dict[str, str]:
         # A parent whose shells inherit everything hands on no more to its workers all the same.
