@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from power_loop.contracts.notes import DEFAULT_NOTES_POLICY
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.records import StopRequested
+from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from power_loop.workflow.engine import Run
     from power_loop.workflow.executors import Executor
 
-# The sessions of workflows are named so.
-RUN_PREFIX = "wf_"
 # The line that openers of the store stand in; no session can have this name.
 OPENING = "\0opening"
 

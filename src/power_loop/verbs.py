@@ -25,10 +25,10 @@ from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Answered, StopRequested, ToolReturned, UnknownPolicy, UserSaid
-from power_loop.contracts.rows import SessionStatsRow
+from power_loop.contracts.rows import RUN_PREFIX, SessionStatsRow
 from power_loop.contracts.text import check_key
 from power_loop.contracts.usage import UsageLimits
-from power_loop.drivers import RUN_PREFIX, Drivers
+from power_loop.drivers import Drivers
 from power_loop.runtime.approvals_outside import Verdict, answer, decide, list_approvals, settle
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.doctor import doctor

@@ -24,6 +24,10 @@ class SessionKind(StrEnum):
     WORKFLOW = "workflow"
 
 
+RUN_PREFIX = "wf_"
+"""Run ids are chance, so the session of a run is found by its id, and told from others by its name alone."""
+
+
 class SubagentLifecycle(StrEnum):
     """What becomes of a child's session: gone with its result, gone with its parent, or on its own."""
 

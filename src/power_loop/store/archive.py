@@ -11,7 +11,7 @@ from typing import Any
 
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionNotFoundError
-from power_loop.contracts.rows import SessionKind
+from power_loop.contracts.rows import RUN_PREFIX, SessionKind
 from power_loop.contracts.store import Conflict, RecordRow, Statement
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
@@ -103,7 +103,7 @@ class Archive(RecordLog):
             check_session_id(top_id)
         # A workflow is told by its name, so a copy of one is named as one.
         names = {
-            image.session_id: f"wf_{self._ids.token(8)}" if image.info.kind == SessionKind.WORKFLOW else f"sess_{self._ids.token(12)}"
+            image.session_id: RUN_PREFIX + self._ids.token(8) if image.info.kind == SessionKind.WORKFLOW else f"sess_{self._ids.token(12)}"
             for image in images
         }
         names[images[0].session_id] = top_id or names[images[0].session_id]

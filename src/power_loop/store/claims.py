@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.store import MAX_TAKEOVERS, Row, Statement
 from power_loop.store.inbox import SWEPT_AFTER_MS
 from power_loop.store.part import Part
@@ -47,7 +48,7 @@ SWEEP_ALL = "DELETE FROM {p}waiters WHERE alive_until < {t}"
 
 
 # What a workflow is kept in is told by its name.
-NO_RUNS = " AND SUBSTR(session_id, 1, 3) <> 'wf_'"
+NO_RUNS = f" AND SUBSTR(session_id, 1, {len(RUN_PREFIX)}) <> '{RUN_PREFIX}'"
 # The end of a detached workflow wakes its parent as a timer does.
 TIMED = """ AND EXISTS (SELECT 1 FROM {p}inbox i WHERE i.session_id = {p}sessions.session_id AND i.heard_seq IS NULL
  AND (i.name = 'timer' OR SUBSTR(i.item_key, 1, 9) = 'workflow:'))"""

@@ -6,28 +6,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from power_loop.contracts.records import Record, SendEnded, SendResumed, StepChanged, UserSaid
+from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.nodes import WorkflowBudget
 from power_loop.workflow.rows import Row, StepRow, row_of
 from power_loop.workflow.spec import WorkflowSpec
 
-# Run ids are chance, so the session of a run is found by it, and told from others by its name alone.
-PREFIX = "wf_"
 IN_PROCESS = "in_process"
 
 
 def driver_id(run_id: str) -> str:
     """The session that a run is."""
-    return PREFIX + run_id
+    return RUN_PREFIX + run_id
 
 
 def run_id_of(session_id: str) -> str:
-    return session_id.removeprefix(PREFIX)
+    return session_id.removeprefix(RUN_PREFIX)
 
 
 def is_run(session_id: str) -> bool:
     """The session looks like a run by its name; its kind says whether it is one."""
-    return session_id.startswith(PREFIX)
+    return session_id.startswith(RUN_PREFIX)
 
 
 class Order(NamedTuple):
