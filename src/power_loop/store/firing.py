@@ -16,7 +16,8 @@ from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.log import log
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Row, Statement
-from power_loop.store.inbox import EXISTS, KNOWN, POST, WAKE
+from power_loop.store.inbox import EXISTS, KNOWN, POST
+from power_loop.store.outbox import WAKE
 from power_loop.store.timers import Timers
 
 SEEN = " WHERE timer_id = ? AND status = 'armed' AND fire_count = ? AND due_at = ?"

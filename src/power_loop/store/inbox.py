@@ -12,11 +12,9 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Record
 from power_loop.contracts.store import Cells, Conflict, Head, InboxItem, Statement
 from power_loop.store.log import HEARD_LATER, KEYED, TICKET_MS
+from power_loop.store.outbox import WAKE
 from power_loop.store.part import Part
 
-# The earliest time at which somebody should look stands.
-WAKE = """UPDATE {p}sessions SET wake_no = wake_no + 1, runnable_at = CASE WHEN runnable_at < {t} THEN runnable_at ELSE {t} END
- WHERE session_id = ?"""
 WAKE_RUNNING = WAKE + " AND epoch = ? AND holder IS NOT NULL AND lease_until > {t}"
 WAKE_UNMOVED = WAKE + " AND epoch = ? AND head = ? AND wake_no = ?"
 POST = """INSERT INTO {p}inbox (session_id, item_key, mode, kind, version, name, content, escaped, call_id, body, not_before,

@@ -8,8 +8,9 @@ from power_loop.contracts.codec import to_cells
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Post, Statement
 
-# Nothing is guarded: who deleted its session meanwhile must not keep the batch from being written.
-WOKEN = """UPDATE {p}sessions SET wake_no = wake_no + 1, runnable_at = CASE WHEN runnable_at < {t} THEN runnable_at ELSE {t} END
+# The earliest time at which somebody should look stands. Nothing is guarded: who deleted its session meanwhile must not
+# keep a batch from being written.
+WAKE = """UPDATE {p}sessions SET wake_no = wake_no + 1, runnable_at = CASE WHEN runnable_at < {t} THEN runnable_at ELSE {t} END
  WHERE session_id = ?"""
 LEFT = """INSERT INTO {p}inbox (session_id, item_key, mode, kind, version, content, escaped, body, created_at)
  SELECT s.session_id, ?, 'queue', ?, ?, ?, ?, ?, ? FROM {p}sessions s WHERE s.session_id = ?
@@ -19,7 +20,7 @@ LEFT = """INSERT INTO {p}inbox (session_id, item_key, mode, kind, version, conte
 def woken(posts: Sequence[Post], sql: Callable[[str], str], soon: int) -> Iterator[tuple[str, Statement]]:
     """The rows of the sessions that ``posts`` are for: (session, what is changed there). ``soon``: when somebody should look."""
     for session_id in {post.session_id: None for post in posts}:
-        yield session_id, Statement(sql(WOKEN), (soon, soon, session_id))
+        yield session_id, Statement(sql(WAKE), (soon, soon, session_id))
 
 
 def left(posts: Sequence[Post], sql: Callable[[str], str], now: int) -> Iterator[Statement]:
