@@ -48,6 +48,8 @@ async def test_a_cancelled_timer_never_fires_and_is_cancelled_once(stand: Any) -
         ({"delay_s": math.nan}, "delay_s"),
         ({"delay_s": math.inf}, "delay_s"),
         ({"delay_s": 1, "note": " \n"}, "note"),
+        ({"delay_s": 1, "note": "a\ud800b"}, "the note of a timer holds .* a lone surrogate"),
+        ({"delay_s": 1, "note": "a\0b"}, "the note of a timer holds a NUL character"),
         ({"delay_s": 1, "interval_s": 0.5}, "interval_s"),
         ({"delay_s": 1, "interval_s": math.nan}, "interval_s"),
         ({"delay_s": 1, "interval_s": math.inf}, "interval_s"),

@@ -9,6 +9,7 @@ from power_loop.contracts.cron import next_cron_ms
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.store import Conflict, Statement
+from power_loop.contracts.text import check_text
 from power_loop.store.part import Part
 from power_loop.store.sessions import STAY
 
@@ -146,6 +147,7 @@ def claim_of(key: str) -> str:
 
 def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: str | None) -> None:
     """ValueError for what is no timer."""
+    check_text("the note of a timer", note)
     if not note.strip():
         raise ValueError("a timer needs a note: what the session shall hear when it fires")
     if (due_at is None) == (cron is None):
