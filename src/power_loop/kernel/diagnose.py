@@ -210,9 +210,9 @@ def _question(state: State, call: ToolCall) -> Mapping[str, object]:
 
 def _of_what_waits(seen: Seen) -> Iterator[Finding]:
     if seen.inbox and not is_held(seen):
-        text = f"{len(seen.inbox)} items wait to be heard; the next send or resume hears them"
+        text = f"waiting to be heard: {len(seen.inbox)}; the next send or resume hears what waits"
         yield Finding("inbox_waiting", text, fix="resume(), or run a worker")
     if seen.overdue:
-        yield Finding("timer_overdue", f"{seen.overdue} timers are due and have not fired", fix="run a worker, or call fire_due()")
+        yield Finding("timer_overdue", f"timers that are due and have not fired: {seen.overdue}", fix="run a worker, or call fire_due()")
     for job in seen.orphans:
         yield Finding("orphan_worker", f"the job {job} is said to run, and its process is gone", fix=f"stop_job(session, {job!r})")
