@@ -6,15 +6,14 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import npm
 import pytest
 import pytest_asyncio
 
@@ -253,7 +252,7 @@ async def wire(request: pytest.FixtureRequest, server: FakeServer) -> AsyncItera
 def aimock(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of `@copilotkit/aimock`, a third-party server of both protocols."""
     try:
-        program = _installed_aimock()
+        program = npm.installed(AIMOCK, ".bin/llmock")
     except LookupError as why:
         if os.environ.get("CI"):
             pytest.fail(f"the third-party model server is missing: {why}")
@@ -267,28 +266,3 @@ def aimock(request: pytest.FixtureRequest) -> Iterator[str]:
             yield next(found.group() for line in process.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
         finally:
             process.terminate()
-
-
-def _installed_aimock() -> Path:
-    """Its program, from the cache of earlier runs or fresh from npm. Raises `LookupError` where neither can be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "power-loop-tests"
-    home = cache / AIMOCK.replace("/", "+")
-    program = home / "node_modules" / ".bin" / "llmock"
-    if program.exists():
-        return program
-    npm = shutil.which("npm")
-    if npm is None:
-        raise LookupError("npm is not installed")
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=cache))
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", AIMOCK], cwd=fresh, capture_output=True, text=True, timeout=90, check=False
-    )
-    if done.returncode:
-        shutil.rmtree(fresh)
-        raise LookupError(f"npm cannot install {AIMOCK}: {done.stderr.strip()[-200:]}")
-    try:
-        fresh.rename(home)  # another test process may have been faster
-    except OSError:
-        shutil.rmtree(fresh)
-    return program
