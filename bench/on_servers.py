@@ -60,7 +60,7 @@ async def measure(report: Report, engines: Sequence[str] = tuple(START)) -> None
             await server.create("timers")
             await timers(report, engine, server.dsn("timers"))
             await server.create("inspector")
-            await inspector.pages(report, server.dsn("inspector"))
+            await inspector.pages(report, engine, server.dsn("inspector"), inspector.cpu_of(server))
         finally:
             server.stop()
 

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import browsers
 import engines
 import pytest
+import pytest_asyncio
 from asgi import Browser
 
 from power_loop import StatefulAgentLoop, open_store, tool
@@ -69,6 +71,23 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 async def file_place(tmp_path: Path) -> AsyncIterator[Place]:
     """A SQLite file, where the engine makes no difference."""
+    made = Place(str(tmp_path / "app.db"), 2)
+    await made.open(allow_actions=True)
+    yield made
+    await made.close()
+
+
+# A browser belongs to the event loop that started it, so those that share one share that loop, with the sessions that they look at.
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Any]:
+    async with browsers.running() as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browsed_place(tmp_path: Path) -> AsyncIterator[Place]:
     made = Place(str(tmp_path / "app.db"), 2)
     await made.open(allow_actions=True)
     yield made

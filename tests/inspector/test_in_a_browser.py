@@ -8,19 +8,34 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from browsers import go, opened
 from inspected_runs import agent, answer, begun
 from parked import waiting
 
 from power_loop import StatefulAgentLoop, tool
+from power_loop.contracts.store import Statement
+from power_loop.inspector.lines import SLICE
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, say
 
 playwright = pytest.importorskip("playwright.async_api")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@tool(needs_approval=True)
+def deploy(password: str) -> str:
+    """Deploy."""
+    return "deployed"
 
 
 @pytest.fixture
-async def tab(file_place: Any) -> AsyncIterator[Any]:
-    async with opened(file_place.dsn, "--allow-actions") as page:
+def file_place(browsed_place: Any) -> Any:
+    return browsed_place
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Any, file_place: Any) -> AsyncIterator[Any]:
+    async with opened(browser, file_place.dsn, "--allow-actions") as page:
         yield page
 
 
@@ -101,6 +116,40 @@ async def test_a_person_decides_on_an_approval_and_answers_a_question(tab: Any, 
     await loop.aclose()
 
 
+async def test_an_approval_whose_arguments_are_hidden_is_given_once_they_were_shown(tab: Any, file_place: Any) -> None:
+    loop = StatefulAgentLoop(llm=ScriptedLLM([call("deploy", password="hunter2-hunter2")]), store=file_place.store, tools=[deploy])
+    await loop.new_session(session_id="deploys")
+    await loop.send("Deploy", "deploys")
+    await go(tab, "session?id=deploys")
+    asked = tab.locator(".asked")
+    await playwright.expect(asked).to_contain_text('"password": "***"')
+    await playwright.expect(asked.get_by_role("button", name="Approve")).to_be_disabled()
+    await playwright.expect(asked.get_by_role("button", name="Deny")).to_be_enabled()
+    await asked.get_by_role("button", name="Show all of it").click()
+    await playwright.expect(asked).to_contain_text('"password": "hunter2-hunter2"')
+    await asked.get_by_role("button", name="Approve").click()
+    await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
+    assert "hunter2" not in await tab.locator(".sends").inner_text()
+    await loop.aclose()
+
+
+async def test_a_search_among_many_sessions_puts_its_slices_in_order(tab: Any, file_place: Any) -> None:
+    names = [f"s{n * 7_919 % SLICE:05}" for n in range(SLICE)]  # the order of time is not that of ids
+    kinds = {"sessions": ("session_id, created_at, updated_at", range(SLICE)), "session_info": ("session_id, kind", None)}
+    for table, (columns, times) in kinds.items():
+        rows = [(name, 1, at) for name, at in zip(names, times, strict=True)] if times else [(name, "root") for name in names]
+        marks = ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
+        sql = f"INSERT INTO pl_{table} ({columns}) VALUES {marks}"
+        await file_place.store.database.write([Statement(sql, [value for row in rows for value in row])])
+    await go(tab, "?kind=root")
+    lines = tab.locator("tbody .id, tbody td:first-child > a")
+    await playwright.expect(lines.nth(1)).to_have_text("demo")
+    await playwright.expect(tab.get_by_role("status").first).to_have_text("")
+    assert (await lines.all_inner_texts())[2:] == names[:-50:-1]
+    await tab.get_by_role("button", name="Older sessions").click()
+    await playwright.expect(lines.nth(60)).to_have_text(names[-59])
+
+
 async def test_a_line_of_five_million_characters_does_not_stop_the_page(tab: Any, file_place: Any) -> None:
     @tool(effects="pure")
     def dump() -> str:
@@ -117,7 +166,8 @@ async def test_a_line_of_five_million_characters_does_not_stop_the_page(tab: Any
     assert len(await shown.inner_text()) < 5_000
     await tab.get_by_role("button", name="show all 5,000,000").click()
     for left in ("4,800,000 more", "4,600,000 more"):
-        await tab.get_by_role("button", name=left).click(timeout=20_000)
+        await tab.get_by_role("button", name=left).click()
+    await playwright.expect(tab.get_by_role("button", name="4,400,000 more")).to_be_visible()
     assert await tab.evaluate("Math.max(...[...document.querySelectorAll('.text')].map((one) => one.textContent.length))") == 600_000
 
 
@@ -157,10 +207,10 @@ async def test_a_leaf_is_seen_to_run_and_leads_to_its_session(tab: Any, file_pla
     await tab.reload()
     await tab.locator("tr", has_text="workflow=two").first.get_by_role("link").click()
     picture = tab.get_by_role("region", name="Picture of the workflow")
-    await playwright.expect(picture.get_by_role("link", name="second running")).to_be_visible(timeout=10_000)
+    await playwright.expect(picture.get_by_role("link", name="second running")).to_be_visible()
     leaf = await picture.get_by_role("link", name="second running").get_attribute("href")
     assert "id=sess_" in leaf
     let_go.append(True)
     loop, _ = await task
-    await playwright.expect(picture.get_by_role("link", name="second completed")).to_be_visible(timeout=10_000)
+    await playwright.expect(picture.get_by_role("link", name="second completed")).to_be_visible()
     await loop.aclose()

@@ -10,6 +10,7 @@ from power_loop import AgentHooks, AgentLoopConfig, HookPoint, LLMSummaryFold, R
 from power_loop.contracts.kept_requests import unpacked
 from power_loop.inspector.reads import Reads
 from power_loop.inspector.requests import request_of
+from power_loop.inspector.shown import Shown
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, say
 
 KEEPS = RunPolicy(keep_requests=True)
@@ -19,6 +20,10 @@ KEEPS = RunPolicy(keep_requests=True)
 def nothing() -> str:
     """Do nothing."""
     return "done"
+
+
+async def shown_of(store: Any, session: str, seq: int) -> Any:
+    return Shown(secrets=True).answer(await request_of(reads_of(store), session, seq))
 
 
 async def replies(store: Any, session: str) -> list[Any]:
@@ -53,10 +58,14 @@ async def test_a_kept_request_is_shown_as_it_was_sent() -> None:
         await loop.send(text, session)
     store: Any = loop.store
     for sent, reply in zip(loop.llm.requests, await replies(store, session), strict=True):
-        shown = await request_of(reads_of(store), session, reply.seq)
+        shown = await shown_of(store, session, reply.seq)
         assert shown is not None
         assert [message["content"]["shown"] for message in shown["messages"]] == [message["content"] for message in sent.messages]
-        assert (shown["sent"]["system_prompt"], shown["sent"]["max_tokens"], shown["left_out"]) == (sent.system_prompt, "8000", 0)
+        assert (shown["sent"]["system_prompt"]["shown"], shown["sent"]["max_tokens"]["shown"], shown["left_out"]) == (
+            sent.system_prompt,
+            "8000",
+            0,
+        )
     assert (shown["common"], shown["previous_messages"]) == (1, 2)  # what the hook added parts it from the one before
     await loop.aclose()
     await store.close()
@@ -68,7 +77,7 @@ async def test_without_the_setting_nothing_is_kept_and_it_is_derived() -> None:
     await loop.send("first", session)
     store: Any = loop.store
     [reply] = await replies(store, session)
-    shown = await request_of(reads_of(store), session, reply.seq)
+    shown = await shown_of(store, session, reply.seq)
     assert shown is not None
     assert (shown["sent"], len(shown["messages"]), await requests_kept(store)) == (None, 1, 0)
     await loop.aclose()
@@ -82,9 +91,9 @@ async def test_a_kept_request_goes_with_its_session_and_its_archive_but_not_with
     store: Any = loop.store
     [reply] = await replies(store, session)
     twin = await store.import_session(await store.export_session(session))
-    assert (await request_of(reads_of(store), twin, reply.seq) or {})["sent"] is not None
+    assert (await shown_of(store, twin, reply.seq))["sent"] is not None
     branch = await store.fork_session(session)
-    assert (await request_of(reads_of(store), branch, reply.seq) or {})["sent"] is None
+    assert (await shown_of(store, branch, reply.seq))["sent"] is None
     await loop.close_session(session)
     assert await requests_kept(store) == 1
     await loop.close_session(twin)
@@ -145,6 +154,6 @@ async def test_a_request_in_a_tool_round_is_kept_with_its_calls() -> None:
     store: Any = loop.store
     shown = await request_of(reads_of(store), session, (await replies(store, session))[1].seq)
     assert shown is not None
-    assert shown["messages"][1]["tool_calls"][0]["function"]["name"] == "nothing"
+    assert shown["messages"][1]["tool_calls"][0]["name"] == "nothing"
     await loop.aclose()
     await store.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import aclosing
 from typing import Any
@@ -16,7 +15,8 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ModelReplied, ToolReturned
 from power_loop.contracts.store import RecordRow
 from power_loop.inspector.reads import PAGE_ROWS, Reads
-from power_loop.inspector.timeline import SHOWN_CHARS, timeline
+from power_loop.inspector.shown import SHOWN_CHARS
+from power_loop.inspector.timeline import timeline
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, say
 
 
@@ -39,7 +39,7 @@ async def test_the_list_shows_each_session_with_its_numbers_and_how_it_stands(pl
     stats = await place.store.get_session_stats("demo")
     assert (line["session_id"], line["outcome"], line["kind"], line["metadata"]) == ("demo", "completed", "root", {"tenant": "acme"})
     assert (line["sends"], line["tool_calls"], line["prompt_tokens"]) == (stats.sends, stats.tool_calls, stats.prompt_tokens)
-    assert line["title"].startswith("trip 0") or line["title"].startswith('"trip 0')
+    assert line["title"]["shown"].startswith("trip 0")
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,11 @@ async def test_a_long_text_is_cut_and_whole_in_its_record(place: Any) -> None:
     page = await asked(place, "timeline", id="demo")
     call = next(item for item in page["sends"][0]["items"] if item.get("calls"))["calls"][0]
     assert len(call["output"]["shown"]) == SHOWN_CHARS < call["output"]["chars"]
-    record = await asked(place, "record", id="demo", seq=call["result_seq"])
-    content = record["cells"]["content"]
-    assert (json.loads(content) if record["cells"]["escaped"] else content).endswith("x" * 9_000)
+    whole = call["output"]["shown"]
+    for size in (10, 50_000):
+        piece = await asked(place, "record", id="demo", seq=call["result_seq"], **{"from": len(whole), "size": size})
+        whole += piece["text"]
+    assert (len(whole), piece["upto"], whole[-9_000:]) == (piece["chars"], piece["chars"], "x" * 9_000)
 
 
 async def test_a_page_shows_the_beginning_of_what_is_huge(file_place: Any) -> None:
@@ -132,9 +134,9 @@ def test_thousands_of_calls_in_one_reply_cost_their_number_not_its_square() -> N
         asked = [ModelReplied("", tuple(ToolCall(f"c{n}", "look", "{}") for n in range(size)))]
         records = [*asked, *(ToolReturned(f"c{n}", "ok") for n in range(size))]
         rows = [RecordRow(n, 1, 0, to_cells(record)) for n, record in enumerate(records)]
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert len(timeline("s", rows)[0]["items"]) == 1
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
     assert min(cost(4_000) for _ in range(3)) < 12 * min(cost(1_000) for _ in range(3))
 
@@ -142,7 +144,7 @@ def test_thousands_of_calls_in_one_reply_cost_their_number_not_its_square() -> N
 async def test_what_waits_for_a_person_is_shown_and_so_is_what_the_doctor_says(place: Any) -> None:
     await place.loop.enqueue("later", "demo")
     session = await asked(place, "session", id="demo")
-    assert [item["record"]["text"] for item in session["inbox"]] == ["later"]
+    assert [item["record"]["text"]["shown"] for item in session["inbox"]] == ["later"]
     assert "inbox_waiting" in [finding["code"] for finding in (await asked(place, "doctor", id="demo"))["findings"]]
     assert [one["session_id"] for one in session["tree"]] == ["demo"]
 
@@ -167,11 +169,11 @@ async def test_the_request_behind_a_reply_is_what_the_model_was_sent(place: Any)
 
 async def test_the_charts_add_up_to_the_sessions_counters(place: Any) -> None:
     stats = await place.store.get_session_stats("demo")
-    calls, both = await asked(place, "charts", id="demo"), await asked(place, "charts")
-    days = both["days"]
+    calls, of_all = await asked(place, "charts", id="demo"), await asked(place, "charts")
+    days = (await asked(place, "days"))["days"]
     assert (sum(calls["input"]), len(calls["at"])) == (stats.prompt_tokens, stats.llm_calls)
     assert (sum(days["input"]), sum(days["sends"]), sum(days["sessions"])) == (stats.prompt_tokens, stats.sends, 1)
-    assert both["calls"] == calls
+    assert of_all == calls
     assert (sum(calls["tools_failed"]), sum(calls["failed"]), set(calls["session"])) == (4, 0, {"demo"})
 
 
@@ -180,7 +182,7 @@ async def test_the_latest_calls_of_all_sessions_stand_in_the_order_of_time(place
         for n in (1, 2, 1):
             await (loop.send("go", f"other-{n}") if await loop.prewarm(f"other-{n}") else loop.new_session(session_id=f"other-{n}"))
             await loop.send("go", f"other-{n}")
-    calls = (await asked(place, "charts"))["calls"]
+    calls = await asked(place, "charts")
     assert calls["at"] == sorted(calls["at"])
     assert set(calls["session"]) == {"demo", "other-1", "other-2"}
 
@@ -221,7 +223,7 @@ async def test_only_the_pages_own_files_are_served(file_place: Any, name: str) -
 # acceptance: 180
 async def test_looking_changes_nothing(place: Any) -> None:
     before = await everything(place)
-    for page in ("sessions", "session", "timeline", "charts"):
+    for page in ("sessions", "session", "timeline", "charts", "days", "doctor"):
         await asked(place, page, id="demo")
     await asked(place, "request", id="demo", seq=2)
     assert await everything(place) == before
@@ -260,34 +262,6 @@ async def test_a_page_of_any_session_reads_a_bounded_number_of_rows(file_place: 
     await reads.page_before("demo", head + 1)
     assert len(read) <= head.bit_length() + 2
     assert max(read) <= PAGE_ROWS
-
-
-async def test_no_page_runs_through_the_records(file_place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for: dict[str, Any] = {}
-    database = type(file_place.store.database)
-    plain = database.read
-
-    async def noted(self: Any, sql: str, params: Any = ()) -> Any:
-        asked_for[sql] = params
-        return await plain(self, sql, params)
-
-    monkeypatch.setattr(database, "read", noted)
-    for page in (
-        "sessions?q=acme",
-        "session?id=demo",
-        "timeline?id=demo&send=1",
-        "request?id=demo&seq=6",
-        "charts",
-        "charts?id=demo",
-        "doctor?id=demo",
-    ):
-        assert (await file_place.browser.get(f"/api/{page}")).status == 200
-    monkeypatch.undo()
-    of_records = {sql: params for sql, params in asked_for.items() if "pl_records" in sql}
-    assert len(of_records) >= 8
-    for sql, params in of_records.items():
-        plan = [row[-1] for row in await file_place.store.database.read(f"EXPLAIN QUERY PLAN {sql}", params)]
-        assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT" not in step], (sql, plan)
 
 
 async def test_an_unknown_session_is_refused_by_its_name(file_place: Any) -> None:

@@ -16,7 +16,8 @@ from power_loop.store.dsn import parse_dsn
 ABOUT = (
     "Shows the sessions of a database in the browser: what was said and done, what it cost, why it waits, and what happens now. "
     "It answers on 127.0.0.1 only, to whoever opens the link that it prints, which works once. It changes nothing, unless "
-    "--allow-actions lets questions be answered and approvals be decided. Ctrl-C ends it."
+    "--allow-actions lets questions be answered and approvals be decided. Keys, passwords and tokens are hidden, unless --show-secrets "
+    "shows them. Ctrl-C ends it."
 )
 
 
@@ -26,6 +27,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="the port (default: a free one)")
     parser.add_argument("--open", action="store_true", help="open the browser")
     parser.add_argument("--allow-actions", action="store_true", help="let questions be answered and approvals be decided")
+    parser.add_argument("--show-secrets", action="store_true", help="show what looks like a key, a password or a token, instead of ***")
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         if args.open:
             webbrowser.open(link)
 
+    how = {"allow_actions": args.allow_actions, "show_secrets": args.show_secrets}
     with door:
-        asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, allow_actions=args.allow_actions, told=told))
+        asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, told=told, **how))
     return OK

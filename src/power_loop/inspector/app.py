@@ -16,8 +16,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from power_loop.contracts.errors import PowerLoopError, SessionNotFoundError, StoreUnavailable
+from power_loop.contracts.redact import redact_text
 from power_loop.inspector.actions import Actions
 from power_loop.inspector.guard import Guard
+from power_loop.inspector.shown import PIECE_CHARS, LiveText, Shown
 from power_loop.inspector.views import Views
 from power_loop.loop import StatefulAgentLoop
 from power_loop.runtime.retell import place_of
@@ -34,29 +36,34 @@ class AsciiJson(JSONResponse):
         return json.dumps(content, default=str).encode()
 
 
-def inspector_app(loop: StatefulAgentLoop, store: SessionStore, *, token: str, allow_actions: bool = False) -> ASGIApp:
+def inspector_app(
+    loop: StatefulAgentLoop, store: SessionStore, *, token: str, allow_actions: bool = False, show_secrets: bool = False
+) -> ASGIApp:  # fmt: skip
     """The application over ``store``. ``loop`` is on the same store and drives nothing; ``token`` opens it once."""
-    pages = Pages(loop, Views(loop, store), Actions(loop) if allow_actions else None)
+    pages = Pages(loop, Views(store), Actions(loop) if allow_actions else None, Shown(secrets=show_secrets))
     app = Starlette(routes=pages.routes(), exception_handlers={PowerLoopError: _failed, ValueError: _failed})
     return Guard(app, token, writes=allow_actions)
 
 
 class Pages:
-    """One method per route."""
+    """One method per route; what leaves goes through `Shown`."""
 
-    def __init__(self, loop: StatefulAgentLoop, views: Views, actions: Actions | None) -> None:
-        self._loop, self._views, self._actions = loop, views, actions
+    def __init__(self, loop: StatefulAgentLoop, views: Views, actions: Actions | None, shown: Shown) -> None:
+        self._loop, self._views, self._actions, self._shown = loop, views, actions, shown
 
     def routes(self) -> list[Route]:
         reading: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "sessions": self.sessions, "session": self.session, "doctor": self.doctor, "timeline": self.timeline, "record": self.record,
-            "request": self.request, "workflow": self.workflow, "charts": self.charts, "events": self.events,
+            "request": self.request, "workflow": self.workflow, "charts": self.charts, "days": self.days, "events": self.events,
         }  # fmt: skip
         routes = [Route("/", _page), Route("/static/{name}", _static)]
         routes += [Route(f"/api/{name}", answer) for name, answer in reading.items()]
         if self._actions is not None:
-            routes.append(Route("/api/decide", self.decide, methods=["POST"]))
+            routes += [Route("/api/decide", self.decide, methods=["POST"]), Route("/api/asked", self.asked)]
         return routes
+
+    def _told(self, answer: Any) -> Response:
+        return AsciiJson(self._shown.answer(answer)) if answer is not None else _nothing()
 
     async def sessions(self, request: Request) -> Response:
         asked = request.query_params
@@ -65,33 +72,46 @@ class Pages:
         before = (at, asked.get("id", "")) if at is not None else None
         found = await self._views.sessions(
             search=asked.get("q", ""), kind=asked.get("kind", ""), agent=asked.get("agent", ""), archived=archived,
-            running="running" in asked, before=before,
+            running="running" in asked, before=before, after=asked.get("after", ""),
         )  # fmt: skip
-        return AsciiJson({**found, "actions": self._actions is not None})
+        return self._told({**found, "actions": self._actions is not None})
 
     async def session(self, request: Request) -> Response:
-        return AsciiJson({**await self._views.session(_id(request)), "actions": self._actions is not None})
+        return self._told({**await self._views.session(_id(request)), "actions": self._actions is not None})
 
     async def doctor(self, request: Request) -> Response:
-        return AsciiJson(await self._views.doctor(_id(request)))
+        return self._told(await self._views.doctor(_id(request)))
 
     async def timeline(self, request: Request) -> Response:
         before, send = (_number(request, name) for name in ("before", "send"))
-        return AsciiJson(await self._views.timeline(_id(request), before=before, send=send))
+        return self._told(await self._views.timeline(_id(request), before=before, send=send))
 
     async def record(self, request: Request) -> Response:
-        return _found(await self._views.record(_id(request), _number(request, "seq") or 0))
+        """A piece of what a record says; ``upto``: where the next one begins."""
+        begins, size = _number(request, "from") or 0, min(_number(request, "size") or PIECE_CHARS, PIECE_CHARS)
+        text = await self._views.text(_id(request), _number(request, "seq") or 0, request.query_params.get("part", ""))
+        if text is None:
+            return _nothing()
+        return AsciiJson({"text": self._shown.piece(text, begins, size), "upto": min(begins + size, len(text)), "chars": len(text)})
+
+    async def asked(self, request: Request) -> Response:
+        """A question word for word: whoever may decide may see on what. Only where somebody may."""
+        found = await self._views.asked(_id(request), request.query_params.get("interaction_id", ""))
+        return AsciiJson(found) if found is not None else _nothing()
 
     async def request(self, request: Request) -> Response:
-        return _found(await self._views.request(_id(request), _number(request, "seq") or 0))
+        return self._told(await self._views.request(_id(request), _number(request, "seq") or 0))
 
     async def workflow(self, request: Request) -> Response:
-        return _found(await self._views.workflow(_id(request)))
+        return self._told(await self._views.workflow(_id(request)))
 
     async def charts(self, request: Request) -> Response:
         if "id" in request.query_params:
-            return AsciiJson(await self._views.session_charts(_id(request)))
-        return AsciiJson(await self._views.charts())
+            return self._told(await self._views.session_charts(_id(request)))
+        return self._told(await self._views.charts())
+
+    async def days(self, request: Request) -> Response:
+        return self._told(await self._views.days(request.query_params.get("after", "")))
 
     async def events(self, request: Request) -> Response:
         """What happens in a session after a cursor, until the reader leaves."""
@@ -104,11 +124,12 @@ class Pages:
 
     async def _stream(self, session_id: str, after: str) -> AsyncGenerator[str]:
         yield ": here\n\n"
+        text = LiveText(self._shown)
         try:
             async with aclosing(self._loop.watch(session_id, after=after)) as events:
                 async for event in events:
                     mark = f"id: {event.cursor}\n" if event.cursor else ""
-                    yield f"{mark}data: {json.dumps(event.to_dict(), default=str)}\n\n"
+                    yield f"{mark}data: {json.dumps(text.told(event))}\n\n"
         except PowerLoopError:
             return  # deleted, or the database is away: the browser asks again, and is told then
 
@@ -140,13 +161,15 @@ def _number(request: Request, name: str) -> int | None:
     return int(given)
 
 
-def _found(data: Any) -> Response:
-    return AsciiJson(data) if data is not None else AsciiJson({"error": "there is no such record"}, status_code=404)
+def _nothing() -> Response:
+    return AsciiJson({"error": "there is no such record"}, status_code=404)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     statuses = {SessionNotFoundError: 404, StoreUnavailable: 503, PowerLoopError: 409, ValueError: 400}
-    return AsciiJson({"error": str(error)}, status_code=next(code for kind, code in statuses.items() if isinstance(error, kind)))
+    return AsciiJson(
+        {"error": redact_text(str(error))}, status_code=next(code for kind, code in statuses.items() if isinstance(error, kind))
+    )
 
 
 async def _page(request: Request) -> Response:

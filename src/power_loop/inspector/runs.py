@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.inspector.picture import picture
+from power_loop.inspector.shown import Asked, Passage
 from power_loop.inspector.timeline import Json, cut
 from power_loop.store.sql_store import SessionStore
 from power_loop.workflow.draw import mermaid
@@ -33,7 +34,7 @@ async def run_of(store: SessionStore, session_id: str, *, held: bool) -> Json | 
     return {
         "name": plan.spec.name, "status": plan.status, "usage": dict(plan.usage), "picture": picture(plan.root, *_standing(plan, steps)),
         "mermaid": mermaid(plan), "steps": shown, "more_steps": len(steps) - len(shown), "errors": plan.result().errors,
-        "waiting": [dict(asked.interaction or {}) for asked in plan.questions().values()], "warnings": list(plan.spec.warnings),
+        "waiting": [Asked(asked.interaction or {}) for asked in plan.questions().values()], "warnings": list(plan.spec.warnings),
     }  # fmt: skip
 
 
@@ -43,9 +44,13 @@ def _open(children: Sequence[SessionRow]) -> dict[str, str]:
 
 
 def _ended(name: str, result: AgentResult) -> Json:
-    text = {"shown": result.text[:SHOWN_OF_A_TEXT], "chars": len(result.text)}
     step = _step(name, result.status, result.session_id)
-    return step | {"text": text, "error": result.error, "attempts": result.attempts, "usage": dict(result.usage)}
+    return step | {
+        "text": Passage(result.text, SHOWN_OF_A_TEXT),
+        "error": result.error,
+        "attempts": result.attempts,
+        "usage": dict(result.usage),
+    }
 
 
 def _waiting(plan: Plan) -> list[Json]:

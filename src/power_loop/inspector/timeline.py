@@ -1,12 +1,11 @@
 """Rows of a session into what a person reads: sends, their rounds, each round's model call and tools.
 
-Pure: the same rows give the same timeline. Texts are cut to what a screen can hold; a cut text says how long it is, and
-the whole record is one click away.
+Pure: the same rows give the same timeline. What of its texts is shown is the business of `shown`; the whole record is one
+click away.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,10 +30,8 @@ from power_loop.contracts.records import (
 )
 from power_loop.contracts.store import RecordRow
 from power_loop.contracts.usage import CallUsage
+from power_loop.inspector.shown import Asked, Given, Passage
 from power_loop.runtime.call_keys import idempotency_key
-
-# What is shown of one text before it is asked for whole.
-SHOWN_CHARS = 4_000
 
 Json = dict[str, Any]
 
@@ -82,7 +79,7 @@ def _add(send: Json, known: dict[str, Json], session_id: str, row: RecordRow, to
             send["items"].append(head | end)
         case _:
             if isinstance(record, UserSaid) and row.seq == send["from_seq"]:
-                send.update(key=record.key, overrides=brief(record.overrides))
+                send.update(key=Given(record.key), overrides=Given(record.overrides))
             send["items"].append(head | _plain(record, took_ms))
 
 
@@ -112,7 +109,7 @@ def _to_its_call(
             if name is not None:
                 call["rewritten"] = {"name": name, "arguments": cut(arguments or "{}")}
         case ToolParked(_, interaction):
-            call.update(outcome="parked", asked=dict(interaction), asked_at=head["at"])
+            call.update(outcome="parked", asked=Asked(interaction), asked_at=head["at"])
         case Decided():
             decided = {"approved": record.approved, "by": record.by, "note": record.note, "at": record.decided_at or head["at"]}
             call.update(outcome="open", decided=decided)
@@ -121,14 +118,14 @@ def _to_its_call(
         case ToolReturned():
             call.update(
                 outcome=record.outcome, output=cut(record.output), result_seq=head["seq"], took_ms=record.duration_ms, ran=record.ran,
-                returned_at=head["at"], data=brief(record.data),
+                returned_at=head["at"], data=Given(record.data),
             )  # fmt: skip
 
 
 def _plain(record: Record, took_ms: int) -> Json:
     match record:
         case UserSaid():
-            return {"text": cut(record.content), "name": record.name, "metadata": brief(record.metadata)}
+            return {"text": cut(record.content), "name": record.name, "metadata": Given(record.metadata)}
         case CallCharged():
             charged = {"purpose": record.purpose, "error": record.error, "model": record.model}
             return charged | {"usage": usage(record.usage), "took_ms": took_ms}
@@ -140,7 +137,7 @@ def _plain(record: Record, took_ms: int) -> Json:
         case StepChanged():
             return _step(record.step, record.change)
         case _:
-            return {"fields": {name: brief(getattr(record, name)) for name in record._fields}}
+            return {"fields": Given(record._asdict())}
 
 
 def _step(step: str, change: Mapping[str, Any]) -> Json:
@@ -166,17 +163,35 @@ def _sum_up(send: Json) -> None:
     send["took_ms"] = send["ended_at"] - send["at"]
 
 
+def text_of(row: RecordRow, part: str) -> str:
+    """What a record says: its text, its ``think``, or the arguments of the call of that number. Raises `ValueError`."""
+    try:
+        record = from_cells(row.cells)
+    except RecordFromTheFuture:
+        return row.cells.content or row.cells.body or ""
+    if part and not isinstance(record, ModelReplied):
+        raise ValueError(f"part={part!r} is of a reply, and record {row.seq} is none")
+    match record:
+        case ModelReplied() if part == "think":
+            return record.think
+        case ModelReplied() if part.isdigit() and int(part) < len(record.calls):
+            return record.calls[int(part)].arguments
+        case ModelReplied() if not part:
+            return record.text
+        case UserSaid():
+            return readable(record.content)
+        case ToolReturned():
+            return readable(record.output)
+        case ContextFolded():
+            return record.summary
+        case _:
+            return row.cells.content or row.cells.body or ""
+
+
 def usage(numbers: CallUsage) -> Json:
     return numbers._asdict()
 
 
-def cut(content: Content) -> Json:
-    """A text as far as it is shown at once; ``chars`` is its whole length. Blocks are shown as what they hold."""
-    text = readable(content)
-    return {"shown": text[:SHOWN_CHARS], "chars": len(text)}
-
-
-def brief(value: Any) -> Any:
-    """``value``, or the beginning of its JSON where that is longer than is shown at once."""
-    told = json.dumps(value, default=str)
-    return value if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}… ({len(told)} characters)"
+def cut(content: Content) -> Passage:
+    """A text as far as it is shown at once. Blocks are shown as what they hold."""
+    return Passage(readable(content))

@@ -1,4 +1,4 @@
-"""The inspector's answers, as plain data: one method per page."""
+"""The inspector's answers: one method per page. They say what there is; what of it is shown is the business of `shown`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.messages import readable
 from power_loop.contracts.store import RecordRow
 from power_loop.inspector import charts
-from power_loop.inspector.reads import Listed, Reads
+from power_loop.inspector.glance import Glance
+from power_loop.inspector.lines import Listed
+from power_loop.inspector.reads import Reads
 from power_loop.inspector.requests import request_of
 from power_loop.inspector.runs import run_of
-from power_loop.inspector.timeline import Json, brief, timeline
-from power_loop.loop import StatefulAgentLoop
+from power_loop.inspector.shown import Asked, Given, Passage
+from power_loop.inspector.timeline import Json, text_of, timeline
+from power_loop.runtime.doctor import doctor
 from power_loop.store.sql_store import SessionStore
 
 CALLS_SHOWN = 2_000
@@ -21,26 +25,32 @@ DAYS_SHOWN = 90
 LATEST_SESSIONS, LATEST_RECORDS = 50, 40
 # What a send may be followed by without being under way: its fold.
 AFTERWARDS = ("call_charged", "context_folded", "fold_skipped")
-# A tree that is larger says so.
+# Of a larger family so many members are shown.
 TREE_LIMIT = 500
+TITLE_CHARS, INBOX_CHARS = 160, 400
 
 
 class Views:
-    """Pages over one store. ``loop`` drives nothing: it is asked what `StatefulAgentLoop` knows of a session."""
+    """Pages over one store."""
 
-    def __init__(self, loop: StatefulAgentLoop, store: SessionStore) -> None:
-        self._loop, self._store = loop, store
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
         self._reads = Reads(store.database, store.dialect, store.table_prefix, store.clock, store.ids)
 
-    async def sessions(self, limit: int = 50, **filters: Any) -> Json:
-        """A page of the list: the latest activity first. ``next`` is the cursor of the page behind it."""
-        found = await self._reads.sessions(limit=limit + 1, **filters)
+    async def sessions(self, limit: int = 50, after: str = "", **filters: Any) -> Json:
+        """A page of the list: the latest activity first. ``next`` is the cursor of the page behind it.
+
+        A search, and what asks for a kind, looks at the slice of sessions behind the id ``after`` alone: the page is made of
+        the answers of all slices. ``further``: the id behind which the next one begins.
+        """
+        of = await self._reads.slice_after(after) if filters.get("search") or filters.get("kind") else None
+        found = await self._reads.sessions(limit=limit + 1, of=of, **filters)
         page = found[:limit]
         heads = {each.session_id: each.head for each in page if each.head}
         last, words = await self._reads.last_records(heads), await self._reads.first_words(list(heads))
         lines = [_line(each, last.get(each.session_id, []), words.get(each.session_id, "")) for each in page]
         more = [page[-1].updated_at, page[-1].session_id] if len(found) > limit else None
-        return {"sessions": lines, "next": more}
+        return {"sessions": lines, "next": more, "further": of.through if of is not None else None}
 
     async def session(self, session_id: str) -> Json:
         """What stands beside the timeline: its row, who is waited for, what hangs on it."""
@@ -49,13 +59,13 @@ class Views:
         words = await self._reads.first_words([session_id])
         return {
             **_line(found, last, words.get(session_id, "")),
-            "prompt": (await self._store.get_session(session_id)).system_prompt,
+            "prompt": Passage((await self._store.get_session(session_id)).system_prompt or ""),
             "waiting": waiting(session_id, await self._reads.page_before(session_id, found.head + 1)),
             "inbox": [_inbox(item) for item in await self._store.inbox(session_id, due=False)],
             "timers": [timer._asdict() for timer in await self._store.list_timers(session_id)],
             "notes": [note._asdict() for note in await self._store.list_notes(session_id)],
             "jobs": [job._asdict() for job in await self._store.list_jobs(session_id)],
-            "tree": await self._tree(session_id),
+            "tree": await self._tree(found),
         }
 
     async def head(self, session_id: str) -> int:
@@ -63,9 +73,10 @@ class Views:
         return (await self._reads.session(session_id)).head
 
     async def doctor(self, session_id: str) -> Json:
-        """How it stands, and what is the matter. Reads all that the next request would: a page of its own."""
-        diagnosis = await self._loop.doctor(session_id)
-        return {"state": diagnosis.state, "findings": [finding._asdict() for finding in diagnosis.findings]}
+        """How it stands, and what is the matter. ``left_out``: so many records of a long history were not looked at."""
+        glance = Glance.at(self._store)
+        found = await doctor(glance, session_id)
+        return {"state": found.state, "findings": [finding._asdict() for finding in found.findings], "left_out": glance.left_out}
 
     async def timeline(self, session_id: str, *, before: int | None = None, send: int | None = None) -> Json:
         """A page of sends: the latest, those before a seq, or those up to a send. ``next``: where the page before it ends."""
@@ -81,10 +92,16 @@ class Views:
             "last": rows[-1].seq == head,
         }
 
-    async def record(self, session_id: str, seq: int) -> Json | None:
-        """One record as it is stored, whole."""
+    async def text(self, session_id: str, seq: int, part: str) -> str | None:
+        """What a record says, whole; ``part`` as of `text_of`. None where no record stands there. Raises `ValueError`."""
         row = await self._reads.record(session_id, seq)
-        return None if row is None else {**row._asdict(), "cells": row.cells._asdict()}
+        return None if row is None else text_of(row, part)
+
+    async def asked(self, session_id: str, interaction_id: str) -> Json | None:
+        """A question as it was asked, word for word; None where it does not wait."""
+        run = await self.workflow(session_id)
+        waits = (await self.session(session_id))["waiting"] if run is None else run["waiting"]
+        return next((dict(each.interaction) for each in waits if each.interaction.get("interaction_id") == interaction_id), None)
 
     async def request(self, session_id: str, seq: int) -> Json | None:
         """The request that the reply at ``seq`` answered."""
@@ -99,29 +116,26 @@ class Views:
         return await run_of(self._store, session_id, held=held)
 
     async def charts(self) -> Json:
-        """Sums by day, and the latest calls of all sessions."""
-        days = charts.of_days(await self._reads.days(DAYS_SHOWN))
-        return {"days": days, "calls": charts.of_calls(await self._reads.latest_calls(LATEST_SESSIONS, LATEST_RECORDS))}
+        """The latest calls of all sessions."""
+        return charts.of_calls(await self._reads.latest_calls(LATEST_SESSIONS, LATEST_RECORDS))
 
-    async def _tree(self, session_id: str) -> list[Json]:
-        """The session's family, parents before children: the topmost parent and all under it."""
-        top = await self._store.get_session(session_id)
+    async def days(self, after: str = "") -> Json:
+        """Sums by day over the slice of sessions behind the id ``after``. ``further``: the id behind which the next one begins."""
+        of = await self._reads.slice_after(after)
+        return {"days": charts.of_days(await self._reads.days(DAYS_SHOWN, of)), "further": of.through}
+
+    async def _tree(self, found: Listed) -> list[Json]:
+        """The session's family, parents before children: the topmost parent that is there, and those under it."""
+        top = found
         while top.parent_session_id is not None:
             try:
-                top = await self._store.get_session(top.parent_session_id)
+                top = await self._reads.session(top.parent_session_id)
             except SessionNotFoundError:
                 break
-        found, at = [top], 0
-        while at < len(found) < TREE_LIMIT:
-            found += await self._store.list_children(found[at].session_id)
-            at += 1
-        kept = found[:TREE_LIMIT]
-        return [
-            {"session_id": row.session_id, "parent": row.parent_session_id, "kind": row.kind, "lifecycle": row.lifecycle} for row in kept
-        ]
+        return await self._reads.family(top.session_id, TREE_LIMIT)
 
 
-def waiting(session_id: str, rows: Sequence[RecordRow]) -> list[Json]:
+def waiting(session_id: str, rows: Sequence[RecordRow]) -> list[Asked]:
     """The questions and approvals of the last send that somebody is asked for."""
     last = timeline(session_id, rows)[-1:]
     calls = [call for send in last for item in send["items"] for call in item.get("calls", ())]
@@ -129,8 +143,7 @@ def waiting(session_id: str, rows: Sequence[RecordRow]) -> list[Json]:
 
 
 def _line(found: Listed, last: Sequence[tuple[str, Json]], words: str) -> Json:
-    metadata = {key: brief(value) for key, value in found.metadata.items()}
-    return {**found._asdict(), "metadata": metadata, "outcome": _outcome(found, last), "title": words}
+    return {**found._asdict(), "metadata": Given(found.metadata), "outcome": _outcome(found, last), "title": Passage(words, TITLE_CHARS)}
 
 
 def _outcome(found: Listed, last: Sequence[tuple[str, Json]]) -> str:
@@ -145,5 +158,5 @@ def _outcome(found: Listed, last: Sequence[tuple[str, Json]]) -> str:
 
 def _inbox(item: Any) -> Json:
     told = item._asdict()
-    told["record"] = {"kind": type(item.record).__name__, "text": str(getattr(item.record, "content", ""))[:400]}
+    told["record"] = {"kind": type(item.record).__name__, "text": Passage(readable(getattr(item.record, "content", "")), INBOX_CHARS)}
     return told

@@ -26,7 +26,7 @@ async function show() {
     document.title = `${plain(made.title)} - power-loop`;
     place.replaceChildren(made.content);
     scrollTo(0, 0);
-    made.shown?.();
+    Promise.resolve(made.shown?.()).catch((error) => say(error.message));
   } catch (error) {
     if (mine === turn) place.replaceChildren(h("section", { class: "card error" }, h("h1", {}, "This cannot be shown"), h("p", {}, plain(error.message)), h("a", { href: "#/" }, "all sessions")));
   } finally {

@@ -1,23 +1,23 @@
 // What stands beside the timeline: who a session waits for, and what belongs to it.
 
-import { badge, bdi, count, duration, h, link, plain, say, short, state, tell, when } from "./dom.js";
+import { ask, badge, bdi, count, duration, h, link, passage, plain, say, short, state, tell, when } from "./dom.js";
 
 export function beside(session) {
   return [
     part("Family", session.tree.length > 1 ? session.tree.map((one) => member(session, one)) : []),
-    part("Inbox", session.inbox.map((item) => h("li", {}, badge(item.mode ?? "queue"), " ", bdi(item.record.text || item.record.kind),
+    part("Inbox", session.inbox.map((item) => h("li", {}, badge(item.mode ?? "queue"), " ", bdi(item.record.text.shown || item.record.kind),
       item.not_before ? h("div", { class: "dim" }, "not before ", when(item.not_before)) : null))),
     part("Timers", session.timers.map((timer) => h("li", {}, state(timer.status), " ", when(timer.due_at), repeats(timer), h("div", {}, plain(timer.note))))),
     part("Jobs", session.jobs.map((job) => h("li", {}, state(job.status), " ", badge(job.kind), job.return_code === null ? "" : ` code ${job.return_code}`,
       h("div", {}, job.kind === "command" ? h("code", {}, plain(short(job.command, 200))) : h("a", { href: link("session", { id: job.job_id }) }, bdi(job.command || job.job_id)))))),
     part("Notes", session.notes.map((note) => h("li", {}, note.pinned ? badge("pinned") : null, ` ${plain(note.content)}`))),
     facts(session),
-    session.prompt ? h("section", { class: "card" }, h("details", {}, h("summary", {}, "System prompt of its own"), h("pre", { class: "passage" }, plain(session.prompt)))) : null,
+    session.prompt.chars ? h("section", { class: "card" }, h("details", {}, h("summary", {}, "System prompt of its own"), passage(session.prompt, null))) : null,
   ].filter(Boolean);
 }
 
 function repeats(timer) {
-  if (timer.cron) return h("span", { class: "dim" }, ` ${plain(timer.cron)} ${plain(timer.tz)}`);
+  if (timer.cron) return [" ", h("code", { class: "whole" }, plain(timer.cron)), h("span", { class: "dim" }, ` ${plain(timer.tz)}`)];
   return timer.interval_s ? h("span", { class: "dim" }, ` every ${duration(timer.interval_s * 1000)}`) : "";
 }
 
@@ -49,12 +49,28 @@ export function waits(session) {
 }
 
 function question(session, asked) {
-  return h("li", {}, h("div", {}, badge(asked.kind), " ", h("strong", {}, plain(asked.prompt ?? "")), asked.tool_name ? h("span", { class: "dim" }, ` ${plain(asked.tool_name)}`) : null),
-    asked.arguments ? h("pre", { class: "passage" }, plain(JSON.stringify(asked.arguments, null, 2))) : null,
-    session.actions ? answerForm(session, asked) : h("p", { class: "dim" }, "Start the inspector with --allow-actions to answer here."));
+  const given = asked.arguments ? h("pre", { class: "passage" }, written(asked)) : null;
+  // The prompt of an approval says the arguments on one line; they stand below.
+  const prompt = h("strong", {}, given ? `May ${plain(asked.tool_name)} run with these arguments?` : plain(asked.prompt ?? ""));
+  return h("li", {}, h("div", {}, badge(asked.kind), " ", prompt, given ? null : h("span", { class: "dim" }, ` ${plain(asked.tool_name ?? "")}`)), given,
+    session.actions ? answerForm(session, asked, (exact) => (given ?? prompt).replaceChildren(given ? written(exact) : plain(exact.prompt ?? "")))
+      : h("p", { class: "dim" }, asked.hidden ? "What looks like a secret is hidden. " : "", "Start the inspector with --allow-actions to answer here."));
 }
 
-function answerForm(session, asked) {
+const written = (asked) => plain(typeof asked.arguments === "string" ? asked.arguments : JSON.stringify(asked.arguments, null, 2));
+
+// Nobody should approve what is not shown: what is hidden is shown first, here and to whoever asks.
+function hiddenPart(about, approve, show) {
+  const button = h("button", { type: "button", onclick: async () => {
+    try { show(await ask("asked", { id: about.session_id, interaction_id: about.interaction_id })); if (approve) approve.disabled = false; note.remove(); }
+    catch (error) { say(error.message); }
+  } }, "Show all of it");
+  const note = h("p", { class: "hidden-part" }, "Not all of this is shown: it looks like a secret, or is long. ", approve ? "What is approved is the whole, so look at it first. " : "", button);
+  if (approve) approve.disabled = true;
+  return note;
+}
+
+function answerForm(session, asked, show) {
   const about = { session_id: session.session_id, interaction_id: asked.interaction_id };
   const done = async (data, told) => {
     try { await tell({ ...about, ...data }); say(told); form.replaceChildren(h("p", {}, `${told}. Whoever drives the session next goes on with it.`)); }
@@ -62,11 +78,14 @@ function answerForm(session, asked) {
   };
   const form = h("form", { class: "answer", onsubmit: (event) => event.preventDefault() });
   const press = (text, kind, act) => h("button", { type: "button", class: kind, onclick: act }, text);
+  if (asked.hidden && asked.kind !== "approval") form.append(hiddenPart(about, null, show));
   const options = asked.options?.length ? asked.options : asked.kind === "confirm" ? ["yes", "no"] : [];
   if (asked.kind === "approval") {
     const note = h("input", { name: "note", "aria-label": "Note", placeholder: "Note (optional)" });
     const decide = (approved) => () => done({ approved, digest: asked.digest ?? asked.metadata?.digest, note: note.value }, approved ? "Approved" : "Denied");
-    form.append(note, press("Approve", "primary", decide(true)), press("Deny", null, decide(false)));
+    const approve = press("Approve", "primary", decide(true));
+    if (asked.hidden) form.append(hiddenPart(about, approve, show));
+    form.append(note, approve, press("Deny", null, decide(false)));
   } else if (options.length) {
     form.append(...options.map((option) => press(plain(option.label ?? option.id ?? option), null, () => done({ answer: option.id ?? option }, "Answered"))));
   } else {

@@ -5,6 +5,7 @@ import { ask, compact, count, duration, h, link, money, plain, s, several, tiles
 const WIDTH = 720, HEIGHT = 96;
 // More bars than this are thinner than a pixel.
 const CALLS_SHOWN = 150;
+const DAYS_SHOWN = 90, DAY_MS = 86_400_000;
 
 // `stack`: [[class, values], ...], drawn from the bottom; `label(n)` names a bar; `top` is the largest sum in words.
 function bars({ title, stack, label, ends, words, mark = () => "", key = null }) {
@@ -78,10 +79,39 @@ function table(name, head, rows) {
 }
 
 export async function chartsPage() {
-  const { days, calls } = await ask("charts");
-  const content = h("section", {}, h("h1", {}, "Charts"), days.at.length ? [dayParts(days), callParts(latest(calls, CALLS_SHOWN))]
+  const [calls, first] = await Promise.all([ask("charts"), ask("days")]);
+  const byDay = h("div");
+  const state = { left: false };
+  let days = first.days;
+  const draw = () => byDay.replaceChildren(...(days.at.length ? dayParts(everyDay(days)) : []));
+  draw();
+  // The sums of many sessions come slice by slice.
+  const shown = async () => {
+    for (let { further } = first; further && !state.left;) {
+      const part = await ask("days", { after: further });
+      days = together(days, part.days);
+      further = part.further;
+      draw();
+    }
+  };
+  const content = h("section", {}, h("h1", {}, "Charts"), days.at.length || calls.at.length || first.further ? [byDay, callParts(latest(calls, CALLS_SHOWN))]
     : h("div", { class: "card empty" }, h("strong", {}, "No send was finished yet"), "What sends cost appears here with the first one."));
-  return { title: "Charts", content };
+  return { title: "Charts", content, shown, leave: () => { state.left = true; } };
+}
+
+// The sums of two slices as those of one.
+function together(one, other) {
+  const at = [...new Set([...one.at, ...other.at])].sort((a, b) => a - b);
+  const of = (days, name, day) => days[name][days.at.indexOf(day)] ?? 0;
+  return Object.fromEntries(Object.keys(one).map((name) => [name, name === "at" ? at : at.map((day) => of(one, name, day) + of(other, name, day))]));
+}
+
+// The last days up to the latest with a send, those without one too: what stands side by side follows on each other.
+function everyDay(days) {
+  const last = days.at.at(-1);
+  const first = Math.max(days.at[0], last - (DAYS_SHOWN - 1) * DAY_MS);
+  const at = Array.from({ length: (last - first) / DAY_MS + 1 }, (_, n) => first + n * DAY_MS);
+  return Object.fromEntries(Object.entries(days).map(([name, values]) => [name, name === "at" ? at : at.map((day) => values[days.at.indexOf(day)] ?? 0)]));
 }
 
 function dayParts(days) {

@@ -29,22 +29,32 @@ export const short = (text, chars) => (text.length > chars ? `${text.slice(0, ch
 // A browser lays out no more in one go without a pause that is felt.
 const AT_ONCE = 200_000;
 
-// A text of the server: {shown, chars}. `whole` fetches the rest when somebody wants it.
-export function passage(text, whole, kind = "passage") {
+// A text of the server: {shown, upto, chars}. `piece` fetches what comes behind, when somebody wants it: {text, upto}.
+export function passage(text, piece, kind = "passage") {
   const block = h(kind === "text" ? "div" : "pre", { class: kind, tabindex: "0", role: "group", "aria-label": "text" }, plain(text.shown));
   if (text.shown.length <= 600) for (const name of ["tabindex", "role", "aria-label"]) block.removeAttribute(name);
-  if (text.chars <= text.shown.length) return block;
+  if (text.chars <= text.upto) return block;
   const more = h("button", { type: "button", class: "small" }, `show all ${count(text.chars)} characters`);
-  let rest = null;
-  let shown = 0;
+  let upto = text.upto;
+  let wanted = 0;
   more.addEventListener("click", async () => {
-    rest ??= await whole();
-    shown += AT_ONCE;
-    block.textContent = plain(rest.slice(0, shown));
-    more.textContent = `${count(rest.length - shown)} more characters`;
-    more.hidden = shown >= rest.length;
+    more.disabled = true;
+    try {
+      wanted = Math.min(text.chars, wanted + AT_ONCE);
+      while (upto < wanted) {
+        const part = await piece(upto, wanted - upto);
+        block.append(plain(part.text));
+        upto = part.upto;
+      }
+      more.textContent = `${count(text.chars - upto)} more characters`;
+      more.hidden = upto >= text.chars;
+    } catch (error) {
+      say(error.message);
+    } finally {
+      more.disabled = false;
+    }
   });
-  return h("div", {}, block, whole ? more : h("p", { class: "dim" }, `${count(text.chars)} characters, cut`));
+  return h("div", {}, block, piece ? more : h("p", { class: "dim" }, `${count(text.chars)} characters, cut`));
 }
 
 const NUMBER = new Intl.NumberFormat("en");

@@ -2,28 +2,61 @@
 
 import { ago, ask, badge, bdi, compact, count, h, link, money, plain, short, state } from "./dom.js";
 
+const AT_ONCE = 50;
 const FIELDS = ["q", "kind", "agent", "archived", "running"];
 const COLUMNS = [["Session"], ["State"], ["Sends", "number"], ["Tokens", "number"], ["Cost", "number"], ["Last change", "number"]];
 
+// A page of the list as far as it is known. What has to be searched for comes slice by slice, and is put in order here.
+async function* found(filters, cursor = {}) {
+  let lines = [], more = false, further = "";
+  do {
+    const part = await ask("sessions", { ...filters, ...cursor, after: further });
+    lines = [...lines, ...part.sessions].sort((a, b) => b.updated_at - a.updated_at || (a.session_id < b.session_id ? -1 : 1));
+    more ||= Boolean(part.next) || lines.length > AT_ONCE;
+    lines = lines.slice(0, AT_ONCE);
+    further = part.further;
+    const last = lines.at(-1);
+    yield { lines, further, next: more ? { at: last.updated_at, id: last.session_id } : null };
+  } while (further);
+}
+
 export async function listPage(query) {
   const filters = Object.fromEntries(FIELDS.map((name) => [name, query.get(name)]));
-  const found = await ask("sessions", filters);
-  const body = h("tbody", {}, found.sessions.map(row));
-  const more = h("button", { type: "button", class: "more", hidden: !found.next }, "Older sessions");
-  let next = found.next;
+  const place = h("table", {}, h("caption", { class: "visually-hidden" }, "Sessions"),
+    h("thead", {}, h("tr", {}, COLUMNS.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))));
+  const table = h("div", { class: "card list" }, place);
+  const empty = nothing(filters);
+  const looking = h("p", { class: "dim", role: "status" });
+  const more = h("button", { type: "button", class: "more" }, "Older sessions");
+  let next = null, left = false;
+
+  // One page more, whose first lines are there when this comes back; the function that it gives brings the rest.
+  async function add(cursor) {
+    const pages = found(filters, cursor);
+    const body = h("tbody");
+    place.append(body);
+    const step = async () => {
+      const { value: page, done } = await pages.next();
+      if (done || left) return false;
+      next = page.next;
+      more.hidden = !next || Boolean(page.further);
+      body.replaceChildren(...page.lines.map(row));
+      table.hidden = !place.querySelector("tbody tr");
+      empty.hidden = !table.hidden || Boolean(page.further);
+      looking.textContent = page.further ? "Looking through more sessions…" : "";
+      return true;
+    };
+    await step();
+    return async () => { while (await step()); return body; };
+  }
+  const shown = await add();
   more.addEventListener("click", async () => {
-    const page = await ask("sessions", { ...filters, at: next[0], id: next[1] });
-    const rows = page.sessions.map(row);
-    body.append(...rows);
-    rows[0]?.querySelector("a")?.focus();
-    next = page.next;
-    more.hidden = !next;
+    more.hidden = true;
+    const body = await (await add(next))();
+    body.querySelector("a")?.focus();
   });
-  const table = h("div", { class: "card list" }, h("table", {},
-    h("caption", { class: "visually-hidden" }, "Sessions"),
-    h("thead", {}, h("tr", {}, COLUMNS.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), body));
-  const content = h("section", {}, h("h1", {}, "Sessions"), form(filters), found.sessions.length ? table : nothing(filters), more);
-  return { title: "Sessions", content };
+  const content = h("section", {}, h("h1", {}, "Sessions"), form(filters), table, empty, looking, more);
+  return { title: "Sessions", content, shown, leave: () => { left = true; } };
 }
 
 function nothing(filters) {
@@ -54,8 +87,8 @@ const told = (value) => (typeof value === "string" ? value : JSON.stringify(valu
 function row(session) {
   const about = Object.entries(session.metadata).map(([key, value]) => h("span", {}, plain(`${key}=${short(told(value), 60)}`)));
   return h("tr", { "data-row": true },
-    h("td", {}, h("a", { href: link("session", { id: session.session_id }) }, bdi(session.title || session.session_id)),
-      h("div", { class: "under" }, session.title ? h("span", { class: "id" }, bdi(session.session_id)) : null,
+    h("td", {}, h("a", { href: link("session", { id: session.session_id }) }, bdi(session.title.shown || session.session_id)),
+      h("div", { class: "under" }, session.title.chars ? h("span", { class: "id" }, bdi(session.session_id)) : null,
         session.kind !== "root" ? badge(session.kind) : null, session.archived ? badge("archived") : null,
         session.agent ? h("span", {}, plain(session.agent)) : null, about.slice(0, 4))),
     h("td", {}, state(session.outcome || "idle")),

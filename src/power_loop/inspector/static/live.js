@@ -2,7 +2,6 @@
 
 import { plain } from "./dom.js";
 
-const LIVE_CHARS = 20_000;
 const CALM_MS = 150;
 
 // Leaves of a workflow begin without a record of its run: it is looked at again while somebody drives it.
@@ -11,17 +10,15 @@ const BEAT_MS = 2_000;
 export function follow(id, head, { live, changed, beats = false }) {
   const source = new EventSource(`/api/events?${new URLSearchParams({ id, after: head })}`);
   let timer = null;
-  let text = "";
   const soon = () => { timer ??= setTimeout(() => { timer = null; changed().catch(() => {}); }, CALM_MS); };
-  const show = (more) => {
-    text = (text + more).slice(-LIVE_CHARS);
+  const show = (text) => {
     live.textContent = plain(text);
     live.hidden = !text;
   };
   source.addEventListener("message", (message) => {
     const event = JSON.parse(message.data);
-    if (event.type === "stream_delta") return show(event.payload.text);
-    if (event.type === "stream_started" || event.type === "message_appended" || event.type === "session_ended") { text = ""; show(""); }
+    if (event.type === "stream_delta") return show(event.text);
+    if (event.type === "stream_started" || event.record_seq) show("");
     if (event.record_seq) soon();
   });
   const beat = beats ? setInterval(() => { if (!document.hidden && document.querySelector("h1 ~ .standing .running")) soon(); }, BEAT_MS) : null;

@@ -1,6 +1,6 @@
 // The request behind one reply, and where it parts from the one before.
 
-import { ask, badge, count, h, link, passage, plain, s, state } from "./dom.js";
+import { ask, badge, count, h, link, passage, plain, s, several, state } from "./dom.js";
 
 export async function requestPage(query) {
   const id = query.get("id");
@@ -12,7 +12,7 @@ export async function requestPage(query) {
     h("section", { class: "card block" }, facts(id, request, all), bar(request, all), h("p", { class: "dim" }, request.sent ? "As it was sent: this loop keeps its requests."
       : "Derived from the records. Memory, todos and what hooks changed are stored nowhere; only the digest knows of them.")),
     request.sent ? h("details", { class: "card block" }, h("summary", {}, "Settings, system prompt and tools, as they were sent"), h("dl", { class: "facts" }, Object.entries(request.sent).map(([name, text]) =>
-      [h("dt", {}, plain(name)), h("dd", {}, h("pre", { class: "passage" }, plain(text)))]))) : null,
+      [h("dt", {}, plain(name)), h("dd", {}, passage(text, null))]))) : null,
     messages(request));
   return { title: `Request ${seq}`, content };
 }
@@ -22,7 +22,7 @@ function facts(id, request, all) {
   const rows = [
     ["Send, round", `${request.send}, ${(request.round ?? 0) + 1}`],
     ["Digest of the whole request", h("code", {}, plain(request.digest ?? "none"))],
-    ["Size", `${count(all)} messages; ${count(used.prompt)} tokens${used.estimated ? " (estimated)" : ""}, ${count(used.cache_read)} of them from a cache`],
+    ["Size", `${several(all, "message")}; ${count(used.prompt)} tokens${used.estimated ? " (estimated)" : ""}, ${count(used.cache_read)} of them from a cache`],
     ["Prefix", verdict(request)],
     request.previous_seq ? ["Before it", h("a", { href: link("request", { id, seq: request.previous_seq }) }, `request of reply ${request.previous_seq}`)] : null,
   ].filter(Boolean);
@@ -31,7 +31,7 @@ function facts(id, request, all) {
 
 function verdict(request) {
   if (!request.previous_messages) return "the first request that is known";
-  if (request.common === request.previous_messages) return [state("stable"), ` begins with all ${count(request.previous_messages)} messages of the one before: a cache may serve them`];
+  if (request.common === request.previous_messages) return [state("stable"), ` begins with the ${several(request.previous_messages, "message")} of the one before: a cache may serve them`];
   return [state("changed"), ` parts from the one before at message ${request.common + 1} of ${count(request.previous_messages)}: caches end there`];
 }
 
@@ -48,15 +48,15 @@ function messages(request) {
   const missing = request.previous_messages - request.common;
   const fresh = request.messages.slice(known);
   return [
-    request.common ? h("details", { class: "card block", open: fresh.length === 0 }, h("summary", {}, `${count(request.common)} messages as in the request before`),
-      request.left_out ? h("p", { class: "dim" }, `The first ${count(request.left_out)} messages are left out here.`) : null, list(request.messages.slice(0, known), null, request.left_out + 1)) : null,
-    request.gone.length ? h("details", { class: "card block" }, h("summary", {}, `${count(missing)} messages of the request before are not in this one`), list(request.gone, "gone", request.common + 1)) : null,
+    request.common ? h("details", { class: "card block", open: fresh.length === 0 }, h("summary", {}, `${several(request.common, "message")} as in the request before`),
+      request.left_out ? h("p", { class: "dim" }, `Left out here: the first ${several(request.left_out, "message")}.`) : null, list(request.messages.slice(0, known), null, request.left_out + 1)) : null,
+    request.gone.length ? h("details", { class: "card block" }, h("summary", {}, `${several(missing, "message")} of the request before ${missing === 1 ? "is" : "are"} not in this one`), list(request.gone, "gone", request.common + 1)) : null,
     list(fresh, request.previous_messages ? "fresh" : null, request.common + 1),
   ];
 }
 
 function one(message, kind, n) {
-  const calls = (message.tool_calls ?? []).map((call) => h("pre", { class: "passage" }, plain(`${call.function.name}(${call.function.arguments})`)));
+  const calls = (message.tool_calls ?? []).map((call) => h("div", {}, h("p", { class: "line" }, h("code", {}, plain(call.name))), passage(call.arguments, null)));
   const mark = { fresh: badge("new"), gone: badge("gone") }[kind];
   return h("li", { class: `card ${kind ?? ""}`, "data-row": true, tabindex: "0" },
     h("p", { class: "line" }, h("span", {}, `${n}`), h("strong", {}, plain(message.role)), message.name ? h("span", {}, plain(message.name)) : null,

@@ -1,6 +1,6 @@
 // One session: what it came to, who it waits for, its sends, what stands beside it, and what happens while one looks.
 
-import { ask, badge, bdi, compact, count, h, link, money, plain, say, short, state, tiles } from "./dom.js";
+import { ask, badge, bdi, compact, count, h, link, money, plain, say, several, state, tiles } from "./dom.js";
 import { callCharts } from "./charts.js";
 import { beside, waits } from "./beside.js";
 import { follow } from "./live.js";
@@ -63,11 +63,11 @@ function heading(session) {
   const above = session.parent_session_id;
   return [
     h("p", { class: "up" }, h("a", { href: above ? link("session", { id: above }) : "#/", "data-up": true }, above ? "parent session" : "all sessions")),
-    h("h1", {}, bdi(short(session.title || session.session_id, 160))),
+    h("h1", {}, bdi(session.title.shown || session.session_id)),
     h("div", { class: "under standing" }, state(session.outcome || "idle"), h("span", { class: "id" }, bdi(session.session_id)),
       session.kind !== "root" ? badge(session.kind) : null, session.archived ? badge("archived") : null, session.agent ? h("span", {}, plain(session.agent)) : null),
     session.run ? null : tiles([
-      ["Sends", count(session.send_index)], ["Rounds", count(session.rounds), `${count(session.tool_calls)} tool calls`],
+      ["Sends", count(session.send_index)], ["Rounds", count(session.rounds), several(session.tool_calls, "tool call")],
       ["Input tokens", compact(session.prompt_tokens)], ["Output tokens", compact(session.completion_tokens)],
       session.cost ? ["Cost", money(session.cost)] : null,
     ]),
@@ -87,12 +87,13 @@ function olderButton(id, next, sends) {
   return button;
 }
 
-// It reads more than the page does, so it comes after it.
+// It is asked after the page is there.
 async function examine(id, place) {
-  const { state: how, findings } = await ask("doctor", { id });
+  const { state: how, findings, left_out: unread } = await ask("doctor", { id });
   const told = findings.map((found) => h("li", {}, badge(found.code), " ", plain(found.text), h("span", { class: "fix" }, plain(found.fix))));
   place.replaceChildren(h("h2", {}, "Doctor"), h("p", {}, state(how), told.length ? null : h("span", { class: "dim" }, " nothing is the matter")),
-    told.length ? h("ul", {}, told) : "");
+    told.length ? h("ul", {}, told) : "",
+    unread ? h("p", { class: "dim" }, `The history is long: ${count(unread)} records before the last send were not looked at. `, h("code", {}, "power-loop doctor"), " reads them all.") : "");
 }
 
 // Replace what changed and leave open what is open.

@@ -21,10 +21,8 @@ function body(id, send) {
   return h("div", { class: "items" }, facts, error, send.items.map((item) => itemView(id, send, item)));
 }
 
-const whole = (id, seq) => async () => {
-  const record = await ask("record", { id, seq });
-  return record.cells.content ?? record.cells.body ?? "";
-};
+// The rest of a text: of a record, of what a model thought (`think`), of the arguments of a call (its number).
+const rest = (id, seq, part = "") => (from, size) => ask("record", { id, seq, part, from, size });
 
 // When something ran, as a part of its send's time.
 function track(send, began, took, kind) {
@@ -40,11 +38,11 @@ function itemView(id, send, item) {
   if (item.calls) return h("div", { class: "item" }, callsView(id, send, item.calls));
   const seq = h("span", {}, `seq ${item.seq}`);
   if (item.kind === "user_said") {
-    return h("div", { class: "item user" }, h("p", { class: "line" }, h("strong", {}, item.name ? plain(item.name) : "User"), seq), passage(item.text, whole(id, item.seq), "text"));
+    return h("div", { class: "item user" }, h("p", { class: "line" }, h("strong", {}, item.name ? plain(item.name) : "User"), seq), passage(item.text, rest(id, item.seq), "text"));
   }
   if (item.kind === "context_folded") {
     const covers = `covers sends 1 to ${item.through_send}: ${count(item.before_tokens)} to ${count(item.after_tokens)} tokens`;
-    return h("details", { class: "item fold" }, h("summary", { class: "line" }, h("strong", {}, "Fold"), covers, seq), passage(item.text, whole(id, item.seq), "text"));
+    return h("details", { class: "item fold" }, h("summary", { class: "line" }, h("strong", {}, "Fold"), covers, seq), passage(item.text, rest(id, item.seq), "text"));
   }
   if (item.kind === "step_changed") return stepView(item, seq);
   return otherView(item, seq);
@@ -73,26 +71,26 @@ function replyView(id, send, item) {
   return h("div", { class: "item model" },
     h("p", { class: "line" }, h("strong", {}, item.purpose === "round" ? `Round ${(item.round ?? 0) + 1}` : plain(item.purpose)), facts,
       h("a", { href: link("request", { id, seq: item.seq }) }, "request"), h("span", {}, `seq ${item.seq}`), track(send, item.at - item.took_ms, item.took_ms, "")),
-    item.think.chars ? h("details", {}, h("summary", { class: "line" }, "reasoning"), passage(item.think, null, "text")) : null,
-    item.text.chars ? passage(item.text, whole(id, item.seq), "text") : null,
-    item.calls.length ? callsView(id, send, item.calls) : null);
+    item.think.chars ? h("details", {}, h("summary", { class: "line" }, "reasoning"), passage(item.think, rest(id, item.seq, "think"), "text")) : null,
+    item.text.chars ? passage(item.text, rest(id, item.seq), "text") : null,
+    item.calls.length ? callsView(id, send, item.calls, item.seq) : null);
 }
 
-const callsView = (id, send, calls) => h("div", { class: "calls" }, calls.map((call) => callView(id, send, call)));
+const callsView = (id, send, calls, seq) => h("div", { class: "calls" }, calls.map((call, n) => callView(id, send, call, seq && rest(id, seq, n))));
 
-function callView(id, send, call) {
+function callView(id, send, call, more) {
   const decided = call.decided ? `${call.decided.approved ? "approved" : "denied"}${call.decided.by ? ` by ${call.decided.by}` : ""}${call.decided.note ? `: ${call.decided.note}` : ""}` : "";
   const once = call.began_at && !call.rewritten;
   const facts = [
-    ["Call", call.id], ["Key", call.key], ["Effects", once ? "once: begun, and never repeated" : call.ran && call.returned_at ? "may be repeated" : ""],
-    ["Ran", call.ran === false ? "no handler was called" : ""], ["Asked", call.asked ? call.asked.prompt ?? call.asked.kind : ""], ["Decided", decided],
+    ["Call", call.id], ["Key", call.key], ["Effects", once ? "once: never repeated by itself" : call.ran && call.returned_at ? "may be repeated" : ""],
+    ["Ran", call.outcome === "unknown" ? "begun and cut off: whether it took effect is not known" : call.ran === false ? "no handler was called" : ""], ["Asked", call.asked ? call.asked.prompt ?? call.asked.kind : ""], ["Decided", decided],
   ].filter(([, value]) => value);
   const began = call.returned_at ? call.returned_at - (call.took_ms ?? 0) : 0;
   const summary = h("summary", {}, state(call.outcome), h("code", {}, plain(call.name ?? call.id)), once ? badge("once") : null,
     h("span", { class: "arguments" }, plain((call.arguments?.shown ?? "").slice(0, 160))), call.returned_at && call.ran ? track(send, began, call.took_ms, "tool") : null);
   return h("details", { class: "call" }, summary, h("div", {},
     h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, ["Call", "Key"].includes(name) ? h("code", {}, plain(value)) : plain(value))])),
-    call.arguments ? passage(call.arguments, null) : null,
+    call.arguments ? passage(call.arguments, more) : null,
     call.rewritten ? [h("p", {}, `a hook made it ${plain(call.rewritten.name)}`), passage(call.rewritten.arguments, null)] : null,
-    call.output ? passage(call.output, whole(id, call.result_seq)) : h("p", { class: "dim" }, "no result yet")));
+    call.output ? passage(call.output, rest(id, call.result_seq)) : h("p", { class: "dim" }, "no result yet")));
 }
