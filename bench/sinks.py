@@ -6,13 +6,13 @@ python bench/sinks.py
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from report import Report
 from sends import Instant
+from sinks_bare import NO_SERVER, Recorded, Work, works
 
 from power_loop import AgentEvent, AgentEventBus, AgentLoopConfig, StatefulAgentLoop, open_store
 from power_loop.contrib.jsonl_sink import attach_jsonl_sink
 from power_loop.contrib.logging_sink import attach_logging_sink
-from power_loop.contrib.metrics_sink import PrometheusBackend, attach_metrics_sink
+from power_loop.contrib.metrics_sink import PrometheusBackend, StatsDBackend, attach_metrics_sink
 from power_loop.contrib.otel_sink import attach_otel_sink
 from power_loop.store.sql_store import SessionStore
 
 PUBLISH_BAR_US, SINKS_BAR_MS = 5, 0.6
-EVENTS, SENDS, REPEATS = 20_000, 200, 7
+# The bar in milliseconds, by what the bare libraries took where it was set: it holds on slower machines too.
+SINKS_BAR_RATIO = round(SINKS_BAR_MS / 0.45, 2)
+EVENTS, SENDS, REPEATS = 20_000, 25, 21
 
 
 async def sinks(report: Report, folder: Path) -> None:
@@ -42,20 +45,23 @@ async def sinks(report: Report, folder: Path) -> None:
     heard = min(_published_us(lambda event: None) for _ in range(REPEATS))
     beside = f"{published:.2f} us with no listener"
     report.add("publish, one inline listener", f"{heard:.2f} us", beside, f"<= {PUBLISH_BAR_US} us", heard <= PUBLISH_BAR_US)
-    bare, bare_batches = await _sends(folder, lambda bus: [])
-    silent, _ = await _sends(folder, lambda bus: bus.subscribe(None, lambda event: event.payload) or [])
-    report.add(
-        "a plain send, and events that nobody reads", f"+{silent - bare:.3f} ms", f"{bare:.3f} ms without, ratio {silent / bare:.2f}"
-    )
-    for name, attach in SINKS.items():
-        told, _ = await _sends(folder, lambda bus, attach=attach: [attach(bus, folder)])
-        report.add(f"a plain send, and {name}", f"+{told - bare:.3f} ms", f"{bare:.3f} ms without, ratio {told / bare:.2f}")
-    told, batches = await _sends(folder, lambda bus: [attach(bus, folder) for attach in SINKS.values()])
-    alone = await _libraries_alone_ms(folder)
-    bar = f"<= {SINKS_BAR_MS} ms and no commit"
-    kept = told - bare <= SINKS_BAR_MS and batches == bare_batches
-    beside = f"{alone:.3f} ms libraries, {batches - bare_batches:+g} commits"
-    report.add("a plain send, and all sinks", f"+{told - bare:.3f} ms", beside, bar, kept)
+    async with AsyncExitStack() as held:
+        plain = await held.enter_async_context(_sender(lambda bus: []))
+        bare = works(await _recorded(folder), folder)
+        silent = await held.enter_async_context(_sender(lambda bus: bus.subscribe(None, _read) or []))
+        told, beside_ms, spent = await _beside(silent, plain, list(bare.values()))
+        report.add("a plain send, and events that nobody reads", f"+{told:.3f} ms", f"{spent:.3f} ms without, ratio {1 + told / spent:.2f}")
+        for name, attach in SINKS.items():
+            sender = await held.enter_async_context(_sender(lambda bus, attach=attach: [attach(bus, folder)]))
+            told, beside_ms, _ = await _beside(sender, plain, [bare[name]])
+            report.add(f"a plain send, and {name}", f"+{told:.3f} ms", f"{beside_ms:.3f} ms the bare library")
+        everything = await held.enter_async_context(_sender(lambda bus: [attach(bus, folder) for attach in SINKS.values()]))
+        told, beside_ms, _ = await _beside(everything, plain, list(bare.values()))
+        commits = everything.batches_of_a_send - plain.batches_of_a_send
+        beside = f"{beside_ms:.3f} ms libraries, ratio {told / beside_ms:.2f}, {commits:+g} commits"
+        kept = (told <= SINKS_BAR_MS or told <= beside_ms * SINKS_BAR_RATIO) and commits == 0
+        bar = f"<= {SINKS_BAR_MS} ms or {SINKS_BAR_RATIO} x the libraries, and no commit"
+        report.add("a plain send, and all sinks", f"+{told:.3f} ms", beside, bar, kept)
 
 
 def _published_us(handler: Callable[[AgentEvent], None] | None) -> float:
@@ -84,12 +90,42 @@ SINKS: dict[str, Callable[[AgentEventBus, Path], Any]] = {
     "logging": _logging,
     "JSONL": lambda bus, folder: attach_jsonl_sink(bus, folder / "events.jsonl"),
     "Prometheus": lambda bus, folder: attach_metrics_sink(bus, PrometheusBackend(CollectorRegistry())),
+    "StatsD": lambda bus, folder: attach_metrics_sink(bus, StatsDBackend(host="127.0.0.1", port=NO_SERVER)),
     "OpenTelemetry": _otel,
 }
 
 
-async def _sends(folder: Path, attach: Callable[[AgentEventBus], list[Any]]) -> tuple[float, float]:
-    """(milliseconds of a plain send, the best of several medians; batches of a send), with these sinks."""
+class Sender:
+    """A loop that sends plain sends, with sinks on its bus."""
+
+    def __init__(self, loop: StatefulAgentLoop, session: str, batches: list[Any]) -> None:
+        self._loop, self._session, self._batches = loop, session, batches
+        self._sends = 0
+
+    @property
+    def batches_of_a_send(self) -> float:
+        return len(self._batches) / self._sends
+
+    async def spent_ms(self, work: Sequence[Work] = (), sends: int = SENDS) -> float:
+        """Processor time of a send, and of ``work`` behind it, in milliseconds."""
+        begun = time.process_time()
+        for _ in range(sends):
+            await self._loop.send("How is the weather in Rome today?", self._session)
+            for each in work:
+                each()
+        self._sends += sends
+        return (time.process_time() - begun) / sends * 1000
+
+
+async def _beside(sender: Sender, plain: Sender, bare: Sequence[Work]) -> tuple[float, float, float]:
+    """What listening adds to a plain send; what the bare libraries add; what it takes alone. Milliseconds, measured by turns."""
+    spent = [(await sender.spent_ms(), await plain.spent_ms(), await plain.spent_ms(bare)) for _ in range(REPEATS)]
+    with_sinks, alone, with_bare = (statistics.median(each) for each in zip(*spent, strict=True))
+    return with_sinks - alone, with_bare - alone, alone
+
+
+@asynccontextmanager
+async def _sender(attach: Callable[[AgentEventBus], list[Any]]) -> AsyncGenerator[Sender]:
     store = await open_store(":memory:")
     bus = AgentEventBus()
     attached = attach(bus)
@@ -98,49 +134,30 @@ async def _sends(folder: Path, attach: Callable[[AgentEventBus], list[Any]]) -> 
         session = await loop.new_session()
         await loop.send("warm up", session)
         batches.clear()
-        medians = [statistics.median([await _timed(loop, session) for _ in range(SENDS)]) for _ in range(REPEATS)]
+        yield Sender(loop, session, batches)
     for sink in attached:
         sink.close()
         assert sink.errors == 0, f"{type(sink).__name__} failed"
     await store.close()
-    return min(medians) * 1000, len(batches) / (SENDS * REPEATS)
 
 
-async def _libraries_alone_ms(folder: Path) -> float:
-    """What the libraries take for the same lines, spans and numbers, handed to them ready."""
-    lines: list[str] = []
+async def _recorded(folder: Path) -> Recorded:
+    """What the sinks ask of their libraries for one plain send."""
+    recorded: list[Recorded] = []
 
-    def listen(bus: AgentEventBus) -> list[Any]:
-        bus.subscribe(None, lambda event: lines.append(json.dumps(event.to_dict(), default=str)))
+    def record(bus: AgentEventBus) -> list[Any]:
+        recorded.append(Recorded(bus, folder))
         return []
 
-    await _sends(folder, listen)
-    lines = lines[-(len(lines) // (SENDS * REPEATS + 1)) :]
-    logger = logging.Logger("bench.bare", logging.INFO)
-    logger.addHandler(logging.StreamHandler((folder / "bare.log").open("w", buffering=1 << 16)))
-    tracer, counter = TracerProvider().get_tracer("bare"), Counter("bare", "bare", ("a",), registry=CollectorRegistry())
-    names = ("gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.conversation.id", "power_loop.depth")
-    about: dict[str, str] = dict.fromkeys(names, "value")
+    async with _sender(record) as sender:
+        recorded[0].forget()
+        await sender.spent_ms(sends=1)
+    recorded[0].close()
+    return recorded[0]
 
-    def once(file: Any) -> None:
-        for line in lines:
-            logger.info("%s", line)
-            file.write(line)
-        file.flush()
-        spans = [tracer.start_span("bare", attributes=about) for _ in range(3)]
-        for span in spans:
-            span.set_attributes(about)
-            span.end()
-        for _ in range(6):
-            counter.labels(a="b").inc()
 
-    with (folder / "bare.jsonl").open("w") as file:
-        took: list[float] = []
-        for _ in range(SENDS):
-            begun = time.perf_counter()
-            once(file)
-            took.append(time.perf_counter() - begun)
-    return statistics.median(took) * 1000
+def _read(event: AgentEvent) -> None:
+    assert event.payload is not None
 
 
 def _counted(store: SessionStore) -> list[Any]:
@@ -153,12 +170,6 @@ def _counted(store: SessionStore) -> list[Any]:
 
     store.database.write = counting
     return batches
-
-
-async def _timed(loop: StatefulAgentLoop, session: str) -> float:
-    begun = time.perf_counter()
-    await loop.send("How is the weather in Rome today?", session)
-    return time.perf_counter() - begun
 
 
 async def measure() -> Report:

@@ -101,8 +101,7 @@ class Stage:
             loop.call_soon_threadsafe(seen.set)
 
         self.bus.subscribe(type, hear)
-        async with asyncio.timeout(10):
-            await seen.wait()
+        await seen.wait()
         self.bus.unsubscribe(hear)
 
     async def everything(self) -> tuple[StatefulAgentLoop, str]:

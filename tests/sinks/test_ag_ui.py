@@ -34,7 +34,7 @@ SCRIPT = (
 async def read(interface: Interface, loop: Any, session: str, asked: Any = None, *, stop_after: int | None = None) -> Interface:
     """One connection; broken after so many frames."""
     stream = run_sse(loop, asked or run_input(), session_id=session, last_event_id=interface.last_id)
-    async with aclosing(stream) as frames, asyncio.timeout(20):
+    async with aclosing(stream) as frames, asyncio.timeout(100):
         for n in itertools.count(1):
             try:
                 interface.read(await anext(frames))
@@ -131,7 +131,7 @@ async def test_a_text_that_was_half_shown_when_the_send_is_cancelled_is_taken_ba
     session = await loop.new_session()
     seen = Interface()
     stream = run_sse(loop, run_input(), session_id=session)
-    async with aclosing(stream) as frames, asyncio.timeout(10):
+    async with aclosing(stream) as frames, asyncio.timeout(100):
         while "there" not in "".join(seen.messages.values()):
             seen.read(await anext(frames))
     await loop.cancel(session)
@@ -306,7 +306,7 @@ async def test_a_text_that_was_half_shown_when_the_connection_broke_is_completed
     loop = stage.loop(llm=model)
     session = await loop.new_session()
     seen = Interface()
-    async with aclosing(run_sse(loop, run_input(), session_id=session)) as frames, asyncio.timeout(10):
+    async with aclosing(run_sse(loop, run_input(), session_id=session)) as frames, asyncio.timeout(100):
         while not seen.messages or not all(seen.messages.values()):
             seen.read(await anext(frames))
     assert seen.said == ["Once upon a time "]

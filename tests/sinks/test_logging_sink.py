@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -94,3 +96,66 @@ def test_a_handler_that_raises_is_counted_and_disturbs_nobody(logger: logging.Lo
     bus.publish(AgentEvent("own", {}))
     bus.publish(AgentEvent("own", {}))
     assert (sink.errors, bus.errors) == (2, 0)
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert not hasattr(record, "seen")
+        record.seen = True  # handlers and filters may write on a record; the next one must not show it
+        self.records.append(record)
+
+
+def test_every_record_says_what_the_logging_module_would() -> None:
+    bus, kept, logger = AgentEventBus(), Kept(), logging.Logger("events")
+    logger.addHandler(kept)
+    attach_logging_sink(bus, logger=logger)
+    threads = [threading.Thread(target=bus.publish, args=(AgentEvent("own", {"n": n}),), name=f"thread-{n}") for n in range(2)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    events = [AgentEvent("own", {"n": n}, ts=1e9 + n + 0.25) for n in range(3)]
+    for event in events:
+        bus.publish(event)
+    assert [record.threadName for record in kept.records] == ["thread-0", "thread-1", *[threading.current_thread().name] * 3]
+    usual = logger.makeRecord("events", logging.INFO, "(events)", 0, "", (), None)
+    for record, event in zip(kept.records[2:], events, strict=True):
+        assert record.__dict__.keys() == {*usual.__dict__, "seen"}
+        assert (record.created, record.msecs) == (event.ts, 250)
+        assert (record.process, record.processName, record.name, record.levelno) == (
+            usual.process,
+            usual.processName,
+            "events",
+            logging.INFO,
+        )
+
+
+async def test_a_record_names_the_task_that_published() -> None:
+    bus, kept, logger = AgentEventBus(), Kept(), logging.Logger("events")
+    logger.addHandler(kept)
+    attach_logging_sink(bus, logger=logger)
+
+    async def tell() -> None:
+        bus.publish(AgentEvent("own", {}))
+
+    for name in ("one", "two"):
+        await asyncio.create_task(tell(), name=name)
+    assert [getattr(record, "taskName", name) for record, name in zip(kept.records, ("one", "two"), strict=True)] == ["one", "two"]
+
+
+def test_records_that_the_host_makes_are_made_by_it_each_time() -> None:
+    made: list[str] = []
+
+    class Own(logging.Logger):
+        def makeRecord(self, *args: Any, **more: Any) -> logging.LogRecord:
+            made.append("own")
+            return super().makeRecord(*args, **more)
+
+    bus = AgentEventBus()
+    attach_logging_sink(bus, logger=Own("events"))
+    for _ in range(3):
+        bus.publish(AgentEvent("own", {}))
+    assert made == ["own"] * 3

@@ -178,6 +178,12 @@ def test_harmless_words_stay(text: str) -> None:
     "npm_package_version and npm_lifecycle_event=test",
     "hf_hub_download(repo_id='x')", "token_type=bearer", "const token = await getToken();",
     "ghp_ begins a token of GitHub", "SG. stands for something",
+    "docker run -u 1000:1000 app", "docker run --user node:node -p3306:3306 mysql", "curl -u $USER:$PASSWORD h",
+    "curl -u {user}:{password} h",
+    "ssh -p22 host && mkdir -p/srv/x", "mysql -u root -p app", "mysqldump -P3306 -p app | ssh -p2222 host", "mysql -port=3306",
+    "an XML tag <password> and its end </password>", "<token>{{token}}</token><tokens>512 tokens</tokens>",
+    "<password></password>", "<token>42</token>",
+    "<secret>\nthe key lies under the mat\n</secret>",
 ])  # fmt: skip
 def test_prose_and_code_are_not_mangled(text: str) -> None:
     assert redact_text(text) == text
@@ -229,6 +235,16 @@ def test_a_header_is_a_name_with_its_value_however_it_is_written(value: Any, cle
     ('{apiKey: "0123abcd", n: 1}', '{apiKey: "***", n: 1}'),
     ("login --user me --password hunter2 --auth-token 'x' host", "login --user me --password *** --auth-token '***' host"),
     ("PGPASSWORD=hunter2 psql -h db", "PGPASSWORD=*** psql -h db"),
+    ("curl -s -u me:hunter2 https://h", "curl -s -u me:*** https://h"),
+    ("curl https://h -ume:hunter2 -v", "curl https://h -ume:*** -v"),
+    ("curl --user 'me:hunter 2' https://h", "curl --user 'me:***' https://h"),
+    ('{"command": "curl -x p --proxy-user \\"me:hunter2\\" h"}', '{"command": "curl -x p --proxy-user \\"me:***\\" h"}'),
+    ("mysql -h db -uroot -phunter2 app", "mysql -h db -uroot -p*** app"),
+    ("mysqldump -p'hunter 2' app; mkdir -p/srv", "mysqldump -p'***' app; mkdir -p/srv"),
+    ("mariadb -p\"hunter2\" -e 'select 1'", "mariadb -p\"***\" -e 'select 1'"),
+    ("<user>me</user><password>hunter2</password>", "<user>me</user><password>***</password>"),
+    ("<wsse:Password Type='x'>two words</wsse:Password>", "<wsse:Password Type='x'>***</wsse:Password>"),
+    ("<apiKey><![CDATA[0123]abcd]]></apiKey>", "<apiKey>***</apiKey>"),
     ("https://h/a?se=2030&sig=aGVsbG8%3D&sp=r", "https://h/a?se=2030&sig=***&sp=r"),
     ("https://h/a?X-Amz-Expires=60&X-Amz-Signature=0123456789abcdef", "https://h/a?X-Amz-Expires=60&X-Amz-Signature=***"),
     ("https://discord.com/api/webhooks/12345/" + "A1b2C3d4" * 3, "https://discord.com/api/webhooks/12345/***"),
@@ -307,6 +323,8 @@ def test_what_is_given_is_not_changed() -> None:
     "a.a.", '"a":"', "bearer ", "a=b ", "://:", "\\", '"', "-----BEGIN PRIVATE KEY-----"[:11], "sk-", "x@", "eyJa.",
     '["', '[["a","', '"name":"token",', "token=a(", ";pwd=", "hooks.slack.com/services/", "SG.", "token=self.a", "[(", "], [",
     "-eyJ", '"token":{}', "token='", "token: ", "cookie: ", "token = ", "--token ", "--token x", "token: '", "?sig=", "npm_",
+    "curl -u a:", "curl ", " -u a:b", "mysql -p", "mysql ", " -pa",
+    "<token>", "<token>a", "<token", "<token a", "</", "<token>a</token", "<a ",
 ])  # fmt: skip
 def test_a_text_that_nearly_matches_costs_its_length_not_its_square(piece: str) -> None:
     import time

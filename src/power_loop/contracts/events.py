@@ -85,7 +85,7 @@ class AgentEvent:
 
     __slots__ = (
         "_payload", "cursor", "data", "depth", "mono", "record_seq", "round_index", "send_index", "seq", "session_id",
-        "source", "stream_id", "ts", "type",
+        "shown", "source", "stream_id", "ts", "type",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +126,8 @@ class AgentEvent:
         """Position of the committed record that this tells of; None for what passes."""
         self.cursor: str | None = cursor
         """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
+        self.shown: tuple[object, str] | None = None
+        """The payload as the first sink wrote it, behind the rules by which it did: the others need not write it again."""
 
     @property
     def payload(self) -> Mapping[str, Any]:
@@ -187,7 +189,7 @@ class AgentEvent:
         return f"AgentEvent({str(self.type)!r}, seq={self.seq}, session_id={self.session_id!r}, payload={dict(self.payload)!r})"
 
 
-FIELDS = frozenset({*AgentEvent.__slots__, "payload"}) - {"_payload", "data"}
+FIELDS = frozenset({*AgentEvent.__slots__, "payload"}) - {"_payload", "data", "shown"}
 
 EventHandler = Callable[[AgentEvent], object]
 """Hears events; sync or async. What it returns is ignored, unless it is awaitable."""

@@ -21,40 +21,50 @@ SECRET_NAMES = (
 )  # fmt: skip
 
 _NAMES = re.compile(f" (?:{'|'.join(SECRET_NAMES)}) ")
-_HINT = re.compile("key|auth|bearer|pass|pwd|secret|token|cookie|dsn|credential", re.IGNORECASE)
+_HINTS = ("key", "auth", "bearer", "pass", "pwd", "secret", "token", "cookie", "dsn", "credential")
 # Where a shell stands, and no secret; the same letters in a connection string are one.
 _NO_SECRET_NAMES = frozenset({"PWD", "OLDPWD"})
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
-# Bounded repetitions: a text of megabytes that nearly matches must not cost its square.
+# Keys of model providers, code hosts, clouds and payment services begin with a word of their own; so do signed web tokens.
+_KEY_MARKS = (
+    "sk-", "pk-", "rk-", "pplx-", "xai-", "glpat-", "xapp-", "GOCSPX-", "sk_", "pk_", "rk_", "tvly-", "nvapi-", "github_pat_", "xox",
+    "AKIA", "ASIA", "AIza", "ya29.", "SG.", "hvs.", "pypi-AgE", "dckr_pat_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "gsk_", "hf_", "r8_",
+    "npm_", "shp", "whsec_", "dop_v1_", "eyJ",
+)  # fmt: skip
+_KEYS = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|pplx|xai|glpat|xapp|GOCSPX)-[A-Za-z0-9_-]{16,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{12,}"
+    r"|(?:tvly|nvapi)-[A-Za-z0-9_-]{16,}"
+    r"|(?:github_pat_|xox[abeoprs]-|AKIA|ASIA|AIza|ya29\.|SG\.|hvs\.|pypi-AgE|dckr_pat_)[A-Za-z0-9_.-]{12,}"
+    # These begin names in programs too; there, words are joined by more lines.
+    r"|(?:gh[pousr]|gsk|hf|r8|npm|shp(?:at|ca|pa|ss)|whsec|dop_v1)_[A-Za-z0-9+/]{20,}"
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)"
+)
+# Behind the words, in small letters, without which it cannot match: looking for those costs next to nothing, and most texts
+# have none. Bounded repetitions: a text of megabytes that nearly matches must not cost its square.
 _PATTERNS = (
     # A credential has a digit or padding, or is long; a basic question is neither.
-    (re.compile(r"\b(bearer|basic)\s{1,8}(?=\S{0,4096}[\d=]|\S{20})[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    # Keys of model providers, code hosts, clouds and payment services begin with a word of their own; so do signed web tokens.
-    (re.compile(
-        r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|pplx|xai|glpat|xapp|GOCSPX)-[A-Za-z0-9_-]{16,}|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{12,}"
-        r"|(?:tvly|nvapi)-[A-Za-z0-9_-]{16,}"
-        r"|(?:github_pat_|xox[abeoprs]-|AKIA|ASIA|AIza|ya29\.|SG\.|hvs\.|pypi-AgE|dckr_pat_)[A-Za-z0-9_.-]{12,}"
-        # These begin names in programs too; there, words are joined by more lines.
-        r"|(?:gh[pousr]|gsk|hf|r8|npm|shp(?:at|ca|pa|ss)|whsec|dop_v1)_[A-Za-z0-9+/]{20,}"
-        r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)"
-    ), HIDDEN),
-    (re.compile(r"(?<![A-Za-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,256}):[^\s/]{1,1024}@", re.IGNORECASE), rf"\1:{HIDDEN}@"),
-    (re.compile(
+    (("bearer", "basic"), re.compile(
+        r"\b(bearer|basic)\s{1,8}(?=\S{0,4096}[\d=]|\S{20})[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE
+    ), rf"\1 {HIDDEN}"),
+    (("://",), re.compile(
+        r"(?<![A-Za-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://[^\s/:@]{0,256}):[^\s/]{1,1024}@", re.IGNORECASE
+    ), rf"\1:{HIDDEN}@"),
+    (("-----begin",), re.compile(
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)", re.DOTALL
     ), HIDDEN),
     # Where a message goes in without any other key.
-    (re.compile(
+    (("hooks.slack", "/webhooks/", "api.telegram"), re.compile(
         r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/\d{1,32}/|api\.telegram\.org/bot\d{1,32}:)[\w/-]{8,256}",
         re.IGNORECASE,
     ), rf"\1{HIDDEN}"),
     # A link that was signed lets everybody in.
-    (re.compile(r"([?&](?:sig|x-(?:amz|goog)-signature)=)[^\s&\"'<>\\]{8,1024}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(;[ ]{0,4}pwd[ ]{0,4}=[ ]{0,4})[^;\s\"']{1,1024}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (("sig=", "-signature="), re.compile(
+        r"([?&](?:sig|x-(?:amz|goog)-signature)=)[^\s&\"'<>\\]{8,1024}", re.IGNORECASE
+    ), rf"\1{HIDDEN}"),
+    (("pwd",), re.compile(r"(;[ ]{0,4}pwd[ ]{0,4}=[ ]{0,4})[^;\s\"']{1,1024}", re.IGNORECASE), rf"\1{HIDDEN}"),
 )  # fmt: skip
-# Where nothing of this occurs no pattern can match: most texts are passed over with one look.
-_SUSPICIOUS = re.compile(r"[=\"'@]|--[a-z]|[A-Za-z0-9_-]{13}|-----B|hooks\.slack|[Bb][Ee][Aa][Rr][Ee][Rr]|[Bb][Aa][Ss][Ii][Cc]\s")
 # The arguments of a tool call are JSON inside a string, and perhaps inside another: quotes come with backslashes before them.
 _QUOTED = re.compile(r"""(?P<quote>\\{0,16}["'])(?P<name>[\w .-]{1,64})(?P=quote)\s{0,8}:\s{0,8}(?:(?P=quote)|(?P<opens>[\[{]))""")
 # In the query of a URL, a form, a connection string, a file of settings. What follows == is compared, not told.
@@ -65,6 +75,20 @@ _OPTION_QUOTED = re.compile(r"""(?<![\w-])--(?P<name>[a-z][a-z-]{2,64})[ \t]{1,4
 _OPTION = re.compile(
     r"(?<![\w-])--(?P<name>[a-z][a-z-]{2,64})[ \t]{1,4}(?=[^\s\d]{0,256}\d|\S{16})"
     r"(?P<value>[^\s,;\"'<>(){}\[\]\\|&-][^\s,;\"'<>(){}\[\]\\|&]{3,1023})"
+)
+# What a program is given to sign in with, where nothing names it: ``-u me:…``, and ``-p…`` of a database's client.
+_SIGN_IN = re.compile(
+    r"""(?<![^\s])(?:-[uU][ ]{0,4}|--(?:proxy-)?user[ =]{1,4})(?P<quote>\\{0,16}["'])?[^\s:"'\\]{1,256}:"""
+    r"""(?P<value>(?(quote)[^"'\\\r\n]{1,1024}|[^\s"'\\]{1,1024}))"""
+)
+_SHORT_PASSWORD = re.compile(
+    r"""(?<=\s)-p(?P<quote>\\{0,16}["'])?(?P<value>(?(quote)[^"'\\\r\n]{1,1024}|(?!ort\b|[\d:./])[^\s"'\\;|&]{1,1024}))"""
+)
+# How far in front of it the program may stand.
+_COMMAND_CHARS = 1000
+# One line under one name.
+_TAGGED = re.compile(
+    r"<(?P<name>(?:[\w.-]{1,64}:)?[\w.-]{1,64})(?:\s[^<>]{0,256})?>(?P<value>(?!\s)(?:<!\[CDATA\[[^<\r\n]{1,1024}\]\]>|[^<\r\n]{1,1024}))(?=<\\?/(?P=name)>)"
 )
 # Headers with a value of several words; then any other name before one word that ends the line, or what is quoted there.
 _HEADER = re.compile(r"(?<![\w.-])(?P<name>(?:proxy-)?authorization|(?:set-)?cookie):[ \t]{1,4}(?P<value>[^\r\n\"'\\]+)", re.IGNORECASE)
@@ -103,27 +127,25 @@ def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = Tr
 
 def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
     """``text`` without what looks like a secret; ``keys`` name what is one in JSON and ``name=value`` inside it."""
-    if not _SUSPICIOUS.search(text) and not (": " in text and _HINT.search(text)):
-        return text
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    if keys and ("[" in text or "(" in text):
-        text = _without_quoted(text, keys, _PAIR)
-    if keys and ("=" in text or ":" in text):
-        for pattern in (_QUOTED, _ASSIGNED_QUOTED, _NAMED):
-            text = _without_quoted(text, keys, pattern)
-        for pattern in (_HEADER, _ASSIGNED, _LINE):
-            text = pattern.sub(lambda found: _told(found, keys), text)
-    if keys and "--" in text:
-        text = _without_quoted(text, keys, _OPTION_QUOTED)
-        text = _OPTION.sub(lambda found: _told(found, keys), text)
-    return text
+    small = text.casefold()
+    if any(mark in text for mark in _KEY_MARKS):
+        text = _KEYS.sub(HIDDEN, text)
+    for marks, pattern, replacement in _PATTERNS:
+        if any(mark in small for mark in marks):
+            text = pattern.sub(replacement, text)
+    if "curl" in small:
+        text = _SIGN_IN.sub(lambda found: _given(found, ("curl",), ";|"), text)
+    if "mysql" in small or "mariadb" in small:
+        text = _SHORT_PASSWORD.sub(lambda found: _given(found, ("mysql", "mariadb"), ";|&\n"), text)
+    hints = _HINTS if keys is SECRET_NAMES else ("",) if keys else ()
+    return _without_named(text, keys) if any(hint in small for hint in hints) else text
 
 
 def is_secret_name(name: str, names: Collection[str] = SECRET_NAMES) -> bool:
     """Whether what stands under ``name`` is a secret, whatever it looks like. ``names`` are words, however they are joined."""
     if names is SECRET_NAMES:
-        return _HINT.search(name) is not None and name not in _NO_SECRET_NAMES and _NAMES.search(_words(name)) is not None
+        small = name.casefold()
+        return any(hint in small for hint in _HINTS) and name not in _NO_SECRET_NAMES and _NAMES.search(_words(name)) is not None
     words = _words(name)
     return any(_words(secret) in words for secret in names)
 
@@ -185,6 +207,23 @@ def _hide(value: Any) -> Any:
             return HIDDEN
 
 
+def _without_named(text: str, keys: Collection[str]) -> str:
+    """``text`` without what stands under secret names in it."""
+    if "[" in text or "(" in text:
+        text = _without_quoted(text, keys, _PAIR)
+    if "=" in text or ":" in text:
+        for pattern in (_QUOTED, _ASSIGNED_QUOTED, _NAMED):
+            text = _without_quoted(text, keys, pattern)
+        for pattern in (_HEADER, _ASSIGNED, _LINE):
+            text = pattern.sub(lambda found: _told(found, keys), text)
+    if "</" in text or "<\\/" in text:
+        text = _TAGGED.sub(lambda found: _told(found, keys), text)
+    if "--" in text:
+        text = _without_quoted(text, keys, _OPTION_QUOTED)
+        text = _OPTION.sub(lambda found: _told(found, keys), text)
+    return text
+
+
 def _without_quoted(text: str, names: Collection[str], pattern: re.Pattern[str]) -> str:
     """``text`` with `HIDDEN` for the strings that stand under secret names where ``pattern`` finds a name."""
     pieces: list[str] = []
@@ -225,6 +264,16 @@ def _closing(text: str, quote: str, at: int) -> int:
             return end
         at = end + len(quote)
     return len(text)
+
+
+def _given(found: re.Match[str], programs: tuple[str, ...], ends: str) -> str:
+    """``found`` without its value, where one of the ``programs`` stands before it with nothing of ``ends`` in between."""
+    text, until, value = found.string, found.start(), found["value"]
+    first = max(0, until - _COMMAND_CHARS)
+    command = text[max(first, *(text.rfind(end, first, until) + 1 for end in ends)) : until].casefold()
+    if _PLAIN.fullmatch(value) or not any(program in command for program in programs):
+        return found[0]
+    return f"{found[0][: -len(value)]}{HIDDEN}"
 
 
 def _told(found: re.Match[str], names: Collection[str]) -> str:

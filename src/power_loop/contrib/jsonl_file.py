@@ -22,6 +22,10 @@ class RotatingFile:
         self._file: IO[bytes] | None = None
         self._size = 0
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more can be written before it is rotated; False while it is not open."""
+        return self._file is not None and (not self._backups or self._size + size <= self._max_bytes)
+
     def write(self, line: str) -> None:
         data = line.encode()
         if self._backups and self._size and self._size + len(data) > self._max_bytes:

@@ -1,6 +1,7 @@
 """Events into a file that outlives the process: one line of JSON each, rotated, read back by `replay`.
 
-A thread of its own writes, so a slow disk delays no run. Durable events come first: when the writer cannot keep up,
+A line is made when its event is heard, once for all sinks that write alike; a thread of its own writes it, so a slow disk
+delays no run. Durable events come first: when the writer cannot keep up,
 what only passes (deltas, progress) gives way, and is counted.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contrib.jsonl_file import RotatingFile, replay
-from power_loop.contrib.redact import Redactor, number, word
+from power_loop.contrib.redact import Redactor, Words, number, word
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
@@ -36,8 +37,9 @@ class JsonlSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
         self.dropped: int = 0
-        self._file, self._redactor, self._fsync = file, redactor, fsync
-        self._queue: deque[AgentEvent] = deque()
+        self._file, self._redactor, self._words, self._fsync = file, redactor, Words(), fsync
+        self._queue: deque[str] = deque()
+        """Lines."""
         self._changed = threading.Condition()
         self._idle, self._stops = True, False
         self._flushing = 0
@@ -78,26 +80,27 @@ class JsonlSink(Sink):
     def _take(self, event: AgentEvent) -> None:
         if os.getpid() != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
             return
-        with self._changed:
-            limit = QUEUE_LIMIT if event.type in MAY_GIVE_WAY else 10 * QUEUE_LIMIT
-            if len(self._queue) >= limit:
+        limit = QUEUE_LIMIT if event.type in MAY_GIVE_WAY else 10 * QUEUE_LIMIT
+        if len(self._queue) >= limit:
+            with self._changed:
                 self.dropped += 1
-                return
-            self._queue.append(event)
-            if self._idle or len(self._queue) == GATHERED:
+            return
+        self._queue.append(self._line(event))
+        # Before the writer waits it says so and looks at the queue: it has seen the line, or is woken here.
+        if self._idle or len(self._queue) == GATHERED:
+            with self._changed:
                 self._changed.notify_all()
 
     def _write_on(self) -> None:
         while batch := self._next():
             try:
-                for event in batch:
-                    self._write(event)
+                self._write(batch)
                 self._file.flush(sync=self._fsync)
             except Exception as error:  # the flush's: a disk that is full, or gone
                 self.failed(error)
         self._file.close()
 
-    def _next(self) -> list[AgentEvent]:
+    def _next(self) -> list[str]:
         """What is queued, once something is; nothing when the sink is closed and all is written."""
         with self._changed:
             self._idle = True
@@ -105,23 +108,26 @@ class JsonlSink(Sink):
             self._changed.wait_for(lambda: self._queue or self._stops)
             self._idle = False
             self._changed.wait_for(lambda: self._stops or self._flushing or len(self._queue) >= GATHERED, GATHER_S)
-            batch = list(self._queue)
-            self._queue.clear()
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
             if not batch:
                 self._idle = True
             return batch
 
-    def _write(self, event: AgentEvent) -> None:
-        try:
-            self._file.write(self._line(event))
-        except Exception as error:  # of a payload of the host's own, or a full disk
-            self.failed(error)
+    def _write(self, batch: list[str]) -> None:
+        """All lines at once, unless the file is full before the last of them."""
+        whole = "".join(batch)  # ASCII: as many bytes as characters
+        for lines in [whole] if self._file.has_room(len(whole)) else batch:
+            try:
+                self._file.write(lines)
+            except Exception as error:  # a full disk
+                self.failed(error, lines.count("\n"))
 
     def _line(self, event: AgentEvent) -> str:
         """What `AgentEvent.to_dict` says, as one line; the payload without secrets."""
+        words = self._words
         return (
-            f'{{"type":{word(event.type)},"payload":{self._redactor.json(event.payload)},"session_id":{word(event.session_id)},'
-            f'"round_index":{number(event.round_index)},"stream_id":{word(event.stream_id)},"source":{word(event.source)},'
+            f'{{"type":{words[event.type]},"payload":{self._redactor.payload(event)},"session_id":{words[event.session_id]},'
+            f'"round_index":{number(event.round_index)},"stream_id":{words[event.stream_id]},"source":{words[event.source]},'
             f'"ts":{event.ts!r},"seq":{event.seq},"mono":{event.mono!r},"send_index":{number(event.send_index)},"depth":{event.depth},'
             f'"record_seq":{number(event.record_seq)},"cursor":{word(event.cursor)}}}\n'
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
+from os import getpid
+from threading import get_ident
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
-from power_loop.contrib.redact import Redactor, number, word
+from power_loop.contrib.redact import Redactor, Words, number
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["LoggingSink", "attach_logging_sink"]
@@ -18,20 +21,51 @@ class LoggingSink(Sink):
     """What `attach_logging_sink` gives: ``close()`` detaches it, ``errors`` counts what could not be logged."""
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
-        self._logger, self._level, self._redactor = logger, level, redactor
+        self._logger, self._level, self._redactor, self._words = logger, level, redactor, Words()
+        self._like: logging.LogRecord | None = None
+        """A record that nobody gets: what it says of its thread and process is true of the next ones there."""
         super().__init__(bus, self._log, only(events))
 
     def _log(self, event: AgentEvent) -> None:
-        logger = self._logger
-        if logger.isEnabledFor(self._level):
-            # Where in the code an event was logged says nothing, and finding out costs.
-            logger.handle(logger.makeRecord(logger.name, self._level, "(events)", 0, self._line(event), (), None))
+        if self._logger.isEnabledFor(self._level):
+            self._logger.handle(self._record(event))
+
+    def _record(self, event: AgentEvent) -> logging.LogRecord:
+        """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
+        line, like, at = self._line(event), self._like, event.ts
+        if _are_made_by_the_host(self._logger):
+            return self._made(line)
+        if like is None or like.thread != get_ident() or like.process != getpid():
+            like = self._like = self._made("")
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        told = record.__dict__ = like.__dict__.copy()
+        told["msg"], told["created"], told["msecs"] = line, at, at % 1 * 1000 // 1
+        told["relativeCreated"] = like.relativeCreated + (at - like.created) * 1000
+        if "taskName" in told:
+            told["taskName"] = _task_name()
+        return record
+
+    def _made(self, line: str) -> logging.LogRecord:
+        return self._logger.makeRecord(self._logger.name, self._level, "(events)", 0, line, (), None)
 
     def _line(self, event: AgentEvent) -> str:
+        words = self._words
         return (
-            f'{{"event":{word(event.type)},"seq":{event.seq},"ts":{event.ts!r},"session_id":{word(event.session_id)},'
-            f'"round_index":{number(event.round_index)},"source":{word(event.source)},"payload":{self._redactor.json(event.payload)}}}'
+            f'{{"event":{words[event.type]},"seq":{event.seq},"ts":{event.ts!r},"session_id":{words[event.session_id]},'
+            f'"round_index":{number(event.round_index)},"source":{words[event.source]},"payload":{self._redactor.payload(event)}}}'
         )
+
+
+def _are_made_by_the_host(logger: logging.Logger) -> bool:
+    return logging.getLogRecordFactory() is not logging.LogRecord or type(logger).makeRecord is not logging.Logger.makeRecord
+
+
+def _task_name() -> str | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop
+        return None
+    return None if task is None else task.get_name()
 
 
 def attach_logging_sink(

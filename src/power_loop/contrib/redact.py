@@ -11,11 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, cast
 
+from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, are_pairs, is_secret_name, is_secret_named, redact, redact_text
 
 __all__ = ["HIDDEN", "SECRET_NAMES", "Redactor", "is_secret_name", "redact", "redact_text"]
 
 LIST_LIMIT = 50
+CUT = "… (+"
+CUT_JSON = quoted(CUT)[1:-1]
 # What stands deeper than this is told as its kind; json recurses too.
 DEPTH_LIMIT = 60
 # A secret that begins before the cut is recognised by what follows; more than this of a long text is not read.
@@ -59,10 +62,24 @@ class Redactor:
         self._short: dict[str, str] = {}
         """Short texts that were seen, as JSON."""
         self._max_chars, self._max_items = max_field_len, max_items
+        self._rules = self._names, redact_values, max_items
 
     def __call__(self, value: Any) -> Any:
         """``value`` made ready, as plain data."""
         return json.loads(self.json(value))
+
+    def payload(self, event: AgentEvent) -> str:
+        """What ``event`` says, as one line of JSON: written once for all who would write it alike.
+
+        Where nothing was cut, and all of it is shorter than a text may be here, another's limit made no difference.
+        """
+        if event.shown is not None:
+            rules, line = event.shown
+            if rules == self._rules and CUT_JSON not in line and (self._max_chars is None or len(line) <= self._max_chars):
+                return line
+        line = self.json(event.payload)
+        event.shown = self._rules, line
+        return line
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
@@ -72,10 +89,10 @@ class Redactor:
         seen = text[: limit + BEYOND_THE_CUT]
         clean = redact_text(seen, self._names) if self._values else seen
         if len(seen) == len(text):
-            return clean if len(clean) <= limit else f"{clean[:limit]}… (+{len(clean) - limit} chars)"
+            return clean if len(clean) <= limit else f"{clean[:limit]}{CUT}{len(clean) - limit} chars)"
         # What hid long secrets brought the end of what was seen nearer; a secret may be cut in two there.
         shown = min(limit, max(0, len(clean) - BEYOND_THE_CUT))
-        return f"{clean[:shown]}… (+{len(text) - shown} chars)"
+        return f"{clean[:shown]}{CUT}{len(text) - shown} chars)"
 
     def json(self, value: Any, depth: int = 0) -> str:
         """``value`` made ready, as one line of JSON. ``depth`` is how deep it stands in another."""
@@ -90,7 +107,7 @@ class Redactor:
             return quoted(f"<{kind.__name__}>")
         try:
             if kind is dict:
-                return self._mapping(value, self.json, depth + 1)
+                return self._mapping(value, depth + 1)
             return self._other(value, depth + 1)
         except Exception:  # the value's own code: its iteration, its text
             return quoted(f"<{kind.__name__}>")
@@ -108,9 +125,9 @@ class Redactor:
             case str():
                 return self._string(str.__str__(value))
             case Mapping():
-                return self._mapping(cast("Mapping[Any, Any]", value), self.json, depth)
+                return self._mapping(cast("Mapping[Any, Any]", value), depth)
             case list() | tuple() | set() | frozenset():
-                return self._list(cast("Collection[Any]", value), self.json, depth)
+                return self._list(cast("Collection[Any]", value), depth)
             case bytes() | bytearray():
                 return quoted(f"<{len(value)} bytes>")
             case int():
@@ -120,16 +137,21 @@ class Redactor:
             case _:
                 return self._string(str(value))
 
-    def _mapping(self, value: Mapping[Any, Any], write: Writer, depth: int) -> str:
+    def _mapping(self, value: Mapping[Any, Any], depth: int, write: Writer | None = None) -> str:
         named = "value" in value and bool(self._names) and is_secret_named(value, self._names)
-        fields: list[str] = []
+        keys, short = self._keys, self._short if write is None else {}
+        told: list[str] = []
         for key, inner in value.items():
-            name, hides = self._keys.get(key) or self._name(str(key))
+            name, hides = keys.get(key) or self._name(str(key))
             if hides or (named and key == "value"):
-                fields.append(name + self._hide(inner, depth))
+                told.append(name + self._hide(inner, depth))
+            elif type(inner) is str:
+                told.append(name + (short.get(inner) or (write or self.json)(inner, depth)))
+            elif type(inner) is int and -PLAIN < inner < PLAIN:
+                told.append(f"{name}{inner}")
             else:
-                fields.append(name + ("null" if inner is None else write(inner, depth)))
-        return f"{{{','.join(fields)}}}"
+                told.append(name + ("null" if inner is None else (write or self.json)(inner, depth)))
+        return f"{{{','.join(told)}}}"
 
     def _name(self, name: str) -> tuple[str, bool]:
         known = self._keys.get(name)
@@ -140,14 +162,17 @@ class Redactor:
                 self._keys[name] = known
         return known
 
-    def _list(self, value: Collection[Any], write: Writer, depth: int) -> str:
+    def _list(self, value: Collection[Any], depth: int, write: Writer | None = None) -> str:
+        if not value:
+            return "[]"
+        write = write or self.json
         limit = len(value) if self._max_items is None else self._max_items
         if self._names and are_pairs(value):
             items = [self._pair(item, write, depth + 1) for item, _ in zip(value, range(limit), strict=False)]
         else:
             items = [write(item, depth) for item, _ in zip(value, range(limit), strict=False)]
         if len(value) > limit:
-            items.append(quoted(f"… (+{len(value) - limit} items)"))
+            items.append(quoted(f"{CUT}{len(value) - limit} items)"))
         return f"[{','.join(items)}]"
 
     def _pair(self, pair: Sequence[Any], write: Writer, depth: int) -> str:
@@ -163,11 +188,21 @@ class Redactor:
             case b"":
                 return '""'
             case Mapping() if depth < DEPTH_LIMIT:
-                return self._mapping(cast("Mapping[Any, Any]", value), self._hide, depth + 1)
+                return self._mapping(cast("Mapping[Any, Any]", value), depth + 1, self._hide)
             case list() | tuple() | set() | frozenset() if depth < DEPTH_LIMIT:
-                return self._list(cast("Collection[Any]", value), self._hide, depth + 1)
+                return self._list(cast("Collection[Any]", value), depth + 1, self._hide)
             case _:
                 return HIDDEN_JSON
+
+
+class Words(dict[str | None, str]):
+    """Texts that are no secrets and come again and again (types, ids), as JSON, by themselves."""
+
+    def __missing__(self, text: str | None) -> str:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        told = self[text] = word(text)
+        return told
 
 
 def word(text: str | None) -> str:

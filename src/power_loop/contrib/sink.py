@@ -27,10 +27,10 @@ class Sink:
         self.closed = True
         self._bus.unsubscribe(self._heard)
 
-    def failed(self, error: BaseException) -> None:
-        """Count a failure of this sink; the first is logged."""
-        self.errors += 1
-        if self.errors == 1:
+    def failed(self, error: BaseException, events: int = 1) -> None:
+        """Count a failure of this sink, once for each of the ``events`` that it lost; the first is logged."""
+        self.errors += events
+        if self.errors == events:
             log.error("the sink %s failed; later failures of it are only counted", type(self).__name__, exc_info=error)
 
     def _heard(self, event: AgentEvent) -> None:
