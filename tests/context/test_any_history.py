@@ -123,7 +123,7 @@ def a_life(data: st.DataObject, shown_as: Representation | None) -> LifeWithFold
 # acceptance: 18 (folds and projections), 90 (rounds)
 @pytest.mark.parametrize("axis", SHOWN_AS)
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_a_cold_window_is_the_warm_one_after_every_step(axis: str, data: st.DataObject) -> None:
     life = a_life(data, SHOWN_AS[axis])
     for _ in range(data.draw(st.integers(1, 12))):
@@ -135,7 +135,7 @@ def test_a_cold_window_is_the_warm_one_after_every_step(axis: str, data: st.Data
 
 @pytest.mark.parametrize("axis", SHOWN_AS)
 @given(st.data())
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_every_request_is_one_that_both_wires_take(axis: str, data: st.DataObject) -> None:
     life = a_life(data, SHOWN_AS[axis])
     for _ in range(40):
@@ -150,7 +150,7 @@ def test_every_request_is_one_that_both_wires_take(axis: str, data: st.DataObjec
 # acceptance: 90 (rounds of the running send), 91 (every fold)
 @pytest.mark.parametrize("axis", SHOWN_AS)
 @given(st.data(), st.integers(1, 3), st.integers(0, 100))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_a_fold_keeps_whole_rounds_and_everything_it_covers_is_there_to_be_recalled(
     axis: str, data: st.DataObject, keep: int, target: int
 ) -> None:

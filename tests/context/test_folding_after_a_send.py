@@ -46,7 +46,7 @@ async def test_a_slow_summariser_does_not_delay_the_result_of_the_send_before_it
     loop, session = await folded(desk)
     assert not started.is_set(), "the result comes before the summariser is even asked"
     following = asyncio.create_task(loop.send("and now?", session))
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), 60)
     await asyncio.sleep(0)
     assert not following.done()
     go_on.set()
@@ -62,9 +62,8 @@ async def test_the_next_send_waits_no_longer_than_a_fold_may_take(desk: Any) -> 
 
     desk.summary = for_ever
     loop, session = await folded(desk, fold_timeout_s=0.05)
-    began = time.monotonic()
-    assert (await loop.send("and now?", session)).status == "completed"
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(30):
+        assert (await loop.send("and now?", session)).status == "completed"
     assert "name" not in desk.requests[-1].messages[0]
 
 
@@ -78,12 +77,12 @@ async def test_a_send_that_is_cancelled_while_it_waits_for_a_fold_does_not_wait_
     following = asyncio.create_task(loop.send("and now?", session, stop_event=token))
     await asyncio.sleep(0.02)
     token.cancel("enough")
-    assert (await asyncio.wait_for(following, 5)).status == "cancelled"
+    assert (await asyncio.wait_for(following, 30)).status == "cancelled"
     other = asyncio.create_task(loop.send("and now?", session))
     await asyncio.sleep(0.02)
     other.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(other, 5)
+        await asyncio.wait_for(other, 30)
     loop._verbs._driver.folds._own.copy().pop().cancel()
 
 

@@ -224,7 +224,7 @@ async def test_the_time_limit_says_so_and_stops_the_tree(family: Any) -> None:
     told: list[Any] = []
     loop.event_bus.subscribe("status_changed", lambda event: told.append(event.payload))
     session = await loop.new_session()
-    result = await loop.send("go", session, limits=UsageLimits(seconds=0.3))
+    result = await loop.send("go", session, limits=UsageLimits(seconds=1.0))
     assert result.status == "budget_exceeded"
     assert [payload["limit"] for payload in told if payload["kind"] == "budget_exceeded"] == ["seconds"]
     store = await loop.ensure_store()

@@ -52,7 +52,7 @@ async def test_a_listener_that_blocks_a_threaded_bus_changes_nothing_and_delays_
     gate = threading.Event()
     bus = AgentEventBus(sync_dispatch="thread", queue_maxsize=5)
     undisturbed = await outcome(house, None)
-    assert await outcome(house, lambda _: gate.wait(10), bus) == undisturbed, "it ends while the listener still sleeps over its first event"
+    assert await outcome(house, lambda _: gate.wait(60), bus) == undisturbed, "it ends while the listener still sleeps over its first event"
     assert bus.dropped > 0
     gate.set()
     bus.shutdown()

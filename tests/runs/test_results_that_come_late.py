@@ -28,7 +28,7 @@ class Works:
         def move(to: str) -> Any:
             """Move."""
             self.begun.set()
-            self.go_on.wait(5)
+            self.go_on.wait(60)
             if isinstance(gives, Exception):
                 raise gives
             return gives
@@ -47,17 +47,16 @@ async def begun(loop: Any, works: Works) -> tuple[str, asyncio.Task[Any]]:
     """A send whose handler runs."""
     session = await loop.new_session()
     sending = asyncio.create_task(loop.send("go", session))
-    await asyncio.to_thread(works.begun.wait, 5)
+    await asyncio.to_thread(works.begun.wait, 60)
     return session, sending
 
 
 async def late_of(house: Any, loop: Any, session: str) -> list[Any]:
     """What came late, once it is there."""
-    for _ in range(2000):
-        if found := await loop.store.late_results(session):
-            return found
-        await asyncio.sleep(0.001)
-    raise AssertionError("nothing came late")
+    async with asyncio.timeout(60):
+        while not (found := await loop.store.late_results(session)):
+            await asyncio.sleep(0.001)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_the_next_attempt_is_shown_as_it_comes_too(house: Any) -> None:
     loop = house.loop(llm=model, config=RETRY)
     events = loop.stream("go", await loop.new_session())
     model.words.put_nowait("live")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await anext(events)).delta != "live":
             continue
     model.words.put_nowait(None)

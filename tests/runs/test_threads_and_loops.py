@@ -16,7 +16,7 @@ async def in_a_thread(work: Any) -> Any:
 
 
 async def until(holds: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Thousands of seeds of the conversation: clients in several processes, and everything that can go wrong."""
+"""Two thousand seeds of the conversation: clients in several processes, and everything that can go wrong. `make simulate` has more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from power_loop.testing.scenario import conversation
 from power_loop.testing.simulation import simulate
 
-# Together 2,000 seeds; in parts, so that two workers share them.
+# In parts, so that two test processes share them.
 PARTS, SEEDS_A_PART = 4, 500
 
 

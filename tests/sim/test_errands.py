@@ -1,4 +1,7 @@
-"""Hundreds of seeds of timers, workflows and ledgers: clients in several processes, and everything that can go wrong."""
+"""Eighty seeds of timers, workflows and ledgers: clients in several processes, and everything that can go wrong.
+
+`make simulate` has more.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import pytest
 from power_loop.testing.errands import errands
 from power_loop.testing.simulation import simulate
 
-PARTS, SEEDS_A_PART = 2, 60
+PARTS, SEEDS_A_PART = 2, 40
 
 
 # acceptance: 104, 109, 144 (in simulated processes)

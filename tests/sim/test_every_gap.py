@@ -16,10 +16,10 @@ def name_of(strike):
 # acceptance: 185 (each kind of fault at every gap)
 @pytest.mark.parametrize("strike", STRIKES, ids=name_of)
 def test_a_send_that_is_struck_at_any_gap_comes_to_rest_with_everything_in_its_place(strike):
-    assert at_every_gap(strike).check().seeds > 40
+    assert at_every_gap(strike).check().seeds > 25
 
 
 # acceptance: 185 (each kind of fault at every gap, with handlers)
 @pytest.mark.parametrize("strike", [kill, take_over, enqueue, follow_up, cancel, cancel_the_task], ids=name_of)
 def test_the_same_with_a_handler_at_every_hook(strike):
-    assert at_every_gap(strike, HOOK_POINTS).check().seeds > 80
+    assert at_every_gap(strike, HOOK_POINTS).check().seeds > 70

@@ -6,6 +6,7 @@ how they ended: 0, an exit code, or minus the signal. `serve` is that other side
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -15,6 +16,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+
+from power_loop import StatefulAgentLoop, tool
+from power_loop.testing import ScriptedLLM, call, say
 
 Job = dict[str, Any]
 
@@ -59,15 +63,31 @@ class ForkServer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
 
 
 def serve(work: Callable[[Job], None]) -> None:
     """Fork for each job; the child does ``work(job)`` and ends."""
+    rehearse()
     for line in sys.stdin:
         pids = [forked(work, job) for job in json.loads(line)]
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+
+
+def rehearse() -> None:
+    """One send in memory: what a loop imports when it is first used is there before the first fork, and not imported by each child."""
+
+    @tool(effects="pure")
+    async def act() -> str:
+        """Act."""
+        return "done"
+
+    async def send() -> None:
+        async with StatefulAgentLoop(llm=ScriptedLLM([call("act"), say("done")]), tools=[act], dsn=":memory:") as loop:
+            await loop.run("go")
+
+    asyncio.run(send())
 
 
 def forked(work: Callable[[Job], None], job: Job) -> int:

@@ -80,7 +80,7 @@ async def test_sessions_are_woken_side_by_side(stand: Any) -> None:
     together = asyncio.Barrier(4)
 
     async def meets(request: Any) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await together.wait()
         return say("met")
 
@@ -201,7 +201,7 @@ async def test_a_started_runner_scans_until_it_is_stopped_and_can_be_started_aga
         assert told.empty()
         runner.start()
         runner.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await told.get() == note
             await runner.stop()
     await runner.stop()  # nothing runs
@@ -214,7 +214,7 @@ async def test_a_runner_ends_with_its_loop(stand: Any) -> None:
     runner.start()
     await stand.time.advance(1)
     await loop.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while runner.running:
             await stand.time.advance(1)
     await runner.stop()

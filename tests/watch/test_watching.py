@@ -271,7 +271,7 @@ async def test_a_watcher_that_is_cancelled_leaves_nothing_behind(place: Place) -
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     assert loop.event_bus.silent == silent
-    async with asyncio.timeout(10):  # what it asked of the database is answered first
+    async with asyncio.timeout(60):  # what it asked of the database is answered first
         while [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
             await asyncio.sleep(0)
 

@@ -19,7 +19,7 @@ from power_loop.testing.talk import Talk
 from power_loop.testing.world import World
 from power_loop.watching import Watching
 
-SEEDS = 120
+SEEDS = 60
 SESSIONS = ("s0", "s1")
 # Of a result, what its records tell; the rest is known to the run alone.
 OF_A_RESULT = ("status", "final_text", "send_index", "error", "usage", "tool_calls", "pending_interactions")

@@ -19,7 +19,7 @@ from power_loop import SessionStore, open_store
 
 PROGRAM = Path(__file__).parent / "program.py"
 # Longer than anything takes here; who waits so long for a word waits in vain.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Server:

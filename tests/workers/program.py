@@ -13,8 +13,10 @@ import os
 import random
 import sys
 
-from forks import Job, forked
+from forks import Job, forked, rehearse
 
+import power_loop.store.mysql
+import power_loop.store.postgres  # noqa: F401 - with the drivers, which each child would load for itself
 from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop
 from power_loop.contracts.errors import SessionBusyError, SessionLeaseLost, SessionPendingError
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
@@ -120,6 +122,7 @@ def run(job: Job) -> None:
 
 
 def main() -> None:
+    rehearse()
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextvars import Context
+from itertools import count
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import CommitUnknown
@@ -100,8 +101,36 @@ class StrikeAt:
     def __init__(self, process: Process, n: int, strike: Strike) -> None:
         self._process, self._left, self._strike = process, n, strike
 
+    @property
+    def struck(self) -> bool:
+        """There was such a gap."""
+        return self._left <= 0
+
     async def strike(self, process: Process, where: str) -> None:
         if process is self._process:
             self._left -= 1
             if self._left == 0:
                 await self._strike(process, where)
+
+
+class EachGap:
+    """A seed for each gap of one process, from 0, and the fault that strikes there; the seed behind the last gap ends them.
+
+    gaps = EachGap(kill)
+    simulate(scenario, gaps)      # a scenario that says ``world.faults = gaps.of(process)``
+    """
+
+    def __init__(self, strike: Strike) -> None:
+        self._strike = strike
+        self._faults: StrikeAt | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        for seed in count():
+            yield seed
+            if self._faults is None or not self._faults.struck:
+                return
+
+    def of(self, process: Process) -> StrikeAt:
+        """Strikes ``process`` at the gap that its world is the seed of."""
+        self._faults = StrikeAt(process, process.world.seed + 1, self._strike)
+        return self._faults

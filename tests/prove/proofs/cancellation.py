@@ -300,7 +300,7 @@ class Cancellation(Suite):
 
     async def _used_again(self, scene: Scene) -> list[str]:
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await scene.end()
         except (PowerLoopError, TimeoutError) as error:
             return [f"it could not be used again: {error!r}"]
@@ -319,7 +319,7 @@ class Cancellation(Suite):
             # Behind another it waits for as long as that one runs; let that end once the cut has had its chance.
             await asyncio.wait([task], timeout=0.05)
             scene.running.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
         if cutting.awaits < at:
             return False, [] if not isinstance(outcome, BaseException) else [f"uncut it raised {outcome!r}"]

@@ -319,7 +319,7 @@ class Interleavings(Suite):
             scene.quietly(DEEDS[deed](scene, scene.through(Stepping(self._store.database, turns, f"{place} {deed}"))))
             for place, deed in enumerate(deeds)
         ]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await turns.play(*players)
         return turns.options, await _wrong(scene, before)
 

@@ -40,7 +40,6 @@ class Network(Suite):
         self.pieces = 0
 
     def open(self, stack: ExitStack) -> None:
-        stack.enter_context(impatient())
         self._ready = stack.enter_context(ready(self._engine))
         self._runner = self._ready.runner
         self.pieces = self._runner.run(self._count())
@@ -62,16 +61,17 @@ class Network(Suite):
         async with self._proxy() as proxy:
             proxy.cut_at(piece, how)
             try:
-                await self._talk(job, proxy)
+                with impatient():
+                    await self._talk(job, proxy, OPTIONS[self._engine])
             except StoreUnavailable:
                 pass
         wrong = [f"after the cut: {text}" for text in await self._look(job)]
         await self._talk(job, None)
         return wrong + [f"after the next one: {text}" for text in await self._look(job, at_rest=True)]
 
-    async def _talk(self, job: dict[str, Any], proxy: Proxy | None) -> None:
+    async def _talk(self, job: dict[str, Any], proxy: Proxy | None, options: str = "") -> None:
         dsn = job["dsn"] if proxy is None else re.sub(r":\d+/", f":{proxy.port}/", job["dsn"])
-        await talk_here(job, lambda: Watched.open(dsn + OPTIONS[self._engine]))
+        await talk_here(job, lambda: Watched.open(dsn + options))
 
     async def _look(self, job: dict[str, Any], at_rest: bool = False) -> list[str]:
         return await look_at(self._ready.folder / job["session"], job["dsn"], job["session"], at_rest=at_rest)

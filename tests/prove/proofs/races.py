@@ -26,7 +26,7 @@ STOPPED_S = 2 * LEASE_S
 BOUNDARIES = 60
 LOOK_AGAIN_S = 0.02
 # A zombie's words are refused until it says them under a new lease.
-TRIES = 20
+TRIES = 100
 
 
 class Races(Suite):

@@ -28,7 +28,7 @@ Case = tuple[int, str, str]
 """At which batch, from 1; before it or while it is on its way; what happens."""
 
 DATABASE = "prove"
-BACK_S, LOOK_AGAIN_S = 30.0, 0.05
+BACK_S, LOOK_AGAIN_S = 60.0, 0.05
 HOWS = {"postgresql": ("end", "kill", "restart"), "mariadb": ("end", "restart"), "mysql": ("end", "restart")}
 
 

@@ -43,10 +43,15 @@ class Watched(SessionStore):
     """A store that says what it told its caller of each batch."""
 
     tell: Callable[[str, dict[str, Any]], None]
+    returned: asyncio.Event
 
     async def append(self, batch: Append) -> None:
         print_of = [[row.seq, batch.next.epoch, batch.take_id, row.cells.kind, row.cells.content, row.cells.call_id] for row in batch.rows]
-        await self._told(super().append(batch), {"rows": print_of})
+        try:
+            await self._told(super().append(batch), {"rows": print_of})
+        finally:
+            if any(row.cells.kind == "tool_returned" for row in batch.rows):
+                self.returned.set()
 
     async def post(self, session_id: str, record: Record, *, key: str, **how: Any) -> bool:
         return await self._told(super().post(session_id, record, key=key, **how), {"item": key})
@@ -102,6 +107,8 @@ class Talker:
         self._die_at: int = job.get("die_at", 0)
         self._stop_at: Sequence[int] = job.get("stop_at", ())
         self.boundaries = 0
+        self._returned = asyncio.Event()
+        self._returned.set()
         self.acks = os.open(self.folder / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     # --- what it leaves outside -------------------------------------------------------------------------
@@ -141,6 +148,11 @@ class Talker:
             self.boundary()
             self.tell("effects", {"n": n, "key": run.idempotency_key, "effects": self.effects})
             self.boundary()
+            # The second of two lands alone, behind the first: the boundaries are the same ones, however fast the disk is.
+            if n.endswith(".0"):
+                self._returned.clear()
+            else:
+                await self._returned.wait()
             return f"did {n}"
 
         tools = ToolRegistry()
@@ -164,7 +176,7 @@ class Talker:
         return Watched(Mortal(opened.database, self.boundary) if mortal else opened.database, opened.dialect, opened.prefix)
 
     def loop(self, store: Watched) -> StatefulAgentLoop:
-        store.tell = self.tell
+        store.tell, store.returned = self.tell, self._returned
         config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=self.lease_ttl_s))
         return StatefulAgentLoop(llm=self, store=store, tool_registry=self.tools(), config=config)
 

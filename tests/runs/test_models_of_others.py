@@ -1,0 +1,46 @@
+"""Models that hosts write themselves: they try again on their own, or only stream, thoughts included."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from power_loop import LLMError, LLMRequest, LLMResponse, LLMStreamChunk
+from power_loop.contracts.model import ModelRestart
+
+
+class Persistent:
+    """Shows half an answer, fails, says so, and answers."""
+
+    async def complete(self, request: LLMRequest, *, on_chunk_delta_text: Callable[[str], None], **_: Any) -> LLMResponse:
+        on_chunk_delta_text("half an ")
+        assert request.on_restart is not None
+        request.on_restart(ModelRestart(LLMError("busy"), "mine", "mine", 1))
+        on_chunk_delta_text("a whole one")
+        return LLMResponse(content_text="a whole one", model="mine")
+
+
+async def test_a_model_that_tries_again_by_itself_is_heard_to_do_so_and_what_it_showed_is_void(house: Any) -> None:
+    result = await house.loop(llm=Persistent()).run("go")
+    assert result.final_text == "a whole one"
+    assert [told["text"] for told in house.told("stream_delta")] == ["half an ", "a whole one"]
+    assert [told["aborted"] for told in house.told("stream_completed")] == [True, False]
+    assert [told["error_type"] for told in house.told("llm_retry_attempted")] == ["LLMError"]
+    assert "llm_fallback" not in house.types()
+
+
+class Thinking:
+    """Can only stream."""
+
+    async def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        yield LLMStreamChunk(think="I ")
+        yield LLMStreamChunk(think="wonder.")
+        yield LLMStreamChunk("Yes.", is_final=True)
+
+
+async def test_the_thoughts_of_a_model_that_only_streams_are_told_and_stored(house: Any) -> None:
+    loop = house.loop(llm=Thinking())
+    session = await loop.new_session()
+    assert (await loop.send("go", session)).final_text == "Yes."
+    assert [told["text"] for told in house.told("stream_think_delta")] == ["I ", "wonder."]
+    assert await house.look("SELECT count(*) FROM pl_records WHERE kind = 'model_replied' AND body LIKE '%I wonder.%'") == [(1,)]
