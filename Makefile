@@ -7,6 +7,9 @@ SEEDS   ?= 2000
 BIN     := $(VENV)/bin
 INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 
+# Many tests start processes: without compiled files each of them compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo check servers otlp test pythons simulate prove bench peers docs map baseline coverage mutants release-check lowest clean
 

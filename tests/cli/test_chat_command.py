@@ -7,10 +7,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from power_loop import HumanInputRequired, LLMRequest, StatefulAgentLoop, open_store, tool
 from power_loop.contracts.messages import ToolCall
@@ -18,7 +18,6 @@ from power_loop.contracts.records import ModelReplied, UserSaid
 from power_loop.testing import FunctionLLM, ScriptedLLM, call
 from power_loop.testing.hand import Hand
 
-COMMAND = [sys.executable, "-m", "power_loop"]
 MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
 
 
@@ -32,7 +31,7 @@ def power_loop(
     *arguments: str, lines: str = "", folder: Path | None = None, provider: str = "echo", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     env = environment(**({"POWER_LOOP_PROVIDER": provider} if provider else {}), **settings)
-    done = subprocess.run([*COMMAND, *arguments], input=lines, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(["-m", "power_loop", *arguments], input=lines, cwd=folder, env=env)
     assert "Traceback" not in done.stderr
     return done
 

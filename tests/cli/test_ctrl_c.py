@@ -17,11 +17,11 @@ import pytest
 
 pty = pytest.importorskip("pty", reason="needs a Unix terminal")
 
-LIMIT_S = 30.0
+LIMIT_S = 100.0
 # Between two presses that shall not count as two: a chat needs less to say that it noticed the first.
-PATIENCE_S = 3.0
+PATIENCE_S = 10.0
 # The echo thinks this long; the tests press Ctrl-C as soon as the question is stored, so it never speaks in time.
-SLOW_S = 3.0
+SLOW_S = 6.0
 
 
 class Terminal:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 from power_loop import StatefulAgentLoop, tool
 from power_loop.testing import ScriptedLLM, call, calls
-
-COMMAND = [sys.executable, "-m", "power_loop", "tail"]
 
 
 @tool(effects="pure")
@@ -22,7 +21,7 @@ def add(a: int) -> str:
 
 def tail(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONWARNINGS": "error"}
-    done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = warm.run(["-m", "power_loop", "tail", *arguments], cwd=folder, env=env)
     assert "Traceback" not in done.stderr
     return done
 

@@ -16,7 +16,7 @@ from power_loop.testing import ScriptedLLM, hang, say
 from run_page import blocks
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "recipes" / "starlette.md"
-LIMIT_S = 20
+LIMIT_S = 100
 
 
 def recipe() -> dict[str, Any]:

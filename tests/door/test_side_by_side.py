@@ -12,7 +12,7 @@ from power_loop import AgentLoopConfig, HumanInputRequired, ToolDefinition, Tool
 from power_loop.context.pairing import check_pairs
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, say
 
-LONG_S = 20
+LONG_S = 100
 
 
 # acceptance: 129

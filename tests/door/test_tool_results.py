@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from times import time_passes
 
 from power_loop import AgentLoopConfig, ToolHandlerResult, ToolPolicy, tool
 from power_loop.testing import call, calls
@@ -139,9 +140,10 @@ async def test_whatever_a_handler_raises_becomes_a_failed_result(home: Any, kind
 async def test_an_async_handler_over_its_time_is_cancelled_and_the_send_goes_on(home: Any, set_by: str) -> None:
     cancelled: list[int] = []
 
-    @tool(timeout_s=0.02 if set_by == "tool" else None, effects="pure")
+    @tool(timeout_s=600 if set_by == "tool" else None, effects="pure")
     async def slow() -> str:
         """Never end."""
+        time_passes(600)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -149,21 +151,24 @@ async def test_an_async_handler_over_its_time_is_cancelled_and_the_send_goes_on(
             raise
         return ""
 
-    config = AgentLoopConfig(tooling=ToolPolicy(timeout_s=None if set_by == "tool" else 0.02))
+    config = AgentLoopConfig(tooling=ToolPolicy(timeout_s=None if set_by == "tool" else 600))
     loop = home.loop(call("slow"), "done", tools=[slow], config=config)
     result = await loop.run("go")
     assert (result.status, cancelled) == ("completed", [1])
-    assert "slow did not finish within 0.02 s" in loop.llm.requests[1].messages[-1]["content"]
+    assert "slow did not finish within 600 s" in loop.llm.requests[1].messages[-1]["content"]
 
 
 # acceptance: 128 (sync)
 async def test_a_sync_handler_over_its_time_is_told_as_still_running_and_the_send_goes_on(home: Any) -> None:
     go_on, ended = threading.Event(), threading.Event()
 
-    @tool(timeout_s=0.02, effects="pure")
+    here = asyncio.get_running_loop()
+
+    @tool(timeout_s=600, effects="pure")
     def slow() -> str:
         """Take its time."""
-        go_on.wait(30)
+        here.call_soon_threadsafe(time_passes, 600)
+        go_on.wait(100)
         ended.set()
         return "too late"
 
@@ -177,16 +182,17 @@ async def test_a_sync_handler_over_its_time_is_told_as_still_running_and_the_sen
         assert (await loop.send("and?", session)).final_text == "next"
     finally:
         go_on.set()
-    await asyncio.to_thread(ended.wait, 30)
+    await asyncio.to_thread(ended.wait, 100)
     assert "too late" not in str(await loop.get_messages(session))
 
 
 # acceptance: 128 (the outcome)
 @pytest.mark.parametrize(("effects", "outcome"), [("pure", "failed"), ("idempotent", "failed"), ("once", "unknown")])
 async def test_a_once_tool_over_its_time_is_unknown_and_others_failed(home: Any, effects: Any, outcome: str) -> None:
-    @tool(timeout_s=0.01, effects=effects)
+    @tool(timeout_s=600, effects=effects)
     async def slow() -> str:
         """Never end."""
+        time_passes(600)
         await asyncio.Event().wait()
         return ""
 

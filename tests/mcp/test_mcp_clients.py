@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import GENERATIONS, POLITE, free_port, listening
+from peers import GENERATIONS, POLITE, listening
+from servers import free_port
 
 from power_loop import StatefulAgentLoop, ToolRegistry
 from power_loop.contracts.errors import ToolTimeout
@@ -32,7 +33,7 @@ async def reached(way: str, protocol: str) -> AsyncIterator[McpClient]:
         return
     kind, path = ("sse", "sse") if way == "sse" else ("streamable-http", "mcp")
     with listening(POLITE, kind) as port:
-        async with HttpMCPClient(f"http://127.0.0.1:{port}/{path}", protocol=protocol, timeout_s=20) as client:
+        async with HttpMCPClient(f"http://127.0.0.1:{port}/{path}", protocol=protocol, timeout_s=100) as client:
             yield client
 
 
@@ -94,7 +95,7 @@ async def test_a_changed_tool_list_is_heard_by_the_stateless_protocol() -> None:
     async with polite("2026-07-28", on_tools_changed=heard.set) as client:
         assert "trick" not in [spec.name for spec in await client.list_tools()]
         assert (await client.call_tool("learn", {})).ok
-        await asyncio.wait_for(heard.wait(), 10)
+        await heard.wait()
         assert "trick" in [spec.name for spec in await client.list_tools()]
 
 
@@ -112,7 +113,7 @@ async def test_a_call_that_takes_too_long_times_out_and_the_connection_stays(pro
         client._timeout_s = 0.3
         with pytest.raises(ToolTimeout, match=r"sleep did not finish within 0\.3 s"):
             await client.call_tool("sleep", {})
-        client._timeout_s = 20
+        client._timeout_s = 100
         assert (await client.call_tool("add", {"a": 1, "b": 1})).content == "2"
 
 
@@ -169,7 +170,7 @@ async def test_a_server_that_died_between_calls_is_started_again(tmp_path: Path)
 @pytest.mark.parametrize("protocol", GENERATIONS)
 async def test_a_server_at_an_address_that_was_restarted_is_connected_to_again(protocol: str) -> None:
     port = free_port()
-    client = HttpMCPClient(f"http://127.0.0.1:{port}/mcp", protocol=protocol, timeout_s=20)
+    client = HttpMCPClient(f"http://127.0.0.1:{port}/mcp", protocol=protocol, timeout_s=100)
     try:
         with listening(POLITE, "streamable-http", port=port):
             assert (await client.call_tool("add", {"a": 1, "b": 1})).content == "2"

@@ -31,7 +31,7 @@ CHOICE = {"type": "string", "enum": ["s", "l"], "enumNames": ["small", "large"]}
 
 
 def shop(protocol: str = "2026-07-28") -> StdioMCPClient:
-    return StdioMCPClient(sys.executable, [POLITE, "stdio"], protocol=protocol, timeout_s=20)
+    return StdioMCPClient(sys.executable, [POLITE, "stdio"], protocol=protocol, timeout_s=100)
 
 
 async def ordering(loop_llm: Any, dsn: str, client: StdioMCPClient) -> StatefulAgentLoop:

@@ -24,7 +24,7 @@ def notes(tmp_path: Path) -> Path:
 
 
 def rude(how: str, notes: Path, **options: Any) -> StdioMCPClient:
-    return StdioMCPClient(sys.executable, [RUDE, how, str(notes)], **{"timeout_s": 20, "protocol": "legacy", **options})
+    return StdioMCPClient(sys.executable, [RUDE, how, str(notes)], **{"timeout_s": 100, "protocol": "legacy", **options})
 
 
 def did(notes: Path) -> list[str]:
@@ -45,7 +45,7 @@ async def test_a_server_that_dies_at_its_start_is_named_with_what_it_said(notes:
 async def test_what_a_server_said_at_its_end_is_repeated_without_secrets() -> None:
     code = "import sys; sys.exit('no access to postgres://me:hunter2@db with API_KEY=abc')"
     with pytest.raises(ConnectionError, match=r"it said: no access to postgres://me:\*\*\*@db with API_KEY=\*\*\*"):
-        await StdioMCPClient(sys.executable, ["-c", code], timeout_s=20).connect()
+        await StdioMCPClient(sys.executable, ["-c", code], timeout_s=100).connect()
 
 
 async def test_a_command_or_an_address_that_is_not_there_is_a_connection_error() -> None:
@@ -146,7 +146,7 @@ async def test_a_changed_tool_list_is_heard_and_taken_over_when_the_host_says_so
     async with rude("fine", notes, on_tools_changed=heard.set) as client:
         await register_mcp_tools(registry, client)
         await client.call_tool("grow", {})
-        await asyncio.wait_for(heard.wait(), 10)
+        await heard.wait()
         assert registry.names() == ["grow", "work"]
         await register_mcp_tools(registry, client, overwrite=True)
     assert registry.names() == ["grow", "work", "more"]

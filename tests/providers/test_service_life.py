@@ -84,7 +84,7 @@ async def test_the_line_is_first_come_first_served_and_survives_who_leaves() -> 
     callers[2].cancel()
     await asyncio.gather(*callers, return_exceptions=True)
     assert order == [0, 1, 3, 4]
-    await asyncio.wait_for(caller(9), 1)
+    await caller(9)
 
 
 async def test_a_place_offered_to_someone_who_just_left_goes_to_the_next() -> None:
@@ -94,7 +94,7 @@ async def test_a_place_offered_to_someone_who_just_left_goes_to_the_next() -> No
     await asyncio.sleep(0)
     await gate.__aexit__(None, None, None)
     leaving.cancel()
-    await asyncio.wait_for(staying, 1)
+    await staying
 
 
 def test_the_line_reaches_over_threads() -> None:
@@ -117,7 +117,7 @@ def test_the_line_reaches_over_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join()
     assert (inside, most) == ([0], [2])
 
 

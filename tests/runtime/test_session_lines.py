@@ -94,7 +94,7 @@ async def test_a_waiter_that_gives_up_while_its_turn_is_on_the_way_hands_it_on(t
     with suppress(asyncio.CancelledError):
         await first
         lines.leave("s")  # it got its turn before the cancel, and keeps it like anyone
-    await asyncio.wait_for(second, 5)
+    await second
     lines.leave("s")
     assert lines.names() == []
 
@@ -135,7 +135,7 @@ async def test_a_waiter_whose_event_loop_was_closed_is_passed_over() -> None:
     waiter = asyncio.create_task(lines.wait("s"))
     await settle()
     lines.leave("s")
-    await asyncio.wait_for(waiter, 5)
+    await waiter
     lines.leave("s")
     assert lines.names() == []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from shells import LIMIT_S, Tools, descriptors, lives, pid_in, until
+from times import time_passes
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.tool import ToolRun
@@ -199,16 +200,22 @@ trap '' TERM
 sh -c 'trap "" TERM; echo $$ > child; while :; do sleep 0.05; done' &
 set -m; sh -c 'echo $$ > grouped; exec sleep 1000' & set +m
 echo printed
+touch up
 while :; do sleep 0.05; done
 """
 
 
 # acceptance: 176 (no descendant lives)
 async def test_after_a_timeout_no_descendant_lives(tools: Tools, workspace: Path) -> None:
-    result = await tools.call("bash", command=STUBBORN, timeout=1, run=ToolRun(session_id="s", config=impatient()))
+    run = ToolRun(session_id="s", config=impatient())
+    calling = asyncio.create_task(tools.call("bash", run, command=STUBBORN, timeout=600))
+    await until(lambda: all(pid_in(workspace / name) for name in ("daemon", "child", "grouped")))
+    await until((workspace / "up").exists)
+    time_passes(600)
+    result = await calling
     assert not result.ok
     assert result.content.startswith("exit_code=124\nprinted\n")
-    assert "[timed out after 1 s" in result.content
+    assert "[timed out after 600 s" in result.content
     pids = [pid_in(workspace / name) for name in ("daemon", "child", "grouped")]
     assert all(pids)
     assert not [pid for pid in pids if lives(pid)]
@@ -216,8 +223,11 @@ async def test_after_a_timeout_no_descendant_lives(tools: Tools, workspace: Path
 
 
 async def test_a_process_that_heeds_term_gets_to_tidy_up(tools: Tools, workspace: Path) -> None:
-    command = "sh -c 'trap \"echo tidied; exit\" TERM; echo up; while :; do sleep 0.01; done'"
-    said = await tools.bash(command, timeout=1)
+    command = "sh -c 'trap \"echo tidied; exit\" TERM; echo up; touch up; while :; do sleep 0.01; done'"
+    calling = asyncio.create_task(tools.bash(command, timeout=600))
+    await until((workspace / "up").exists)
+    time_passes(600)
+    said = await calling
     assert said.startswith("exit_code=124\nup\n")
     assert "tidied" in said
 
@@ -227,6 +237,7 @@ async def test_a_cancel_ends_the_group_and_keeps_what_was_printed(tools: Tools, 
     run = ToolRun(session_id="s", cancel=token, config=impatient())
     calling = asyncio.create_task(tools.call("bash", run, command=STUBBORN))
     await until(lambda: all(pid_in(workspace / name) for name in ("daemon", "child", "grouped")))
+    await until((workspace / "up").exists)
     token.cancel("the user left")
     result = await calling
     assert not result.ok

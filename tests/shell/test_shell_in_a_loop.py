@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shells import lives, pid_in, until
+from times import time_passes
 
 from power_loop import StatefulAgentLoop
 from power_loop.testing import ScriptedLLM, call, say
@@ -60,9 +61,12 @@ async def test_a_caller_that_is_cancelled_leaves_no_process(workspace: Path) -> 
 
 async def test_the_time_limit_of_tools_ends_the_group_and_the_outcome_is_unknown(workspace: Path) -> None:
     async with a_loop(workspace, call("bash", command="echo $$ > pid; sleep 1000"), say("seen")) as loop:
-        loop.config.tooling = type(loop.config.tooling)(timeout_s=0.3)
+        loop.config.tooling = type(loop.config.tooling)(timeout_s=600)
         session = await loop.new_session()
-        assert (await loop.send("go", session)).final_text == "seen"
+        sending = asyncio.create_task(loop.send("go", session))
+        await until(lambda: bool(pid_in(workspace / "pid")))
+        time_passes(600)
+        assert (await sending).final_text == "seen"
         assert not lives(pid_in(workspace / "pid"))
         (said,) = await results(loop, session)
     assert "may or may not have taken effect" in said

@@ -300,7 +300,7 @@ async def test_a_batch_whose_connection_is_ended_while_it_waits_is_not_said_to_b
 
 async def test_a_line_that_goes_dead_is_given_up_and_its_locks_are_taken_from_it(dsn, database, rival):
     await database.write([put("a")])
-    impatient = PostgresDatabase(parse_dsn(f"{dsn}?command_timeout=0.1"))
+    impatient = PostgresDatabase(parse_dsn(f"{dsn}?command_timeout=2"))
     await rival.execute("BEGIN; UPDATE pl_state SET value = 'rival'")
     await told(CommitUnknown, impatient.write([change("a", "ours")]))
     waiting = "SELECT count(*) = 0 FROM pg_locks WHERE NOT granted"

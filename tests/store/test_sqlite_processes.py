@@ -45,7 +45,7 @@ def at_once(script: str, *arguments: object, n: int = 8) -> list[str]:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=60)[0] for process in processes]
+    said = [process.communicate(timeout=100)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * n
     return said
 
@@ -100,18 +100,21 @@ async def main():
         return longest
     await database.read("SELECT 1")
     wait_for_the_word()
+    began = time.perf_counter()
     longest = await asyncio.gather(*(writer(f"{sys.argv[2]}-{n}") for n in range(3)))
+    took = time.perf_counter() - began
     await database.close()
-    say(json.dumps(max(longest)))
+    say(json.dumps([max(longest), took]))
 asyncio.run(main())
 """
 
 
 # acceptance: 114
 async def test_eight_processes_write_without_an_error_and_none_waits_long(path):
-    waits = [json.loads(said) for said in at_once(WRITE, path)]
+    told = [json.loads(said) for said in at_once(WRITE, path)]
     assert len(keys(path)) == 8 * 3 * 40
-    assert max(waits) < 1.0
+    slowest = max(took for _, took in told)
+    assert max(wait for wait, _ in told) < max(1.0, slowest / 2), "a starved one waits for the others' end, however slow the machine"
 
 
 # --- dying -------------------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("at", [1, 7])
 async def test_a_killed_process_leaves_what_it_acknowledged_and_no_half_batch(path, where, beyond, at):
     process = start(DIE, path, where, at)
-    acknowledged = process.communicate(timeout=30)[0].split()
+    acknowledged = process.communicate(timeout=100)[0].split()
     assert process.returncode == -signal.SIGKILL
     assert keys(path) == [f"{n:03}" for n in range(len(acknowledged) + beyond)]
     database = SqliteDatabase(path)
@@ -148,7 +151,7 @@ async def test_a_killed_process_leaves_what_it_acknowledged_and_no_half_batch(pa
 HOLD = """
 def hold(connection):
     say("holding")
-    time.sleep(60)
+    time.sleep(600)
 async def main():
     await SqliteDatabase(path).maintain(hold)
 asyncio.run(main())
@@ -187,7 +190,7 @@ say("end")
 
 async def test_a_program_may_end_without_closing(path):
     process = start(EXIT, path)
-    assert process.communicate(timeout=30)[0] == "end\n"
+    assert process.communicate(timeout=100)[0] == "end\n"
     assert process.returncode == 0
     assert keys(path) in (["a"], ["a", "b"])
 
@@ -230,7 +233,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.parametrize("first_to_close", ["parent", "child"])
 async def test_a_forked_child_opens_the_file_anew_and_both_keep_all_they_wrote(path, first_to_close):
     process = start(FORK, path, first_to_close)
-    process.communicate(timeout=30)
+    process.communicate(timeout=100)
     assert process.returncode == 0
     assert keys(path) == ["0-before", "1-child", "2-child", "3-parent", "4-parent"]
 
@@ -271,6 +274,6 @@ say(len(written) + 6 * 5)
 
 async def test_forking_in_the_middle_of_writes_loses_none_and_hangs_nobody(path):
     process = start(FORK_UNDER_LOAD, path)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=100)[0]
     assert process.returncode == 0
     assert len(keys(path)) == int(said)

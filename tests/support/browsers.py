@@ -18,6 +18,8 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # An answer that is an error; the page shows it, and the browser mentions it besides.
 REFUSED = "Failed to load resource"
+# Far beyond what anything takes: a machine may be busy.
+LIMIT_MS = 100_000
 OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -39,28 +41,38 @@ class Inspector:
         self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return self.process.wait(20)
+        return self.process.wait()
 
 
 @asynccontextmanager
-async def opened(dsn: str, *options: str) -> AsyncIterator[Any]:
-    """A tab in which the inspector was opened; scripts that fail, and everything that a policy stopped, fail the test."""
+async def running() -> AsyncIterator[Any]:
+    """One browser, in which every test has a window of its own."""
     playwright = pytest.importorskip("playwright.async_api")
     if CHROMIUM is None:
         warnings.warn("NO BROWSER: install chromium (make servers) to try the inspector's pages", stacklevel=1)
         pytest.skip("there is no chromium")
-    inspector = Inspector(dsn, *options)
+    playwright.expect.set_options(timeout=LIMIT_MS)
     async with playwright.async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 900})
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and REFUSED not in message.text else None)
-        await page.goto(inspector.link)
-        await page.wait_for_selector("main h1")
-        yield page
-        await photographed(page, os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0])
+        yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def opened(browser: Any, dsn: str, *options: str) -> AsyncIterator[Any]:
+    """A tab in which the inspector was opened; scripts that fail, and everything that a policy stopped, fail the test."""
+    inspector = Inspector(dsn, *options)
+    window = await browser.new_context(viewport={"width": 1200, "height": 900})
+    page = await window.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and REFUSED not in message.text else None)
+    await page.goto(inspector.link)
+    await page.wait_for_selector("main h1")
+    yield page
+    await photographed(page, os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0])
+    await window.close()
     assert inspector.close() in (0, 130)
     assert not wrong
 

@@ -24,6 +24,10 @@ def certificate(folder, name, issuer=None, address=None):
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        # Python 3.13 and newer are strict: a certificate says whose key signed it, and an authority what its own is for.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(_used_for(signing=issuer is None), critical=True)
     )
     if address is not None:
         made = made.add_extension(address, critical=False)
@@ -32,3 +36,11 @@ def certificate(folder, name, issuer=None, address=None):
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
     return key, signed
+
+
+def _used_for(*, signing: bool) -> x509.KeyUsage:
+    """An authority's key signs certificates, any other one proves who its owner is."""
+    return x509.KeyUsage(
+        digital_signature=not signing, content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+        key_cert_sign=signing, crl_sign=signing, encipher_only=False, decipher_only=False,
+    )  # fmt: skip

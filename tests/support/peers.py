@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from servers import free_port
+
 PROGRAMS = Path(__file__).parent.parent / "mcp" / "servers"
 POLITE, RUDE = str(PROGRAMS / "polite.py"), str(PROGRAMS / "rude.py")
 GENERATIONS = ("legacy", "2026-07-28")
 
 # Where to look for the servers that others wrote: a folder with node_modules in it.
 NODE_FOLDER = "POWER_LOOP_MCP_NODE"
-SERVED_WITHIN_S = 20
+SERVED_WITHIN_S = 100
 
 
 def node_server(name: str) -> list[str] | None:
@@ -50,9 +52,3 @@ def until_open(port: int, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.02)
     raise AssertionError(f"nothing listens on {port}; the server ended with {process.poll()}")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pymysql
+from pymysql.cursors import Cursor
 from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, renamed, user_to_run_as, wait_until
 
 from power_loop.store.dsn import Dsn, parse_dsn
@@ -96,23 +97,25 @@ class _Databases:
         await self.run(f"CREATE DATABASE `{database}`")
 
     async def clear(self, database: str, tables: Sequence[str]) -> None:
-        await self._disconnect(database)
-        flags = pymysql.constants.CLIENT.MULTI_STATEMENTS
-        with pymysql.connect(**_address(parse_dsn(self.dsn(database))), client_flag=flags) as connection, connection.cursor() as cursor:
-            cursor.execute("SET innodb_lock_wait_timeout = 5; " + "; ".join(f"DELETE FROM {table}" for table in tables))
+        with self._alone(database) as cursor:
+            cursor.execute("SET innodb_lock_wait_timeout = 5; " + "; ".join(f"DELETE FROM `{database}`.{table}" for table in tables))
             while cursor.nextset():
                 pass
 
-    async def _disconnect(self, database: str) -> None:
-        # A connection that is open holds nothing up; one in the middle of a transaction would.
-        ours = f"SELECT id FROM information_schema.processlist WHERE db = '{database}' AND id <> CONNECTION_ID()"
-        for (connection,) in await self.run(ours):
-            with suppress(pymysql.err.OperationalError):  # it ended by itself meanwhile
-                await self.run(f"KILL {connection}")
-
     async def drop(self, database: str) -> None:
-        await self._disconnect(database)
-        await self.run(f"DROP DATABASE IF EXISTS `{database}`")
+        with self._alone(database) as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
+
+    @contextmanager
+    def _alone(self, database: str) -> Iterator[Cursor]:
+        """A cursor, when nobody is connected to the database. One in the middle of a transaction would hold everything up."""
+        flags = pymysql.constants.CLIENT.MULTI_STATEMENTS
+        with pymysql.connect(**_address(parse_dsn(self.dsn(""))), client_flag=flags) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM information_schema.processlist WHERE db = '{database}'")
+            for (other,) in cursor.fetchall():
+                with suppress(pymysql.err.OperationalError):  # it ended by itself meanwhile
+                    cursor.execute(f"KILL {other}")
+            yield cursor
 
 
 class NamedMysql(_Databases):
@@ -243,4 +246,5 @@ def _address(dsn: Dsn) -> dict[str, object]:
     return {
         "host": dsn.host, "port": dsn.port or 3306, "user": dsn.user, "password": dsn.password or "",
         "database": dsn.database or None, "autocommit": True,
+        "ssl_disabled": True,  # else all authorities of the machine are read for each connection, which takes longer than most tests
     }  # fmt: skip

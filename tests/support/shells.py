@@ -15,7 +15,7 @@ from power_loop.tools.builtin import background, shell
 from power_loop.tools.builtin.given import Given
 from power_loop.tools.env import RuntimeEnv
 
-LIMIT_S = 10.0
+LIMIT_S = 100.0
 
 
 class Tools:

@@ -1,6 +1,11 @@
-"""A clock that moves when somebody waits on it, and chance that is not one."""
+"""A clock that moves when somebody waits on it, time that passes and leases that end when told to, and chance that is not one."""
 
 from __future__ import annotations
+
+import asyncio
+
+from power_loop.contracts.store import Statement
+from power_loop.store.sql_store import SessionStore
 
 
 class FakeClock:
@@ -35,3 +40,15 @@ class FixedIds:
 
     def uniform(self, low: float, high: float) -> float:
         return (low + high) / 2 + self.at * (high - low) / 2
+
+
+async def leases_end(store: SessionStore) -> None:
+    """Now, all of them: whoever held one is dead, cannot give it back and cannot be proved dead. So nobody waits for it."""
+    await store.database.write([Statement(f"UPDATE {store.table_prefix}sessions SET lease_until = 1 WHERE holder IS NOT NULL")])
+
+
+def time_passes(seconds: float) -> None:
+    """At once, for the running event loop: what it was to do by then is due. For limits that shall strike after something, however late."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + seconds

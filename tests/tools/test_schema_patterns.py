@@ -56,9 +56,9 @@ ORDINARY = [
 @pytest.mark.parametrize(("text", "value", "found"), SLOW)
 def test_a_pattern_that_backtracks_for_ever_is_told_in_proportion_to_the_text(text: str, value: str, found: bool) -> None:
     validator = compile_schema({"type": "string", "pattern": text})
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert validator.is_valid(value) is found
-    assert time.perf_counter() - begun < 5, "linear: far less, on any machine"
+    assert time.thread_time() - begun < 5, "linear: far less, on any machine"
 
 
 @pytest.mark.parametrize("text", ORDINARY)

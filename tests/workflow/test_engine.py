@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from loops import kept
+from times import time_passes
 
 from power_loop import AgentLoopConfig, CancellationToken, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
@@ -355,10 +356,11 @@ async def test_a_leaf_is_tried_again_and_then_its_fallback_has_its_turn() -> Non
         text = str(request.messages[-1]["content"])
         paid.append(text)
         if text == "slow":
-            await asyncio.sleep(5)
+            time_passes(600)
+            await asyncio.Event().wait()
         return text
 
-    leaf = agent("a", input="slow", timeout_s=1, retry={"max_attempts": 2, "on": ["timeout"]}, fallback=agent("b", input="quick"))
+    leaf = agent("a", input="slow", timeout_s=600, retry={"max_attempts": 2, "on": ["timeout"]}, fallback=agent("b", input="quick"))
     result = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop_of(FunctionLLM(reply), store)).run()
     assert (result.status, result.final, paid) == ("completed", "quick", ["slow", "slow", "quick"])
     assert result.results["a"].status == "timeout"

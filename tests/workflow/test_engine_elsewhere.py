@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from times import time_passes
 
 from power_loop import AgentLoopConfig, SessionStore, StatefulAgentLoop, ToolRegistry, UsageLimits, Worker, open_store, tool
 from power_loop.contracts.agents import AgentSpec
@@ -319,6 +320,7 @@ async def test_what_a_worker_paid_for_before_it_was_killed_counts(tmp_path: Path
 async def test_a_leaf_that_was_too_slow_counts_too() -> None:
     async def reply(request: LLMRequest) -> Any:
         if request.messages[-1]["role"] == "tool":
+            time_passes(600)
             await asyncio.Event().wait()
         return call("look")
 
@@ -328,5 +330,5 @@ async def test_a_leaf_that_was_too_slow_counts_too() -> None:
         return "a view"
 
     async with StatefulAgentLoop(llm=FunctionLLM(reply), store=await open_store(), tools=[look]) as loop:
-        result = await create_workflow({"name": "w", "root": leaf("a", timeout_s=1)}, parent_loop=loop).run()
+        result = await create_workflow({"name": "w", "root": leaf("a", timeout_s=600)}, parent_loop=loop).run()
         assert (result.results["a"].status, result.usage["calls"]) == ("timeout", 2), "the call that was cut off by estimate"

@@ -10,19 +10,19 @@ from typing import Any
 
 import engines
 import pytest
+from times import leases_end
 
-from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop, ToolRegistry, open_store
+from power_loop import StatefulAgentLoop, ToolRegistry, open_store
 from power_loop.agents.tools import register_spawn_agent
 from power_loop.contracts.model import LLMRequest
 from power_loop.testing import Died, DyingStore, FunctionLLM, call, check_invariants, say
 from power_loop.workflow import create_workflow, list_workflows, resume_run, run_detached
 
 SHARED = ("postgresql", "mariadb")
-SHORT = AgentLoopConfig(running=RunPolicy(lease_ttl_s=1))
 
 DRIVER = """
 import asyncio, sys
-from power_loop import AgentLoopConfig, RunPolicy, StatefulAgentLoop, Worker
+from power_loop import StatefulAgentLoop, Worker
 from power_loop.testing import FunctionLLM
 
 async def answer(request):
@@ -33,8 +33,7 @@ async def answer(request):
     return "<" + text[:40] + ">"
 
 async def main():
-    config = AgentLoopConfig(running=RunPolicy(lease_ttl_s=2))
-    loop = StatefulAgentLoop(llm=FunctionLLM(answer), dsn=sys.argv[1], config=config, name="fleet")
+    loop = StatefulAgentLoop(llm=FunctionLLM(answer), dsn=sys.argv[1], name="fleet")
     await Worker(loop, poll_s=0.05, concurrency=2).run()
 
 asyncio.run(main())
@@ -88,13 +87,12 @@ async def test_drivers_on_one_server_share_runs_by_claim_and_finish_those_of_one
             try:
                 for _ in range(3):
                     await drivers.start(dsn)
-                async with asyncio.timeout(60):
-                    while max(map(len, drivers.ran)) < 4:
-                        await asyncio.sleep(0.02)
-                    busiest = drivers.ran.index(max(drivers.ran, key=len))
-                    drivers.processes[busiest].kill()
-                    while any([len(await loop.get_messages(parent)) < 2 for parent in parents]):
-                        await asyncio.sleep(0.1)
+                while max(map(len, drivers.ran)) < 4:
+                    await asyncio.sleep(0.02)
+                busiest = drivers.ran.index(max(drivers.ran, key=len))
+                drivers.processes[busiest].kill()
+                while any([len(await loop.get_messages(parent)) < 2 for parent in parents]):
+                    await asyncio.sleep(0.1)
             finally:
                 await drivers.end()
             for parent in parents:
@@ -121,12 +119,12 @@ async def test_a_run_that_dies_at_a_commit_on_a_server_pays_no_finished_leaf_aga
             paid.append(str(request.messages[-1]["content"]))
             return f"<{paid[-1]}>"
 
-        first = StatefulAgentLoop(llm=FunctionLLM(answer), store=DyingStore(store, at, "after"), config=SHORT)
+        first = StatefulAgentLoop(llm=FunctionLLM(answer), store=DyingStore(store, at, "after"))
         with pytest.raises(Died):
             await create_workflow(fan(0, 3, 1), parent_loop=first).run()
-        async with StatefulAgentLoop(llm=FunctionLLM(answer), store=store, config=SHORT) as loop:
+        async with StatefulAgentLoop(llm=FunctionLLM(answer), store=store) as loop:
             (run,) = await list_workflows(loop, None)
-            await until_free(store)
+            await leases_end(store)
             result = await resume_run(loop, None, run["run_id"])
             assert (result.status, result.final) == ("completed", "\n\n".join(f"<item 0 {n}>" for n in range(3)))
             assert sorted(paid) == [f"item 0 {n}" for n in range(3)]
@@ -149,23 +147,16 @@ async def test_a_spawn_that_dies_at_a_commit_on_a_server_finds_its_child_and_goe
         def loop_on(store: Any) -> StatefulAgentLoop:
             registry = ToolRegistry()
             register_spawn_agent(registry)
-            return StatefulAgentLoop(llm=FunctionLLM(answer), store=store, tool_registry=registry, config=SHORT)
+            return StatefulAgentLoop(llm=FunctionLLM(answer), store=store, tool_registry=registry)
 
         first = loop_on(DyingStore(store, at, "after"))
         session = await first.new_session()
         with pytest.raises(Died):
             await first.send("go", session, key="k")
         async with loop_on(store) as loop:
-            await until_free(store)
+            await leases_end(store)
             result = await loop.send("go", session, key="k")
             assert (result.status, result.final_text) == ("completed", "<<look>>")
             assert max(asked.values()) == 1, asked
             assert not await check_invariants(store, at_rest=True)
         await store.close()
-
-
-async def until_free(store: SessionStore) -> None:
-    """Until the leases of a dead one have run out; they cannot be given back."""
-    for row in await store.list_sessions(limit=1000):
-        while (await store.look(row.session_id)).held_at(store.clock.now_ms()):
-            await asyncio.sleep(0.05)

@@ -10,8 +10,9 @@ from typing import Any
 
 import engines
 import pytest
+from times import leases_end
 
-from power_loop import AgentLoopConfig, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store
+from power_loop import StatefulAgentLoop, Worker, open_store
 from power_loop.contracts.model import LLMRequest
 from power_loop.testing import Died, DyingStore, FunctionLLM, check_invariants
 from power_loop.workflow import WorkflowRunError, create_workflow, get_workflow, list_workflows, resume_run
@@ -45,18 +46,21 @@ async def killed(path: Path) -> None:
     """A process that began a detached run, and was killed when three of its items were journaled and two under way."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", FIRST, str(path), stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with loop_on(path, []) as onlooker:
         while b"fan[4].one began" not in await process.stdout.readline():
             continue
-        await asyncio.sleep(0.1)
+        (run,) = await list_workflows(onlooker, "parent")
+        while (await get_workflow(onlooker, "parent", run["run_id"]))["progress"]["root.body"]["completed"] < 3:
+            continue
     process.kill()
     await process.wait()
 
 
-def loop_on(path: Path, paid: list[str]) -> StatefulAgentLoop:
+def loop_on(path: Path, paid: list[str], goes_on: asyncio.Event | None = None) -> StatefulAgentLoop:
     async def answer(request: LLMRequest) -> str:
         paid.append(str(request.messages[-1]["content"]))
-        await asyncio.sleep(0.02)
+        if goes_on is not None:
+            await goes_on.wait()
         return f"<{paid[-1]}>"
 
     return StatefulAgentLoop(llm=FunctionLLM(answer), db_path=path)
@@ -70,9 +74,8 @@ async def test_a_run_whose_process_was_killed_is_finished_by_a_worker_and_its_pa
         store = await loop.ensure_store()
         worker = Worker(loop, poll_s=0.05)
         running = asyncio.create_task(worker.run())
-        async with asyncio.timeout(30):
-            while len(await loop.get_messages("parent")) < 2:
-                await asyncio.sleep(0.05)
+        while len(await loop.get_messages("parent")) < 2:
+            await asyncio.sleep(0.05)
         await worker.stop()
         await running
         heard = [str(each["content"]) for each in await loop.get_messages("parent")]
@@ -84,14 +87,20 @@ async def test_a_run_whose_process_was_killed_is_finished_by_a_worker_and_its_pa
 
 # acceptance: 160
 async def test_of_two_that_go_on_with_a_dead_ones_run_one_does_and_the_other_is_told(tmp_path: Path) -> None:
-    path, paid = tmp_path / "app.db", list[str]()
+    path, paid, was_told = tmp_path / "app.db", list[str](), asyncio.Event()
     await killed(path)
-    async with loop_on(path, paid) as one, loop_on(path, paid) as other:
+
+    async def goes_on(loop: StatefulAgentLoop, run_id: str) -> Any:
+        try:
+            return await resume_run(loop, "parent", run_id)
+        except WorkflowRunError as refused:
+            was_told.set()
+            return refused
+
+    async with loop_on(path, paid, was_told) as one, loop_on(path, paid, was_told) as other:
         (run,) = await list_workflows(one, "parent")
         assert run["status"] == "interrupted"
-        results: list[Any] = await asyncio.gather(
-            *(resume_run(loop, "parent", run["run_id"]) for loop in (one, other)), return_exceptions=True
-        )  # fmt: skip
+        results: list[Any] = await asyncio.gather(*(goes_on(loop, run["run_id"]) for loop in (one, other)))
         refused = [each for each in results if isinstance(each, WorkflowRunError)]
         assert [each.code for each in refused] == ["workflow.busy"]
         assert [each.status for each in results if each not in refused] == ["completed"]
@@ -102,7 +111,6 @@ async def test_of_two_that_go_on_with_a_dead_ones_run_one_does_and_the_other_is_
 async def test_a_run_goes_on_after_a_death_on_every_engine(engine: str, tmp_path: Path) -> None:
     async with engines.fresh(engine, tmp_path) as dsn:
         store, paid = await open_store(dsn), list[str]()
-        short = AgentLoopConfig(running=RunPolicy(lease_ttl_s=1))
 
         def answer(request: LLMRequest) -> str:
             paid.append(str(request.messages[-1]["content"]))
@@ -112,12 +120,12 @@ async def test_a_run_goes_on_after_a_death_on_every_engine(engine: str, tmp_path
         gate = {"type": "human", "id": "ask", "prompt": "Shall we?"}
         fan = {"type": "foreach", "id": "fan", "as": "n", "items": list(range(4)), "body": body, "max_concurrency": 2}
         spec = {"name": "w", "root": {"type": "sequence", "steps": [fan, gate]}}
-        first = StatefulAgentLoop(llm=FunctionLLM(answer), store=DyingStore(store, 9), config=short)
+        first = StatefulAgentLoop(llm=FunctionLLM(answer), store=DyingStore(store, 9))
         with pytest.raises(Died):
             await create_workflow(spec, parent_loop=first).run()
-        async with StatefulAgentLoop(llm=FunctionLLM(answer), store=store, config=short) as loop:
+        async with StatefulAgentLoop(llm=FunctionLLM(answer), store=store) as loop:
             (run,) = await list_workflows(loop, None)
-            await until_free(store, run["session_id"])
+            await leases_end(store)
             waiting = await resume_run(loop, None, run["run_id"])
             assert waiting.status == "waiting_for_input", waiting.summary()
             assert sorted(paid) == [f"item {n}" for n in range(4)]
@@ -127,12 +135,6 @@ async def test_a_run_goes_on_after_a_death_on_every_engine(engine: str, tmp_path
             assert (await loop.submit_input(run["session_id"], asked["interaction_id"], {"go": [1]})).output == {"go": [1]}
             assert not await check_invariants(store)
         await store.close()
-
-
-async def until_free(store: SessionStore, session_id: str) -> None:
-    """Until the lease of a dead one has run out; it cannot be given back."""
-    while (await store.look(session_id)).held_at(store.clock.now_ms()):
-        await asyncio.sleep(0.05)
 
 
 def test_nothing_of_the_engine_is_loaded_with_the_door() -> None:
