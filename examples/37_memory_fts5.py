@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+from contextlib import closing
 
 from power_loop import AgentLoopConfig, MemorySnapshot, StatefulAgentLoop, tag_as_memory
 from power_loop.testing import ScriptedLLM
@@ -11,8 +12,8 @@ from power_loop.testing import ScriptedLLM
 class Fts5Memory:
     """Keeps what the user said, and recalls what shares words with the newest question."""
 
-    def __init__(self, path: str) -> None:
-        self.database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
         self.database.execute("CREATE VIRTUAL TABLE IF NOT EXISTS said USING fts5 (text, send_id UNINDEXED, tokenize = 'porter')")
 
     async def recall(self, *, messages: list, session_id: str, budget_tokens: int = 1500) -> list:
@@ -28,9 +29,9 @@ class Fts5Memory:
         await asyncio.to_thread(self.database.execute, "INSERT INTO said VALUES (?, ?)", row)
 
 
-async def main() -> None:
+async def main(memory: Fts5Memory) -> None:
     llm = ScriptedLLM(["Noted.", "Good to know.", "Without peanuts, then: a salad."])
-    config = AgentLoopConfig(memory=Fts5Memory(":memory:"), memory_budget_tokens=500)
+    config = AgentLoopConfig(memory=memory, memory_budget_tokens=500)
     async with StatefulAgentLoop(llm=llm, dsn=":memory:", config=config) as loop:
         await loop.run("I am allergic to peanuts.")
         await loop.run("My sister lives in Rome.")
@@ -39,9 +40,10 @@ async def main() -> None:
     print(llm.requests[-1].messages[-1]["content"])
 
 
-try:
-    sqlite3.connect(":memory:").execute("CREATE VIRTUAL TABLE t USING fts5 (x)")
-except sqlite3.OperationalError:
-    print("This Python's SQLite was built without FTS5.")
-else:
-    asyncio.run(main())
+with closing(sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)) as database:
+    try:
+        memory = Fts5Memory(database)
+    except sqlite3.OperationalError:
+        print("This Python's SQLite was built without FTS5.")
+    else:
+        asyncio.run(main(memory))

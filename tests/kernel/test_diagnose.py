@@ -165,8 +165,8 @@ def test_a_result_that_came_too_late_is_told_while_the_model_does_not_know_it(an
         (seen(*OPEN), ["read({})"]),
         (seen(*WAITS), ["which?"]),
         (seen(said(), replied("", READ), ToolParked(READ.id, {})), ["read({})"]),
-        (seen(*ENDED, inbox=[WORD, STOP]), ["2 items"]),
-        (seen(*ENDED, overdue=3), ["3 timers"]),
+        (seen(*ENDED, inbox=[WORD, STOP]), ["heard: 2"]),
+        (seen(*ENDED, overdue=3), ["fired: 3"]),
         (seen(*ENDED, orphans=["j1"]), ["j1"]),
     ],
 )

@@ -63,7 +63,7 @@ async def test_a_connection_is_encrypted_as_asked_and_the_server_is_who_it_says(
         for options in (f"ssl_ca={papers}/ca.pem", f"ssl_ca={papers}/ca.pem&ssl_verify=ca", "ssl_verify=0"):
             assert await cipher(f"{dsn}?{options}")
         assert await cipher(dsn) == ""
-        await refused(f"{dsn}?ssl_ca={papers}/other_ca.pem", "certificate verify failed")
+        await refused(f"{dsn}?ssl_ca={papers}/other_ca.pem", "no encryption was agreed upon; see ssl_ca.*certificate verify failed")
         await refused(f"{dsn}?ssl_verify=1", "certificate verify failed")
         await refused(f"{dsn}?ssl_ca={papers}/gone.pem", "No such file")
 

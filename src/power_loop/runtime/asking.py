@@ -60,10 +60,9 @@ async def at_message_append(send: Send, record: UserSaid | ModelReplied | ToolRe
 
 def _shaped(record: UserSaid | ModelReplied | ToolReturned, message: Mapping[str, Any]) -> UserSaid | ModelReplied | ToolReturned:
     content = message.get("content")
-    match record:
-        case UserSaid():
-            return record._replace(content=content if content is not None else "", name=message.get("name"))
-        case ModelReplied():
-            return record._replace(text=content if isinstance(content, str) else record.text)
-        case ToolReturned():
-            return record._replace(output=content if content is not None else "")
+    if isinstance(record, ModelReplied):
+        return record._replace(text=content if isinstance(content, str) else record.text)
+    content = "" if content is None else content
+    if isinstance(record, ToolReturned):
+        return record._replace(output=content)
+    return record._replace(content=content, name=message.get("name"))

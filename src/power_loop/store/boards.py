@@ -127,7 +127,7 @@ class SqliteBlackboard(Part):
             told = json.loads(value)
             if name == COUNTER:
                 next_id, counted = told, version
-            elif name.startswith(ENTRY):
+            else:
                 number = int(name.removeprefix(ENTRY))
                 entry = BlackboardEntry(number, told["text"], told["kind"], told["status"], told["author"], created_at, updated_at)
                 entries.append(Kept(entry, version, told.get("key")))

@@ -7,10 +7,13 @@ all answers that are ready together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+J = TypeVar("J")
 
 # What is certain after an error, in the words of every engine.
 NOT_WRITTEN = "nothing of the batch was written"
@@ -36,6 +39,13 @@ class Answer(NamedTuple):
     future: Settled[Any]
     value: Any
     error: Exception | None
+
+
+def taken_from(jobs: SimpleQueue[J]) -> Iterator[J]:
+    """What stands in the queue until nothing does; several may take at once, and each job is one taker's."""
+    with suppress(Empty):
+        while True:
+            yield jobs.get_nowait()
 
 
 def tell(answers: list[Answer]) -> None:

@@ -67,8 +67,8 @@ class WriterGate:
             raise TimeoutError
 
     def leave(self) -> None:
-        if self._file is not None:
-            _unlock(self._file)
+        assert self._file is not None, "nobody is inside"
+        _unlock(self._file)
 
     def close(self) -> None:
         if self._line is not None:

@@ -6,6 +6,8 @@ those between from the client.
 
 from __future__ import annotations
 
+import ssl
+
 from power_loop.contracts.errors import StoreUnavailable
 
 DUPLICATE_KEY = 1062
@@ -57,6 +59,8 @@ def reason(error: BaseException) -> str:
     """What happened, in a few words."""
     if isinstance(error, TimeoutError):
         return "no answer came in time"
+    if isinstance(error.__cause__, ssl.SSLError):
+        return f"no encryption was agreed upon; see ssl_ca, ssl_verify and the server's certificate ({_text(error.__cause__)})"
     code, text = code_of(error), _text(error)
     if code == 2003 and error.__cause__ is not None:
         text = _text(error.__cause__)

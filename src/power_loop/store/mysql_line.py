@@ -71,20 +71,19 @@ class MysqlLine:
     # --- a transaction ------------------------------------------------------------------------------
 
     async def _transact(self, batch: Batch, end: bytes = _COMMIT) -> None:
-        waited = 0
-        for tried in range(1, TRIES + 1):
+        tried = waited = 0
+        while True:
             wire = await self._connected()
             steps = _steps(batch, end, wire.backslash_escapes)
             self._check_size(wire, sum(len(step.text) + 2 for step in steps), NOT_WRITTEN)
             try:
                 await wire.run([step.text for step in steps])
+                return
             except Broken as broken:
                 await self._judge(wire, broken, steps[broken.at])
-                waited += broken.code == LOCK_WAIT
+                tried, waited = tried + 1, waited + (broken.code == LOCK_WAIT)
                 if tried == TRIES or waited == LOCK_WAITS:
                     raise self._unavailable(broken, NOT_WRITTEN) from broken.error
-            else:
-                return
 
     async def _judge(self, wire: Wire, broken: Broken, step: Step) -> None:
         """Undo what a failed try left, and raise what it means; come back when the same may be tried again."""

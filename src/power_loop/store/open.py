@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from power_loop.contracts.store import Database, SchemaPolicy
 from power_loop.store.dialect import Dialect
@@ -68,3 +68,5 @@ def _engine(dsn: Dsn, policy: SchemaPolicy, prefix: str) -> tuple[Database, Dial
 
             mysql = MysqlDatabase(dsn)
             return mysql, mysql.dialect
+        case _:
+            assert_never(dsn.engine)

@@ -115,18 +115,19 @@ class PostgresLine:
         if not batch:
             return
         text = self._texts.as_one(tuple((sql, touches) for sql, _, touches in batch))
-        for left in reversed(range(TRIES)):
+        tried = 0
+        while True:
             connection = await self._connected(NOT_WRITTEN)
             try:
                 if text is not None:
                     await self._write_at_once(connection, text, batch)
                 else:
                     await self._write_in_turn(connection, batch)
-            except _Again as again:
-                if not left:
-                    raise unavailable(str(self._address), again.reason, NOT_WRITTEN) from again.reason
-            else:
                 return
+            except _Again as again:
+                tried += 1
+                if tried == TRIES:
+                    raise unavailable(str(self._address), again.reason, NOT_WRITTEN) from again.reason
 
     async def _write_at_once(self, connection: Connection, text: str, batch: Batch) -> None:
         """One statement is a transaction of its own: what the server answers is final, and no answer tells nothing."""

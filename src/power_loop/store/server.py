@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.store import Batch, Row
-from power_loop.store.database import Answer, Settled, settle, tell
+from power_loop.store.database import Answer, Settled, settle, taken_from, tell
 
 # Connections that nobody needed for this long are closed: servers and firewalls forget idle ones without a word.
 IDLE_S = 60.0
@@ -185,11 +185,7 @@ class Office:
 
     def _turn_away(self) -> None:
         answers: list[Answer] = []
-        while not self._jobs.empty():
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break  # somebody else turned the last one away
+        for job in taken_from(self._jobs):
             if not isinstance(job, Close):
                 closed = StoreUnavailable(f"{self._place}: it is closed; nothing was read or written")
                 answers.append(Answer(job.future, None, closed))

@@ -113,9 +113,9 @@ def copied(source: sqlite3.Connection, path: str, overwrite: bool) -> None:
             os.replace(part, path)
         else:
             os.link(part, path)  # unlike a rename it refuses to take the place of a file that came meanwhile
+    except FileExistsError:
+        raise
     except OSError as error:
-        if isinstance(error, FileExistsError):
-            raise
         raise StoreUnavailable(f"backup to {path}: {error}; nothing was left there") from error
     finally:
         with suppress(FileNotFoundError):

@@ -50,21 +50,20 @@ class Values(Part):
             if new is MUTATE_SKIP:
                 return current
             try:
-                if await self._changed(session_id, key, dumps(new), version):
-                    return new
+                await self._replace(session_id, key, dumps(new), version)
             except Conflict:
                 continue
+            return new
 
-    async def _changed(self, owner: str, key: str, value: str, seen: int) -> bool:
-        """Write ``value`` over version ``seen``; False when it was not, and the version is the same. Raises `Conflict`."""
+    async def _replace(self, owner: str, key: str, value: str, seen: int) -> None:
+        """Write ``value`` over version ``seen``. Raises `Conflict` where another one stands."""
         # A random version tells our value from an equal one that somebody else wrote, when a COMMIT raised.
         version = self._ids.bits(62) | 1
         if await self._write_once([self._change(owner, key, value, seen, version)]):
-            return True
+            return
         _, now = await self._read(owner, key)
-        if now not in (version, seen):
+        if now != version:
             raise nobody_knows(f"the value {key!r} of {owner!r}", None)
-        return now == version
 
     async def get_shared_state(self, owner: str, key: str, default: Any = None) -> Any:
         """A value that belongs to no session; ``owner`` is the host's own name for it."""
