@@ -43,7 +43,7 @@ async def measure(folder: Path, *, long: int) -> Report:
     await claims.claims(report, "SQLite", str(folder / "claims.db"))
     await timers.timers(report, "SQLite", str(folder / "timers.db"))
     await workflows.workflows(report, folder)
-    await inspector.pages(report, f"sqlite:///{folder}/inspect.db?synchronous=normal")
+    await inspector.pages(report, "SQLite", f"sqlite:///{folder}/inspect.db?synchronous=normal")
     await sinks.sinks(report, folder)
     await on_servers.measure(report)
     start.import_time(report)

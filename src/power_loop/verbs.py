@@ -22,6 +22,7 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.jobs import Job
 from power_loop.contracts.kept_rows import TimerRow
+from power_loop.contracts.made import made
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Answered, StopRequested, ToolReturned, UnknownPolicy, UserSaid
@@ -84,7 +85,7 @@ class Verbs(Drivers):
             raise ValueError(f"on_busy is {chosen!r}; it must be 'wait' or 'raise'")
         if timeout_s is not None and not (isinstance(cast("Any", timeout_s), (int, float)) and timeout_s >= 0):
             raise ValueError(f"busy_timeout_s is {timeout_s!r}; it must be seconds, or None to wait")
-        return Patience(chosen, timeout_s if timeout_s is not None else running.busy_timeout_s)
+        return made(Patience, (chosen, timeout_s if timeout_s is not None else running.busy_timeout_s))
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class Verbs(Drivers):
     ) -> StatefulResult:  # fmt: skip
         check_key("key", key)
         content, name = await content_said(said)
-        word = UserSaid(content, name, call.stored(), key, dict(metadata) if metadata is not None else None)
+        word = made(UserSaid, (content, name, call.stored(), key, dict(metadata) if metadata is not None else None))
         say = Say(word, heal_pending, key)
         if key is not None:
             return await self.drive_once(session_id, say, key, call, patience)

@@ -47,6 +47,14 @@ def test_content_calls_and_body_are_text_that_every_database_stores(record: Reco
     assert all(storable(text) for text in (cells.content, cells.tool_calls, cells.body) if text is not None)
 
 
+@settings(max_examples=600)
+@given(any_record)
+def test_a_record_fills_no_column_that_rows_of_its_kind_leave_out(record: Record) -> None:
+    cells = to_cells(record)
+    filled = {column for column, value in zip(Cells._fields, cells, strict=True) if value is not None}
+    assert filled <= {"kind", "version", *codec.FILLED.get(cells.kind, Cells._fields)}
+
+
 @given(any_record)
 def test_a_body_is_one_json_object_without_blanks(record: Record) -> None:
     body = to_cells(record).body

@@ -15,6 +15,7 @@ from power_loop.context.note import SUMMARY_NAME, summary_message
 from power_loop.context.shorten import shortened
 from power_loop.context.transcript import Transcript, spoken
 from power_loop.contracts.digest import RequestDigest
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import Message, estimate_message_tokens, estimate_text_tokens, estimate_tokens, text_of
 from power_loop.contracts.store import Cells, RecordRow
 
@@ -157,7 +158,7 @@ class Window(Transcript):
             self._hide_blocks()
         self._summary_at = self._word = None
         self.rounds, self.rounds_covered = [], 0
-        self.borders.append(Border(row.send_index, row.seq, len(self.messages)))
+        self.borders.append(made(Border, (row.send_index, row.seq, len(self.messages))))
 
     def _hide_blocks(self) -> None:
         """Their send is over. The messages are made anew, since requests that were sent hold the old ones."""
@@ -184,7 +185,7 @@ class Window(Transcript):
         if '"blocks":' in body:
             self._keep_blocks(message, body)
         self._say(message, cells)
-        self.rounds.append(self._word or Border(row.send_index, row.seq, at))
+        self.rounds.append(self._word or made(Border, (row.send_index, row.seq, at)))
         self._word = None
 
     def _show(self, message: Message) -> None:

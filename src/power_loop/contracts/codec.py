@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, assert_never, cast
 
 from power_loop.contracts.errors import RecordFromTheFuture
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.records import (
     Answered,
@@ -99,6 +100,14 @@ COMPLETED = Cells("send_ended", CHANGED.get("send_ended", 1), body='{"status":"c
 
 # --- to rows -----------------------------------------------------------------------------------
 
+# The columns that rows of the frequent kinds may fill, beside kind and version; those of all other kinds may fill any.
+FILLED: Mapping[str, tuple[str, ...]] = {
+    "user_said": ("role", "name", "content", "escaped", "body"),
+    "model_replied": ("role", "name", "content", "escaped", "tool_calls", "body"),
+    "tool_returned": ("role", "name", "content", "escaped", "call_id", "body"),
+    "send_ended": ("body",),
+}
+
 
 def to_cells(record: Record) -> Cells:
     """What of ``record`` goes into which column."""
@@ -107,7 +116,7 @@ def to_cells(record: Record) -> Cells:
             text, escaped = content_cells(record.content)
             plain = record.overrides is None and record.key is None and record.metadata is None
             body = None if plain else _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
-            return Cells("user_said", version_of("user_said"), "user", record.name, text, escaped, body=body)
+            return made(Cells, ("user_said", version_of("user_said"), "user", record.name, text, escaped, None, None, None, body))
         case ModelReplied():
             return _reply_cells(record)
         case ToolReturned():
@@ -140,17 +149,16 @@ def _reply_cells(record: ModelReplied) -> Cells:
     text, escaped = content_cells(record.text)
     name = None if record.purpose == "round" else record.purpose
     calls, body = calls_to_json(record.calls), _reply_body(record)
-    return Cells("model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls, None, None, body)
+    return made(Cells, ("model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls, None, None, body))
 
 
 def _reply_body(record: ModelReplied) -> str:
-    usage, digest = record.usage, record.request_digest
-    finish = None if record.finish_reason == _usual_finish(record.calls) else record.finish_reason
-    told = (finish, record.model, record.response_id, record.think or None, record.provider_blocks)
+    _, calls, _, usage, finish, model, response_id, digest, think, blocks = record
+    told = (None if finish == _usual_finish(calls) else finish, model, response_id, think or None, blocks)
     if told == NOTHING_MORE and usage.calls and usage.cost is None and not usage.estimated and digest is not None:
         # The plain reply, of which there is one in every send: setting the encoder up would take longer than all of this.
-        prompt, completion, cache_read, cache_write, reasoning, calls, *_ = usage
-        return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{calls}],"digest":{dumps(digest)}}}'
+        prompt, completion, cache_read, cache_write, reasoning, times, _, _ = usage
+        return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{times}],"digest":{dumps(digest)}}}'
     body: Body = {"usage": usage_to_json(usage), "digest": digest}
     body.update(zip(("finish", "model", "id", "think", "blocks"), told, strict=True))
     return dumps({name: value for name, value in body.items() if value is not None})

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, cast
 
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import Message
 from power_loop.contracts.usage import CallUsage
 
@@ -108,10 +109,10 @@ class LLMTokenUsage:
 
     def for_call(self) -> CallUsage:
         """As the ledger keeps it."""
-        return CallUsage(
+        return made(CallUsage, (
             self.prompt or 0, self.completion or 0, self.prompt_cached or 0, self.cache_write_tokens or 0,
             self.completion_reasoning or 0, 1, self.cost, self.estimated,
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
 class ModelRestart(NamedTuple):

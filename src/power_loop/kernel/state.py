@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, assert_never
 
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
     Answered,
@@ -112,13 +113,13 @@ class State(NamedTuple):
         return [asked for call in self.open_calls if call.id in self.parked and (asked := self.question(call.id)) is not None]
 
 
-IDLE = State()
+IDLE, BEGUN = State(), State(idle=False)
 
 
 def apply(state: State, record: Record) -> State:
     """The state after ``record``.
 
-    What every send goes through calls the constructor with all fields: ``_replace`` takes several times as long.
+    What every send goes through names all fields: ``_replace`` takes several times as long.
     """
     match record:
         case UserSaid():
@@ -152,7 +153,7 @@ def apply(state: State, record: Record) -> State:
 
 def _said(state: State, record: UserSaid) -> State:
     if state.idle:
-        return State(idle=False, overrides=record.overrides)
+        return BEGUN if record.overrides is None else BEGUN._replace(overrides=record.overrides)
     vetoes, again = state.vetoes + (record.name == "hook"), record.name == "schema"
     overrides = record.overrides or state.overrides
     return state._replace(
@@ -170,21 +171,22 @@ def _replied(state: State, record: ModelReplied) -> State:
     calls = record.calls
     empties = 0 if calls or record.text.strip() else state.empties + 1
     waits = calls if len(calls) < 2 else _one_of_each(calls)
-    return State(
+    return made(State, (
         False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, waits, (), NONE, NONE, (), state.stop, True,
         empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error,
-        state.counted, (), (), state.retried, reasks=state.reasks,
-    )  # fmt: skip
+        state.counted, (), (), state.retried, state.reasks, "round",
+    ))  # fmt: skip
 
 
 def _ended(state: State, record: SendEnded) -> State:
-    counted = state.counted or finishes(record.status)
-    return State(
+    status, reason, error = record
+    counted = state.counted or finishes(status)
+    return made(State, (
         True, state.answered, state.rounds, state.extra_rounds, state.usage, state.tool_calls, state.asked, state.open_calls,
         state.rewritten, state.started, state.parked, state.questions, None, state.fold_due, state.empties, state.vetoes, state.text,
-        state.finish_reason, state.unknown, state.overrides, record.status, record.reason, record.error, counted, state.answers,
-        state.decisions, state.retried, reasks=state.reasks, purpose=state.purpose,
-    )  # fmt: skip
+        state.finish_reason, state.unknown, state.overrides, status, reason, error, counted, state.answers, state.decisions,
+        state.retried, state.reasks, state.purpose,
+    ))  # fmt: skip
 
 
 def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered) -> State:

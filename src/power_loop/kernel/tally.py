@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import add
 
+from power_loop.contracts.made import made
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied, Record, RoundSkipped, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import NO_TALLY, Tally
 from power_loop.contracts.usage import CallUsage
@@ -33,7 +34,7 @@ def counts(before: State, record: Record) -> Tally:
 
 
 def _charged(usage: CallUsage, rounds: int = 0) -> Tally:
-    return Tally(0, rounds, usage.calls, 0, usage.prompt, usage.completion, usage.cost or 0.0)
+    return made(Tally, (0, rounds, usage.calls, 0, usage.prompt, usage.completion, usage.cost or 0.0))
 
 
 def joined(tallies: Iterable[Tally]) -> Tally:
@@ -41,5 +42,5 @@ def joined(tallies: Iterable[Tally]) -> Tally:
     total = NO_TALLY
     for tally in tallies:
         if tally is not NO_TALLY:
-            total = tally if total is NO_TALLY else Tally._make(map(add, total, tally))
+            total = tally if total is NO_TALLY else made(Tally, map(add, total, tally))
     return total

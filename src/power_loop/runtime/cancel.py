@@ -85,7 +85,7 @@ class Scope:
         if self.stop is not None or self._steers_away():
             self._heard = None
             raise Cut
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "a send runs inside a task"
         self._task, self._cut, self._cancelling = task, False, task.cancelling()
         return self

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
 from power_loop.contracts.records import ROUNDS, ModelReplied
@@ -33,17 +34,17 @@ def reply_record(send: Send, response: LLMResponse, charge: Charge, digest: str,
     """The reply as it is stored, with what it cost; without its ``calls`` where none may follow from it."""
     asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose in ROUNDS else ()
     finish = response.finish_reason or ("tool_calls" if asked else "stop")
-    return ModelReplied(
+    return made(ModelReplied, (
         response.text, asked, charge.purpose, charge.usage, finish, charge.model, response.response_id, digest, response.think,
         response.provider_blocks,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> Charge:
     """What the call that brought ``response`` cost."""
     model = response.model or request.model
     priced_as = model or getattr(send.ports.model, "model", None)
-    return Charge(purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), model)
+    return made(Charge, (purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), model))
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:

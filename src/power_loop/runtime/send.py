@@ -16,6 +16,7 @@ from power_loop.contracts.codec import to_cells
 from power_loop.contracts.effects import Effect
 from power_loop.contracts.errors import SessionLeaseLost
 from power_loop.contracts.jobs import Job
+from power_loop.contracts.made import made
 from power_loop.contracts.records import (
     ContextFolded,
     Decided,
@@ -145,8 +146,8 @@ class Send:
             self.teller.send_index, self.session.below = self.send_index, None
         elif isinstance(record, ContextFolded):
             self.fold_seq, self.fold_through = seq, record.through
-        row = RecordRow(seq, self.send_index, round_of(before, record), to_cells(record))
-        self.noted.append(Noted(record, row, before, counts(before, record)))
+        row = made(RecordRow, (seq, self.send_index, round_of(before, record), to_cells(record), 0, None, 0))
+        self.noted.append(made(Noted, (record, row, before, counts(before, record))))
         if not self.ports.bus.silent:
             asked = before.question(record.call_id) if isinstance(record, Decided) else None
             self.teller.wrote(Written(record, row, call, asked))
@@ -205,22 +206,20 @@ class Send:
     ) -> Append:  # fmt: skip
         seen, noted = self.session.head, self.noted
         # Who had to stand in line may have others behind: with its ticket left in the head, the next run looks first.
-        head = Head(
+        head = made(Head, (
             seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
             self.fold_seq, self.fold_through, seen.archived, takeovers, ticket if take_id is not None else seen.first_ticket, seen.waiting,
-        )  # fmt: skip
+        ))  # fmt: skip
         rows, tallies = [each.row for each in noted], [each.tally for each in noted]
-        key = self.key if noted else None
-        append = Append(seen, head, rows, joined(tallies), tuple(self.heard), ticket, take_id, bound, key, now)
-        if self.books is not None:
-            append = append._replace(entries=self.books.entries(noted, release=holder is None))
+        key, closes = self.key if noted else None, ()
+        entries = self.books.entries(noted, release=holder is None) if self.books is not None else None
         if self.closes and any(isinstance(each.record, ToolReturned) for each in noted):
-            append = append._replace(closes=tuple(self.closes))
-        if self.timers:
-            append = append._replace(timers=self.timers)
-        if self.posts:
-            append = append._replace(posts=leaving(self.posts, rows))
-        return append._replace(seen_jobs=self.seen_jobs) if self.seen_jobs else append
+            closes = tuple(self.closes)
+        posts = leaving(self.posts, rows) if self.posts else ()
+        return made(Append, (
+            seen, head, rows, joined(tallies), tuple(self.heard), ticket, take_id, bound, key, now, self.seen_jobs, entries, closes,
+            self.timers, posts,
+        ))  # fmt: skip
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""

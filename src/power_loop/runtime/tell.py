@@ -170,12 +170,12 @@ class Teller:
         if self._payload is None:
             self._payload = payloads()
         own = self.send_index if send_index is None else send_index
+        source = "subagent" if type.startswith("subagent_") else None
+        place = (own, self.depth, None, self._place(at)) if row is None else (row.send_index, self.depth, row.seq, f"{row.seq}.{n}")
+        # By position: names cost a third more, and this is done for whatever happens.
         event = AgentEvent(
-            type, data=self._payload(type, fields), session_id=self.session_id, round_index=round_index, stream_id=fields.get("stream_id"),
-            send_index=own if row is None else row.send_index, depth=self.depth,
-            record_seq=None if row is None else row.seq, cursor=self._place(at) if row is None else f"{row.seq}.{n}",
-            source="subagent" if type.startswith("subagent_") else None,
-        )  # fmt: skip
+            type, None, self._payload(type, fields), self.session_id, round_index, fields.get("stream_id"), source, None, None, None, *place
+        )
         try:
             self._bus.publish(event)
         except Exception as error:  # a listener's; the bus raises it only where it was told to
@@ -184,7 +184,9 @@ class Teller:
     def _place(self, at: int | None) -> str:
         """Behind which record something passes, for whoever reads the records too: all of it that was told, or ``at``."""
         if at is None:
-            at = next((told.row.seq - 1 for told in self._queue if isinstance(told, Written)), self._session.head.head)
+            at = self._session.head.head
+            if self._queue:
+                at = next((told.row.seq - 1 for told in self._queue if isinstance(told, Written)), at)
         return str(at)
 
 

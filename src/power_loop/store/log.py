@@ -12,20 +12,16 @@ from typing import Any
 
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
+from power_loop.contracts.made import made
 from power_loop.contracts.store import FAR, Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement, TimerMove
 from power_loop.store.dialect import Dialect
+from power_loop.store.forms import FENCE, changed, fences, row_forms
 from power_loop.store.jobs import SEEN, seen_now
 from power_loop.store.large import LargeContent
 from power_loop.store.ledger import entries_of, woken_by
 from power_loop.store.outbox import left, woken
 from power_loop.store.part import RESOLVE_TRIES, nobody_knows
 from power_loop.store.sessions import deletion
-
-FENCE = """UPDATE {p}sessions SET head = ?, epoch = ?, holder = ?, lease_until = {t0}, takeovers = ?,
- send_index = ?, send_seq = ?, fold_seq = ?, fold_through = ?, sends = sends + ?, rounds = rounds + ?, llm_calls = llm_calls + ?,
- tool_calls = tool_calls + ?, prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?, cost = cost + ?,
- last_batch = ?, first_send_at = COALESCE(first_send_at, ?), last_send_at = COALESCE(?, last_send_at), updated_at = ?
- WHERE session_id = ? AND epoch = ? AND head = ? AND wake_no = ? AND lease_until < {t}"""
 
 # What of a record has a column of its own.
 CELLS = ", ".join(Cells._fields)
@@ -76,7 +72,8 @@ class RecordLog(LargeContent):
 
     def __init__(self, database: Database, dialect: Dialect, prefix: str, clock: Clock, ids: Ids) -> None:
         super().__init__(database, dialect, prefix, clock, ids)
-        self._fence, self._append_row, self._look, self._rows = map(self._sql, (FENCE, APPEND, LOOK, ROWS))
+        self._fences, self._look, self._rows = fences(self._sql(FENCE)), self._sql(LOOK), self._sql(ROWS)
+        self._taking, self._going_on = row_forms(self._sql, taking=True), row_forms(self._sql, taking=False)
 
     async def look(self, session_id: str) -> Head:
         """The row as it is now. Raises `SessionNotFoundError`."""
@@ -143,23 +140,22 @@ class RecordLog(LargeContent):
         await self._database.write([Statement(sql, (self._at(until), session_id, epoch)) for session_id, epoch in leases])
 
     def _statements(self, batch: Append, mark: str | None) -> list[Statement]:
-        seen, tally, now, bound, take_id = batch.seen, batch.tally, batch.now, batch.bound, batch.take_id
-        session_id, head, epoch, holder, until, _, send_index, send_seq, fold_seq, fold_through, _, takeovers, _, _ = batch.next
-        began = now if send_index != seen.send_index else None
-        ended = now if tally.sends else None
+        seen, new, rows, tally, heard, ticket, take_id, bound, key, now, jobs, entries, closes, _, posts = batch
+        _, seen_head, seen_epoch, _, _, wake_no, _, _, _, _, _, _, _, _ = seen
+        session_id, head, epoch, holder, until, _, _, _, _, _, _, takeovers, _, _ = new
         if self._server_decides:
             until, bound = self._at_or_none(until), self._at(bound)
-        fence = (
-            head, epoch, holder, until, takeovers, send_index, send_seq, fold_seq, fold_through, *tally,
-            mark, began, ended, now, session_id, seen.epoch, seen.head, seen.wake_no, bound,
-        )  # fmt: skip
-        statements = [Statement(self._fence, fence, 1)]
-        for seq, index, round_index, cells, _, _, _ in batch.rows:
-            values = (session_id, seq, epoch, take_id, index, round_index, now, *cells)
-            statements.append(Statement(self._append_row, values))
-        if batch.heard or batch.ticket is not None or batch.send_key is not None or batch.seen_jobs or batch.closes:
+        which, values = changed(seen, new, tally, now, mark)
+        fence = (head, epoch, holder, until, takeovers, now, *values, session_id, seen_epoch, seen_head, wake_no, bound)
+        statements = [made(Statement, (self._fences[which], fence, 1))]
+        place = (session_id, epoch, now) if take_id is None else (session_id, epoch, now, take_id)
+        by_kind, other = self._going_on if take_id is None else self._taking
+        for seq, index, round_index, cells, _, _, _ in rows:
+            sql, filled = by_kind.get(cells.kind, other)
+            statements.append(made(Statement, (sql, (*place, seq, index, round_index, *filled(cells)), None)))
+        if heard or ticket is not None or key is not None or jobs or closes:
             statements += self._beside(batch)
-        return statements if batch.entries is None and not batch.posts else self._with_others(statements, batch)
+        return statements if entries is None and not posts else self._with_others(statements, batch)
 
     def _with_others(self, statements: list[Statement], batch: Append) -> list[Statement]:
         """With what the batch changes of other sessions and of ledgers.

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.forks import mind_forks
+from power_loop.contracts.made import made
 from power_loop.contracts.store import Batch, Row
 from power_loop.store.database import Settled
 from power_loop.store.dialect import SqliteDialect
@@ -65,7 +66,7 @@ class SqliteDatabase(SqliteCare):
     def write(self, batch: Batch) -> Settled[None]:
         """See `Database.write`. What is submitted is written, whether or not anybody awaits the future."""
         future: Settled[None] = Settled(loop=asyncio.get_running_loop())
-        self._submit(Write(future, batch))
+        self._submit(made(Write, (future, batch)))
         return future
 
     def version(self) -> Settled[Any]:
@@ -124,7 +125,7 @@ class SqliteDatabase(SqliteCare):
 
     def before_fork(self) -> None:
         self._starting.acquire()  # so that no thread is being started while the process is doubled
-        if self._worker is not None and not self._worker.ended:
+        if self._worker is not None:
             self._worker.pause()
 
     def after_fork_in_parent(self) -> None:

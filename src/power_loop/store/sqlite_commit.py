@@ -43,10 +43,10 @@ def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: li
 
     Most groups hold no batch that fails, so the first try does without savepoints; the repetition has them.
     """
-    shared = False
+    shared, cursor = False, connection.cursor()
     for place, batch in enumerate(batches):
         if outcomes[place] is None:
-            outcomes[place] = error = _attempt(connection, batch, shared and careful, path)
+            outcomes[place] = error = _attempt(cursor, batch, shared and careful, path)
             if error is None:
                 shared = True
             elif not connection.in_transaction:
@@ -54,23 +54,22 @@ def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: li
     return True
 
 
-def _attempt(connection: sqlite3.Connection, batch: Batch, savepoint: bool, path: str) -> Outcome:
+def _attempt(cursor: sqlite3.Cursor, batch: Batch, savepoint: bool, path: str) -> Outcome:
     """Run one batch; its error once all of it is undone, without a savepoint the whole transaction."""
     if savepoint:
-        connection.execute("SAVEPOINT batch")
+        cursor.execute("SAVEPOINT batch")
     try:
-        run_statements(connection, batch)
+        run_statements(cursor, batch)
     except Exception as error:  # the driver's: what it raises for a value that it cannot bind is open-ended
-        _undo(connection, savepoint)
+        _undo(cursor.connection, savepoint)
         return _reason(error, path)
     if savepoint:
-        connection.execute("RELEASE batch")
+        cursor.execute("RELEASE batch")
     return None
 
 
-def run_statements(connection: sqlite3.Connection, batch: Batch) -> None:
+def run_statements(cursor: sqlite3.Cursor, batch: Batch) -> None:
     """Run them in order. Raises `Conflict` where the number of rows is not the one stated."""
-    cursor = connection.cursor()
     for sql, params, touches in batch:
         cursor.execute(sql, params)
         if touches is not None and cursor.rowcount != touches:

@@ -10,11 +10,13 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.made import made
 from power_loop.contracts.store import Batch, CommitUnknown
-from power_loop.store.database import NOT_READ, NOT_WRITTEN, Answer, Settled, tell
+from power_loop.store.database import NOT_READ, NOT_WRITTEN, Answer, Settled, taken_from, tell
 from power_loop.store.gate import WriterGate
 from power_loop.store.sqlite_commit import Faults, Outcome, commit_group
 from power_loop.store.sqlite_errors import unavailable
@@ -76,18 +78,14 @@ class SqliteWorker:
         self._connection: sqlite3.Connection | None = None
         self._opened = self._groups = 0
         self._lost: str | None = None
-        self._pause: Pause | None = None
+        self._pause = Pause(threading.Event(), threading.Event())
         self.thread: threading.Thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
         self.thread.start()
 
     def turn_away(self) -> None:
         """Answer whatever still stands in the queue: this worker will not do it."""
         answers: list[Answer] = []
-        while not self.jobs.empty():
-            try:
-                job = self.jobs.get_nowait()
-            except queue.Empty:
-                break  # somebody else turned the last one away
+        for job in taken_from(self.jobs):
             match job:
                 case Pause(still=still):
                     still.set()
@@ -143,7 +141,7 @@ class SqliteWorker:
 
     def _write(self, writes: list[Write]) -> list[Answer]:
         outcomes = self._outcomes([job.batch for job in writes])
-        return [Answer(job.future, None, outcome) for job, outcome in zip(writes, outcomes, strict=True)]
+        return [made(Answer, (job.future, None, outcome)) for job, outcome in zip(writes, outcomes, strict=True)]
 
     def _outcomes(self, batches: list[Batch]) -> list[Outcome]:
         try:
@@ -154,7 +152,7 @@ class SqliteWorker:
             outcomes = self._commit(connection, batches)
             self._groups += 1
             if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
-                self._drop()  # behind the gate, because the last one to close writes the log back
+                self._drop(connection)  # behind the gate, because the last one to close writes the log back
             return outcomes
         finally:
             self._gate.leave()
@@ -167,16 +165,14 @@ class SqliteWorker:
 
     def _do(self, job: Read | Care | Version) -> Answer:
         try:
-            match job:
-                case Read():
-                    value = self._read(job)
-                case Care():
-                    value = self._care(job)
-                case Version():
-                    value = self._version()
+            return Answer(job.future, self._done(job), None)
         except Exception as error:  # the driver's, and of work that a caller gave us
             return Answer(job.future, None, error)
-        return Answer(job.future, value, None)
+
+    def _done(self, job: Read | Care | Version) -> Any:
+        if isinstance(job, Read):
+            return self._read(job)
+        return self._care(job) if isinstance(job, Care) else self._version()
 
     def _read(self, job: Read) -> list[Any]:
         self._check()
@@ -261,34 +257,28 @@ class SqliteWorker:
             self._lost = str(error)
             raise
 
-    def _drop(self) -> None:
-        """Close the connection without a word; the next job opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error:
-                pass  # what cannot even be closed is left to the process's end
+    def _drop(self, connection: sqlite3.Connection) -> None:
+        """Close it without a word; the next job opens another."""
+        self._connection = None
+        with suppress(sqlite3.Error):  # what cannot even be closed is left to the process's end
+            connection.close()
 
     def _shut(self) -> None:
         """Leave a file that is whole without its side files."""
         if self._connection is not None:
-            try:
-                self._gate.enter(self._file.busy_timeout_s)
-            except OSError:
-                self._drop()
-            else:
-                self._checkpoint_all()
-                self._drop()
-                self._gate.leave()
+            self._hang_up(self._connection)
         self._gate.close()
 
-    def _checkpoint_all(self) -> None:
+    def _hang_up(self, connection: sqlite3.Connection) -> None:
         try:
-            if self._connection is not None:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            pass  # the log stays beside the file, and whoever opens it next reads it
+            self._gate.enter(self._file.busy_timeout_s)
+        except OSError:
+            self._drop(connection)
+            return
+        with suppress(sqlite3.Error):  # then the log stays beside the file, and whoever opens it next reads it
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._drop(connection)
+        self._gate.leave()
 
     # --- forks ------------------------------------------------------------------------------------------
 
@@ -307,8 +297,7 @@ class SqliteWorker:
 
     def go_on(self) -> None:
         """After the fork, in the parent."""
-        if self._pause is not None:
-            self._pause.go_on.set()
+        self._pause.go_on.set()
 
     def _stand_still(self, pause: Pause) -> None:
         self._shut()
