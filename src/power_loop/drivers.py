@@ -16,7 +16,7 @@ from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
-from power_loop.runtime.drive import CacheStats, Driver, Patience
+from power_loop.runtime.drive import Driver, Patience
 from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -30,6 +30,7 @@ from power_loop.runtime.output import recalled
 from power_loop.runtime.passing import TextShower
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.session import Session
+from power_loop.runtime.session_cache import CacheStats
 from power_loop.runtime.stops import watch_stops
 from power_loop.terms import LOAD_SKILL, PLAIN, Call, output_asked, output_in, settings_of, system_text_of, terms_of
 from power_loop.tools.env import environment_of

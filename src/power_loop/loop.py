@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from power_loop.contracts.usage import UsageLimits
     from power_loop.drivers import Drivers
     from power_loop.runtime.bus import AgentEventBus
-    from power_loop.runtime.drive import CacheStats
     from power_loop.runtime.hooks import AgentHooks
+    from power_loop.runtime.session_cache import CacheStats
     from power_loop.store.sql_store import SessionStore
     from power_loop.tools.toolbox import ToolRegistry
     from power_loop.words import Said

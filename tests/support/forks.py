@@ -23,8 +23,8 @@ from power_loop.testing import ScriptedLLM, call, say
 Job = dict[str, Any]
 
 
-class ForkServer:
-    """Runs jobs of ``program``, each in a process of its own that imports what we can. Close it, or use it with ``with``."""
+class Asked:
+    """A process that imports what we can, reads lines of JSON and answers each with one. Close it, or use it with ``with``."""
 
     def __init__(self, program: Path, folder: Path, **environment: str) -> None:
         self._process = subprocess.Popen(
@@ -32,26 +32,21 @@ class ForkServer:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder), **environment},
         )  # fmt: skip
 
-    def run(self, *jobs: Job) -> list[int]:
-        """Run the jobs side by side: the exit code of each, or minus the signal that ended it."""
-        self.start(*jobs)
-        return self.ended()
+    def ask(self, request: Any) -> Any:
+        """The answer to ``request``."""
+        self._tell(request)
+        return self._answer()
 
-    def start(self, *jobs: Job) -> None:
+    def _tell(self, request: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(jobs) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
 
-    def ended(self) -> list[int]:
-        """Wait for what was started."""
+    def _answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the server of processes died"
         return json.loads(line)
-
-    def has_ended(self) -> bool:
-        """All that was started has ended."""
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +60,25 @@ class ForkServer:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+
+
+class ForkServer(Asked):
+    """Runs jobs of its program, each in a process of its own."""
+
+    def run(self, *jobs: Job) -> list[int]:
+        """Run the jobs side by side: the exit code of each, or minus the signal that ended it."""
+        return self.ask(jobs)
+
+    def start(self, *jobs: Job) -> None:
+        self._tell(jobs)
+
+    def ended(self) -> list[int]:
+        """Wait for what was started."""
+        return self._answer()
+
+    def has_ended(self) -> bool:
+        """All that was started has ended."""
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
 
 
 def serve(work: Callable[[Job], None]) -> None:

@@ -6,14 +6,13 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import engines
 import pytest
+from forks import Asked
 
 from power_loop import SessionStore, open_store
 
@@ -22,34 +21,10 @@ PROGRAM = Path(__file__).parent / "program.py"
 PATIENCE_S = 60.0
 
 
-class Server:
-    """A process that has loaded everything and forks a new one for each job."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore::DeprecationWarning", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)},
-        )  # fmt: skip
-
-    def ask(self, request: dict[str, Any]) -> Any:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def close(self) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait(PATIENCE_S)
-        self._server.stdout.close()
-
-
 class Crowd:
     """The processes of one test, on one database."""
 
-    def __init__(self, server: Server, folder: Path, dsn: str) -> None:
+    def __init__(self, server: Asked, folder: Path, dsn: str) -> None:
         self.server, self.dsn = server, dsn
         self.pids: dict[str, int] = {}
         self.stopped: set[str] = set()
@@ -101,10 +76,9 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("alive"))
-    yield server
-    server.close()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    with Asked(PROGRAM, tmp_path_factory.mktemp("alive"), PYTHONWARNINGS="ignore::DeprecationWarning") as server:
+        yield server
 
 
 @pytest.fixture(params=engines.FILES_AND_SERVERS)
@@ -122,7 +96,7 @@ async def store(dsn: str) -> AsyncIterator[SessionStore]:
 
 
 @pytest.fixture
-def crowd(server: Server, tmp_path: Path, dsn: str) -> Iterator[Crowd]:
+def crowd(server: Asked, tmp_path: Path, dsn: str) -> Iterator[Crowd]:
     crowd = Crowd(server, tmp_path, dsn)
     yield crowd
     crowd.close()

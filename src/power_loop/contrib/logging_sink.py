@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from os import getpid
-from threading import get_ident
+from threading import Thread, current_thread
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contrib.redact import Redactor, Words, number
@@ -22,8 +22,9 @@ class LoggingSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
         self._logger, self._level, self._redactor, self._words = logger, level, redactor, Words()
-        self._like: logging.LogRecord | None = None
-        """A record that nobody gets: what it says of its thread and process is true of the next ones there."""
+        self._like: tuple[Thread | None, logging.LogRecord] = None, self._made("")
+        """A record that nobody gets: what it says of its thread and process is true of the next ones there. Threads by themselves:
+        one that begins may be given the number of one that ended."""
         super().__init__(bus, self._log, only(events))
 
     def _log(self, event: AgentEvent) -> None:
@@ -32,11 +33,12 @@ class LoggingSink(Sink):
 
     def _record(self, event: AgentEvent) -> logging.LogRecord:
         """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
-        line, like, at = self._line(event), self._like, event.ts
+        line, at, (thread, like) = self._line(event), event.ts, self._like
         if _are_made_by_the_host(self._logger):
             return self._made(line)
-        if like is None or like.thread != get_ident() or like.process != getpid():
-            like = self._like = self._made("")
+        if thread is not current_thread() or like.process != getpid():
+            like = self._made("")
+            self._like = current_thread(), like
         record = logging.LogRecord.__new__(logging.LogRecord)
         told = record.__dict__ = like.__dict__.copy()
         told["msg"], told["created"], told["msecs"] = line, at, at % 1 * 1000 // 1

@@ -7,10 +7,7 @@ comes second waits in order, or is refused before any model is paid.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from power_loop.context.represent import Representation
@@ -36,6 +33,7 @@ from power_loop.runtime.project_send import migrate
 from power_loop.runtime.rounds import leave_round
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
+from power_loop.runtime.session_cache import SessionCache
 
 if TYPE_CHECKING:
     from power_loop.runtime.memory import LoopMemory
@@ -51,49 +49,6 @@ class Patience(NamedTuple):
 
     on_busy: str = "wait"
     timeout_s: float | None = None
-
-
-@dataclass(slots=True)
-class CacheStats:
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-    entries: int = 0
-
-
-class SessionCache:
-    """Sessions as last seen, the least recently used forgotten first. Never changes what is sent. Safe from any thread."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self.stats: CacheStats = CacheStats()
-
-    def get(self, session_id: str) -> Session | None:
-        with self._lock:
-            session = self._sessions.get(session_id)
-            if session is None:
-                self.stats.misses += 1
-            else:
-                self.stats.hits += 1
-                self._sessions.move_to_end(session_id)
-            return session
-
-    def keep(self, session: Session) -> None:
-        if self._size == 0:
-            return
-        with self._lock:
-            self._sessions[session.head.session_id] = session
-            if len(self._sessions) > self._size:
-                self._sessions.popitem(last=False)
-                self.stats.evictions += 1
-            self.stats.entries = len(self._sessions)
-
-    def forget(self, session_id: str) -> None:
-        with self._lock:
-            self._sessions.pop(session_id, None)
-            self.stats.entries = len(self._sessions)
 
 
 def word_for_word() -> Representation | None:
