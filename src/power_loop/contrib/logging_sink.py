@@ -22,7 +22,7 @@ class LoggingSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
         self._logger, self._level, self._redactor, self._words = logger, level, redactor, Words()
-        self._like: tuple[Thread | None, logging.LogRecord] = None, self._made("")
+        self._like: tuple[Thread, logging.LogRecord] | None = None
         """A record that nobody gets: what it says of its thread and process is true of the next ones there. Threads by themselves:
         one that begins may be given the number of one that ended."""
         super().__init__(bus, self._log, only(events))
@@ -33,19 +33,22 @@ class LoggingSink(Sink):
 
     def _record(self, event: AgentEvent) -> logging.LogRecord:
         """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
-        line, at, (thread, like) = self._line(event), event.ts, self._like
+        line, at = self._line(event), event.ts
         if _are_made_by_the_host(self._logger):
             return self._made(line)
-        if thread is not current_thread() or like.process != getpid():
-            like = self._made("")
-            self._like = current_thread(), like
-        record = logging.LogRecord.__new__(logging.LogRecord)
+        record, like = logging.LogRecord.__new__(logging.LogRecord), self._like_here()
         told = record.__dict__ = like.__dict__.copy()
         told["msg"], told["created"], told["msecs"] = line, at, at % 1 * 1000 // 1
         told["relativeCreated"] = like.relativeCreated + (at - like.created) * 1000
         if "taskName" in told:
             told["taskName"] = _task_name()
         return record
+
+    def _like_here(self) -> logging.LogRecord:
+        kept = self._like
+        if kept is None or kept[0] is not current_thread() or kept[1].process != getpid():
+            kept = self._like = current_thread(), self._made("")
+        return kept[1]
 
     def _made(self, line: str) -> logging.LogRecord:
         return self._logger.makeRecord(self._logger.name, self._level, "(events)", 0, line, (), None)
