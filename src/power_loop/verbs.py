@@ -91,8 +91,10 @@ class Verbs(Drivers):
 
     async def prewarm(self, session_id: str) -> bool:
         store, driver = await self.open()
+        known = driver.cache.known(session_id)
         try:
-            driver.cache.keep(await Session.load(store, session_id, self.shown_as()))
+            if known is None or not known.stands_at(await store.look(session_id), self.shown_as()):
+                driver.cache.keep(await Session.load(store, session_id, self.shown_as()))
         except SessionNotFoundError:
             return False
         return True

@@ -160,6 +160,22 @@ async def test_a_cold_send_reads_no_row_that_a_fold_covers(counted: SessionStore
     assert len(counted.database.reads) <= 4
 
 
+async def test_prewarming_a_warm_session_looks_at_its_row_and_reads_it_again_only_where_somebody_wrote(counted: SessionStore) -> None:
+    loop, other = (StatefulAgentLoop(llm=ScriptedLLM(["a", "b", "c"]), store=counted) for _ in range(2))
+    session = await loop.new_session()
+    await loop.send("x", session)
+    counted.database.take()
+    assert await loop.prewarm(session)
+    assert counted.database.take() == (0, 1)
+    await other.send("y", session)
+    assert await loop.prewarm(session)
+    counted.database.take()
+    await loop.send("z", session)
+    assert counted.database.take() == (2, 0), "it was warm"
+    await loop.aclose()
+    await other.aclose()
+
+
 # --- events ----------------------------------------------------------------------------------------------------------
 
 

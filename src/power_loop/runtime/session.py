@@ -68,6 +68,11 @@ class Session:
         self.waiting = await log.inbox(head.session_id) if head.waiting else []
         self.head = head
 
+    def stands_at(self, head: Head, shown_as: Representation | None) -> bool:
+        """Nothing was written or said since, and it is shown in this manner."""
+        seen = self.head
+        return self.shown_as is shown_as and (seen.epoch, seen.head, seen.wake_no) == (head.epoch, head.head, head.wake_no)
+
     def believe(self, head: Head, rows: Sequence[RecordRow], state: State) -> None:
         """These rows are written: they count from now on."""
         for row in rows:

@@ -36,6 +36,11 @@ class SessionCache:
                 self._sessions.move_to_end(session_id)
             return session
 
+    def known(self, session_id: str) -> Session | None:
+        """The session, for a look that is counted nowhere; it stays as old as it was."""
+        with self._lock:
+            return self._sessions.get(session_id)
+
     def keep(self, session: Session) -> None:
         if self._size == 0:
             return
