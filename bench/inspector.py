@@ -24,9 +24,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests" / "support"))
 
 from asgi import Browser
 from report import Report
-from servers import NoServer
-from servers_mysql import Mysql, mariadb_build, mysql_build
-from servers_postgres import Postgres
+from started import START, on_each
 
 from power_loop import AgentLoopConfig, StatefulAgentLoop, open_store
 from power_loop.contracts.codec import to_cells
@@ -41,11 +39,6 @@ from power_loop.workflow import create_workflow
 
 SESSIONS, SENDS, LEAVES, LOOKS = 100_000, 10_000, 300, 9
 OURS_MS, SERVERS_MS = 60, 100
-START: dict[str, Callable[[], Any]] = {
-    "PostgreSQL": Postgres,
-    "MariaDB": lambda: Mysql(mariadb_build()),
-    "MySQL": lambda: Mysql(mysql_build()),
-}
 TOKEN = "bench"
 # A session whose every text is long, and has to be looked through for secrets.
 WIDE, PAGE_OF_CODE = 200, "def token_of(request):\n    return request.headers['authorization']  # the key\n" * 60
@@ -199,23 +192,20 @@ def _children(pid: int) -> list[int]:
     return [int(child) for place in Path(f"/proc/{pid}/task").glob("*/children") for child in place.read_text().split()]
 
 
+async def pages_on(report: Report, engine: str, server: Any) -> None:
+    """The same, in a database of that server."""
+    await server.create("inspector")
+    await pages(report, engine, server.dsn("inspector"), cpu_of(server))
+
+
 async def main() -> None:
     report = Report()
     engines = sys.argv[1:] or ("SQLite", *START)
     if "SQLite" in engines:
         with tempfile.TemporaryDirectory(prefix="power-loop-bench-") as folder:
             await pages(report, "SQLite", f"sqlite:///{folder}/inspect.db?synchronous=normal")
-    for engine in (engine for engine in engines if engine in START):
-        try:
-            server = START[engine]()
-        except NoServer as error:
-            report.add(engine, "not measured", str(error))
-            continue
-        try:
-            await server.create("inspector")
-            await pages(report, engine, server.dsn("inspector"), cpu_of(server))
-        finally:
-            server.stop()
+    servers = [engine for engine in engines if engine in START]
+    await on_each(report, servers, lambda engine, server: pages_on(report, engine, server), fsync=False)
     print(report.text())
 
 

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ from bare import recording
 from claims import claims
 from report import Report
 from sends import Instant
-from servers import NoServer
-from servers_mysql import Mysql, mariadb_build, mysql_build
-from servers_postgres import Postgres
+from started import START, on_each
 
 import inspector
 from power_loop import AgentLoopConfig, StatefulAgentLoop, open_store
@@ -34,11 +32,6 @@ from power_loop.contracts.store import Batch, Statement
 from power_loop.store.server import Line
 from timers import timers
 
-START: dict[str, Callable[[], Any]] = {
-    "PostgreSQL": lambda: Postgres(fsync=True),
-    "MariaDB": lambda: Mysql(mariadb_build(), fsync=True),
-    "MySQL": lambda: Mysql(mysql_build(), fsync=True),
-}
 SAY = "What is the weather in Lisbon?"
 SENDS, WARM_UP = 300, 50
 # Other programs come and go on a machine, so both sides take turns, and many of them.
@@ -46,23 +39,16 @@ SESSIONS, ROUNDS, EACH = 8, 12, 15
 
 
 async def measure(report: Report, engines: Sequence[str] = tuple(START)) -> None:
-    for engine in engines:
-        try:
-            server = START[engine]()
-        except NoServer as error:
-            report.add(engine, "not measured", str(error))
-            continue
-        try:
-            await plain(report, engine, server)
-            await side_by_side(report, engine, server)
-            await server.create("claims")
-            await claims(report, engine, server.dsn("claims"))
-            await server.create("timers")
-            await timers(report, engine, server.dsn("timers"))
-            await server.create("inspector")
-            await inspector.pages(report, engine, server.dsn("inspector"), inspector.cpu_of(server))
-        finally:
-            server.stop()
+    async def everything(engine: str, server: Any) -> None:
+        await plain(report, engine, server)
+        await side_by_side(report, engine, server)
+        await server.create("claims")
+        await claims(report, engine, server.dsn("claims"))
+        await server.create("timers")
+        await timers(report, engine, server.dsn("timers"))
+        await inspector.pages_on(report, engine, server)
+
+    await on_each(report, engines, everything)
 
 
 async def plain(report: Report, engine: str, server: Any) -> None:

@@ -82,17 +82,18 @@ class Program:
 
     async def something_is_returned(self) -> None:
         """Wait for the first result in the store, so that the second call of the first round lands alone, in each run alike."""
-        reader = sqlite3.connect(f"file:{self.folder / 'app.db'}?mode=ro", uri=True)
-        while not reader.execute(f"SELECT 1 FROM {PREFIX}records WHERE kind = 'tool_returned'").fetchone():
-            await asyncio.sleep(0.0005)
-        reader.close()
+        await self.until_stored(f"SELECT 1 FROM {PREFIX}records WHERE kind = 'tool_returned'")
 
     async def somebody_waits(self) -> None:
         """Until the other one stands in line, or has nothing left to say: then who is next does not depend on who is faster."""
         last = f"{self.job['in_turn_with']}{self.job['count'] - 1}"
-        reader = sqlite3.connect(f"file:{self.folder / 'app.db'}?mode=ro", uri=True)
         waits = f"SELECT 1 FROM {PREFIX}waiters UNION SELECT 1 FROM {PREFIX}records WHERE kind = 'model_replied' AND content = ?"
-        while not reader.execute(waits, (f"done: {last}",)).fetchone():
+        await self.until_stored(waits, f"done: {last}")
+
+    async def until_stored(self, sql: str, *params: str) -> None:
+        """Wait until the database, as another connection sees it, has a row for ``sql``."""
+        reader = sqlite3.connect(f"file:{self.folder / 'app.db'}?mode=ro", uri=True)
+        while not reader.execute(sql, params).fetchone():
             await asyncio.sleep(0.0005)
         reader.close()
 

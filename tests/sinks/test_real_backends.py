@@ -32,6 +32,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, start_http_server
+from servers import free_port
 
 from power_loop.contrib.metrics_sink import PrometheusBackend, StatsDBackend, attach_metrics_sink
 from power_loop.contrib.otel_sink import attach_otel_sink
@@ -39,12 +40,6 @@ from power_loop.contrib.otel_sink import attach_otel_sink
 PROMETHEUS = os.environ.get("POWER_LOOP_TEST_PROMETHEUS") or shutil.which("prometheus")
 STATSD = Path(os.environ.get("POWER_LOOP_TEST_STATSD", Path(__file__).parents[2] / "node_modules" / "statsd"))
 HAS_STATSD = (STATSD / "stats.js").exists() and shutil.which("node") is not None
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def eventually(ask: Callable[[], Any], within_s: float = 30.0) -> Any:

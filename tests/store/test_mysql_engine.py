@@ -16,9 +16,8 @@ from power_loop.contracts.store import Conflict, Statement
 from power_loop.store import mysql_wire
 from power_loop.store.dsn import parse_dsn
 from power_loop.store.mysql import MysqlDatabase
-from power_loop.store.mysql_settings import Settings
 from power_loop.store.mysql_text import literal
-from power_loop.store.mysql_wire import connect, refusal
+from power_loop.store.mysql_wire import refusal
 from power_loop.store.open import open_database
 
 BOTH = ["mariadb", "mysql"]
@@ -45,9 +44,8 @@ async def database(dsn):
 @pytest.fixture
 async def rival(dsn):
     """A second program's connection, for statements outside of any batch."""
-    wire = await connect(Settings.of(parse_dsn(dsn), 10))
-    yield wire
-    await wire.hang_up()
+    async with servers_mysql.connected(dsn) as wire:
+        yield wire
 
 
 async def open_transactions(dsn, rival):

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import engines
 import pytest
+import servers_mysql
 from small_state import put, told, values
 
 from power_loop.contracts.errors import StoreUnavailable
@@ -16,9 +17,7 @@ from power_loop.store import mysql_schema, mysql_wire, postgres_connect
 from power_loop.store.dsn import parse_dsn
 from power_loop.store.mysql import MysqlDatabase
 from power_loop.store.mysql_line import TRIES as MYSQL_TRIES
-from power_loop.store.mysql_settings import Settings
 from power_loop.store.mysql_text import literal
-from power_loop.store.mysql_wire import connect
 from power_loop.store.open import open_database
 from power_loop.store.postgres import TRIES as POSTGRES_TRIES
 from power_loop.store.postgres import PostgresDatabase
@@ -41,9 +40,8 @@ async def mysql(request, tmp_path):
 @pytest.fixture
 async def rival(mysql):
     """A second program's connection."""
-    wire = await connect(Settings.of(parse_dsn(mysql), 10))
-    yield wire
-    await wire.hang_up()
+    async with servers_mysql.connected(mysql) as wire:
+        yield wire
 
 
 # --- again and again ---------------------------------------------------------------------------------

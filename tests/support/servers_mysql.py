@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from pymysql.cursors import Cursor
 from servers import Leashed, NoServer, Server, as_user, folder_for, free_port, renamed, user_to_run_as, wait_until
 
 from power_loop.store.dsn import Dsn, parse_dsn
+from power_loop.store.mysql_settings import Settings
+from power_loop.store.mysql_wire import Wire, connect
 
 DSN = "POWER_LOOP_TEST_MYSQL_DSN"
 ROOT = "POWER_LOOP_TEST_MYSQL_ROOT"
@@ -240,6 +242,14 @@ def _program(name: str) -> str | None:
 
 def _version(program: str) -> str:
     return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Wire]:
+    """A second program's connection, for statements outside of any batch."""
+    wire = await connect(Settings.of(parse_dsn(dsn), 10))
+    yield wire
+    await wire.hang_up()
 
 
 def _address(dsn: Dsn) -> dict[str, object]:
