@@ -15,7 +15,7 @@ from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Statement
 from power_loop.store.open import open_database
 from power_loop.store.sqlite import SqliteDatabase
-from power_loop.store.sqlite_file import CHECKPOINT_BYTES, CHECKPOINT_COMMITS, LOG_BYTES
+from power_loop.store.sqlite_file import CHECKPOINT_BYTES, CHECKPOINT_COMMITS, COMMITS_A_LOOK, LOG_BYTES
 from power_loop.store.sqlite_worker import Close
 
 CREATE = Statement("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY, v TEXT)")
@@ -147,8 +147,20 @@ async def test_many_small_commits_write_over_the_log_instead_of_growing_it(datab
 
 async def test_a_log_that_large_batches_made_long_is_cut(database, tmp_path):
     await database.write(put("large", "x" * 2 * LOG_BYTES))
+    for n in range(COMMITS_A_LOOK):
+        await database.write(put(f"k{n}"))
     await database.read("SELECT 1")  # answered after the thread has tidied up
-    assert log_bytes(tmp_path) == 0
+    assert log_bytes(tmp_path) < LOG_BYTES
+
+
+async def test_few_commits_look_at_the_log_since_that_makes_the_next_fsync_dearer(database, tmp_path, monkeypatch):
+    await database.write(put("first"))
+    looks: list[object] = []
+    monkeypatch.setattr(os, "stat", lambda path, *rest, stat=os.stat: looks.append(path) or stat(path, *rest))
+    for n in range(4 * COMMITS_A_LOOK):
+        await database.write(put(f"k{n}"))
+    monkeypatch.undo()
+    assert sum(str(path).endswith("-wal") for path in looks) <= 4
 
 
 async def test_a_reader_elsewhere_stops_no_writer_and_no_checkpoint_for_long(database, tmp_path):

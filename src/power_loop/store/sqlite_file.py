@@ -25,6 +25,9 @@ Synchronous = Literal["full", "normal"]
 CHECKPOINT_BYTES = 1000 * 4096
 # A checkpoint lets the log be written over from its start, so its size does not show how full it is: commits count too.
 CHECKPOINT_COMMITS = 250
+# Not after each commit: Linux keeps the times of a file exactly once somebody has looked at them, and the fsync that follows
+# a write then writes the inode too (0.20 instead of 0.14 ms).
+COMMITS_A_LOOK = 16
 # A log that grew beyond this is cut off instead of written over.
 LOG_BYTES = 4 * CHECKPOINT_BYTES
 
@@ -169,6 +172,8 @@ class SqliteFile:
     def log_is_long(self) -> bool:
         """To be asked once per commit: is a checkpoint due?"""
         self._commits += 1
+        if self._commits % COMMITS_A_LOOK:
+            return False
         grown = self._log_size() - self._log_bytes
         return grown > CHECKPOINT_BYTES or (self._commits > CHECKPOINT_COMMITS and grown + self._log_bytes > CHECKPOINT_BYTES)
 

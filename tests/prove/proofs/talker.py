@@ -223,6 +223,7 @@ def work(job: Job) -> None:
     """
     mutations.apply(job.get("mutation"))
     sqlite_file.CHECKPOINT_BYTES, sqlite_file.LOG_BYTES = CHECKPOINT_BYTES, 2 * CHECKPOINT_BYTES
+    sqlite_file.COMMITS_A_LOOK = 1
     if job["verb"] == "go on":
         go_on(job)
         return
