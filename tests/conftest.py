@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,10 @@ def _roomy_memory() -> bool:
 # Most of a test's time on a database is its disk's. What a disk does to us is shown by tests/prove, which counts each sync.
 if _roomy_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_local(host: object) -> bool:
