@@ -18,8 +18,7 @@ from power_loop.store.part import Part
 # Long enough to take the lease, which keeps others away from then on; a worker that died with a claim costs no more than this.
 CLAIM_MS = 10_000
 
-# A server's clock is no constant to its planner. The lower bound is one, and leads it to the index.
-DUE = "status = 0 AND runnable_at > 0 AND runnable_at <= {t} AND claimed_until <= {t} AND takeovers < ?"
+DUE = "status = 0 AND runnable_at <= {begun} AND claimed_until <= {t} AND takeovers < ?"
 # What is claimed stands at the end of those that are due, so that nobody has to look past it for the next one.
 CLAIM = "UPDATE {p}sessions SET claim = ?, claimed_until = {t}, runnable_at = {t} WHERE "
 

@@ -24,6 +24,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def begun(self) -> str | None:
+        """The same as it was when the statement began: a constant to the planner, which then goes along an index no further."""
+        ...
+
+    @property
     def relations(self) -> str:
         """A SELECT of (relation, ``table`` or ``view``, column or None) for all that the database holds."""
         ...
@@ -74,7 +79,7 @@ class SqliteDialect:
     name = "sqlite"
 
     # All processes that share a file share a machine, hence a clock; and `unixepoch('subsec')` is younger than many an installed SQLite.
-    now = None
+    now = begun = None
 
     # The table-valued pragma is asked for tables only: it fails on a view that names a missing table.
     relations = (

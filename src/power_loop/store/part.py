@@ -16,7 +16,8 @@ class Part:
 
     A server decides by its own clock what has expired, since its clients' clocks differ. So a time that is stored or compared
     (of a lease, a ticket, a claim, what is due) is written ``{t}`` in SQL, and its parameter goes through `_at`; where 0
-    stands for "none", ``{t0}`` and `_at_or_none`. A time that is read goes through `_here`, with ``{clock}`` read beside it.
+    stands for "none", ``{t0}`` and `_at_or_none`. What is due is looked for with ``{begun}``, which does not move while the
+    statement runs, so that an index leads to it. A time that is read goes through `_here`, with ``{clock}`` read beside it.
     """
 
     def __init__(self, database: Database, dialect: Dialect, prefix: str, clock: Clock, ids: Ids) -> None:
@@ -41,9 +42,10 @@ class Part:
         return self._ids
 
     def _sql(self, text: str) -> str:
-        text, now = text.replace("{p}", self._prefix), self._dialect.now
-        at, at_or_none = ("?", "?") if now is None else (f"({now} + ?)", f"COALESCE({now} + ?, 0)")
-        return text.replace("{t}", at).replace("{t0}", at_or_none).replace("{clock}", now or "NULL")
+        now, begun = self._dialect.now, self._dialect.begun
+        at, at_or_none, from_begun = ("?",) * 3 if now is None else (f"({now} + ?)", f"COALESCE({now} + ?, 0)", f"({begun} + ?)")
+        text = text.replace("{p}", self._prefix).replace("{t}", at).replace("{t0}", at_or_none)
+        return text.replace("{begun}", from_begun).replace("{clock}", now or "NULL")
 
     # --- time, where a server decides ---------------------------------------------------------------
 

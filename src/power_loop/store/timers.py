@@ -25,7 +25,7 @@ OF_CLAIM = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND claim = ?
 NOT_YET = "UPDATE {p}timers SET claim = claim WHERE session_id = ? AND claim = ?"
 ONE = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND timer_id = ?"
 OF_SESSION = f"SELECT {FIELDS} FROM {{p}}timers WHERE session_id = ? AND status IN (:statuses) ORDER BY due_at, timer_id"
-DUE = f"SELECT {FIELDS}, anchor_at FROM {{p}}timers WHERE status = 'armed' AND due_at <= {{t}}"
+DUE = f"SELECT {FIELDS}, anchor_at FROM {{p}}timers WHERE status = 'armed' AND due_at <= {{begun}}"
 OVERDUE = "SELECT COUNT(*) FROM {p}timers WHERE session_id = ? AND status = 'armed' AND due_at <= {t}"
 MOVE = "UPDATE {p}timers SET status = ?, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
 MOVE_AND_SET = "UPDATE {p}timers SET status = ?, due_at = {t}, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
