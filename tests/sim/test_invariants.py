@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from power_loop.contracts.messages import ToolCall
-from power_loop.contracts.records import ModelReplied, SendEnded, ToolReturned, UserSaid
+from power_loop.contracts.records import CallCharged, ModelReplied, SendEnded, ToolReturned, UserSaid
 from power_loop.contracts.store import Statement
+from power_loop.contracts.usage import CallUsage
 from power_loop.store.sql_store import open_store
 from power_loop.testing.hand import Hand
 from power_loop.testing.invariants import check_invariants, protocol_errors
@@ -50,6 +51,11 @@ async def test_what_is_broken_is_named(store, invariant, sql):
     await store.database.write([Statement(sql)])
     found = await check_invariants(store, acknowledged=[("s", "k")], at_rest=True)
     assert any(f"{invariant} " in text for text in found), found
+
+
+async def test_what_waits_aside_is_waited_for_by_nobody(store):
+    await store.post("s", CallCharged("fold", CallUsage(3, 2, calls=1)), key="charge", mode="aside")
+    assert await check_invariants(store, at_rest=True) == []
 
 
 async def test_a_word_between_a_call_and_its_result_is_found(store):

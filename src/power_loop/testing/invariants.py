@@ -115,7 +115,7 @@ async def _session(store: SessionStore, session_id: str, at_rest: bool) -> list[
     names = f"head, epoch, holder, lease_until, send_index, send_seq, fold_seq, runnable_at, {COUNTERS}"
     ((*values,),) = await _read(store, f"SELECT {names} FROM {{p}}sessions WHERE session_id = ?", session_id)
     thin: dict[str, Any] = dict(zip(names.split(", "), values, strict=True))
-    inbox = await _read(store, "SELECT item_id, kind, name, heard_seq FROM {p}inbox WHERE session_id = ?", session_id)
+    inbox = await _read(store, "SELECT item_id, kind, name, mode, heard_seq FROM {p}inbox WHERE session_id = ?", session_id)
     wrong += [f"{session_id}: {text}" for text in [*_row_fits(thin, watch), *_inbox_fits(thin, inbox)]]
     if at_rest:
         wrong += [f"{session_id}: {text}" for text in _rests(thin, inbox, watch.history.state, store.clock.now_ms())]
@@ -142,19 +142,24 @@ def _row_fits(thin: Mapping[str, Any], watch: SessionWatch) -> Iterable[str]:
 
 
 def _inbox_fits(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]]) -> Iterable[str]:
-    for item_id, kind, name, heard_seq in inbox:
+    for item_id, kind, name, _, heard_seq in inbox:
         # What came too late, or what a handler kept out of a timer's note, is dropped, perhaps before the first record.
         enters = kind == "user_said" and name != "timer"
         if heard_seq is not None and not enters <= heard_seq <= thin["head"]:
             yield f"I2 item {item_id} ({kind}) was heard at {heard_seq}, which no record has"
-    if any(heard_seq is None for *_, heard_seq in inbox) and thin["runnable_at"] is None and thin["holder"] is None:
+    if _awaited(inbox) and thin["runnable_at"] is None and thin["holder"] is None:
         yield "I19 something waits, and nothing says that the session may run"
+
+
+def _awaited(inbox: list[tuple[Any, ...]]) -> list[int]:
+    """The items that somebody should come for; what stands aside is heard by whoever comes next."""
+    return [item_id for item_id, _, _, mode, heard_seq in inbox if heard_seq is None and mode != "aside"]
 
 
 def _rests(thin: Mapping[str, Any], inbox: list[tuple[Any, ...]], state: State, now: int) -> Iterable[str]:
     if thin["lease_until"] > now:
         yield f"I19 at rest {thin['holder']!r} still holds the lease"
-    if words := [item_id for item_id, *_, heard_seq in inbox if heard_seq is None]:
+    if words := _awaited(inbox):
         yield f"I19 at rest the items {words} still wait"
     if not state.idle and not (state.open_calls and all(call.id in state.parked for call in state.open_calls)):
         yield f"I19 at rest the send goes on: open {[call.id for call in state.open_calls]}, status {state.status!r}"
