@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 JOBS    ?= 2
 SEEDS   ?= 2000
+SOAK    ?= --seconds 120
 BIN     := $(VENV)/bin
 INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 
@@ -11,7 +12,7 @@ INSTALL := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/install.sh
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check servers otlp test pythons simulate prove bench peers docs map baseline coverage mutants release-check lowest clean
+.PHONY: help install demo check servers otlp test pythons simulate prove soak bench peers docs map baseline coverage mutants release-check lowest clean
 
 help: ## list the targets
 	@echo "make demo       an agent with tools on a SQLite file; offline, or MODEL=openai:gpt-4o-mini (PROVIDER:MODEL)"
@@ -21,6 +22,7 @@ help: ## list the targets
 	@echo "make otlp       send a trace to a real OTLP backend (Arize Phoenix, 600 MB) and read it back"
 	@echo "make simulate   seeded simulation of crashes and races (SEEDS=$(SEEDS))"
 	@echo "make prove      every suite of faults, whole: kills, disks, power, networks, servers, races"
+	@echo "make soak       a long mixed day on one store (SOAK=\"$(SOAK)\"; --engine mariadb for another)"
 	@echo "make bench      the costs, as ratios measured in one run"
 	@echo "make peers      the same scripted work on other agent libraries, written into docs/comparison.md (installs them; takes long)"
 	@echo "make docs       build the documentation into site/"
@@ -81,6 +83,9 @@ simulate: $(VENV)/.installed-dev
 
 prove: $(VENV)/.installed-dev
 	$(BIN)/python scripts/prove.py
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python scripts/soak.py $(SOAK)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/run.py
