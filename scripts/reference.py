@@ -42,9 +42,9 @@ def signature(thing: Any) -> str:
     """``(a, *, b=1)`` without annotations; ``= value`` for constants; the members of an enum."""
     if isinstance(thing, type) and issubclass(thing, enum.Enum):
         return ": " + ", ".join(str(member.value) for member in thing)
-    if not callable(thing) or not hasattr(thing, "__module__"):
+    if not isinstance(thing, type) and not inspect.isroutine(thing):
         return f" = {thing!r}" if isinstance(thing, PLAIN) else ""
-    if isinstance(thing, type) and issubclass(thing, Exception) and thing.__init__ is Exception.__init__:
+    if isinstance(thing, type) and issubclass(thing, Exception) and not inspect.isfunction(thing.__init__):
         return "(message)"
     try:
         found = inspect.signature(thing)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -49,6 +50,8 @@ def eventually(ask: Callable[[], Any], within_s: float = 30.0) -> Any:
         try:
             if answer := ask():
                 return answer
+        except HTTPError as error:  # it answers, but not yet with that
+            error.close()
         except OSError:
             pass
         time.sleep(0.1)
