@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import os
@@ -80,6 +81,15 @@ def _stays_on_this_machine() -> Iterator[None]:
     _reached_out.clear()
     yield
     assert not _reached_out, f"this test tried to reach {_reached_out}"
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """For text that is nested beyond every limit: a collector that strikes at the deepest point runs finalizers that find no room."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

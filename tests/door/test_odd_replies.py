@@ -112,6 +112,7 @@ async def test_a_call_that_was_cut_off_is_not_run_and_the_model_is_told(home: An
 
 
 # acceptance: 168 (broken JSON)
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     "arguments",
     [

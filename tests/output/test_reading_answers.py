@@ -67,6 +67,7 @@ def test_what_stands_in_strings_is_left_as_it_is(text: str, value: Any) -> None:
     assert parse_structured(f"Well: {text} That is all.") == value
 
 
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -108,6 +108,7 @@ def test_a_torn_last_line_is_passed_over_and_spoils_nothing_that_follows(tmp_pat
     assert [event.payload["n"] for event in replay(path)] == [0, 1]
 
 
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     "line", [b"", b"[]", b"5", b"{}", b"nonsense", b'{"type": "x", "payload": 5}', b"\xff\xfe", b'"x"', b"[" * 100_000, b'{"type": []}']
 )

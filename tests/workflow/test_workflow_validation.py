@@ -85,6 +85,7 @@ def test_one_error_lists_every_problem_with_its_place_and_a_way_out() -> None:
     ]
 
 
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
