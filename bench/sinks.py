@@ -1,5 +1,9 @@
 """What listening costs: publishing to one inline listener, and all sinks together on a plain send.
 
+Counted is processor time of all threads, of sends with sinks and without, by turns: the events themselves, whatever the sinks do
+to them, and the libraries. Beside it stand the libraries alone, which is less than a user would pay who writes events by himself:
+they are handed ready lines (no JSON is made, nothing is redacted), numbers under ready labels, and attributes all at once.
+
 python bench/sinks.py
 """
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 from contextlib import suppress
-from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.notes import DEFAULT_NOTES_POLICY
@@ -333,14 +332,16 @@ class Drivers(Posts):
         return result
 
     def _terms(self, session: Session, call: Call, resumes: bool, skills: str) -> Terms:
-        loop, settings = self._loop, self._current_settings()
-        offered = loop.tool_registry.to_openai_tools() if loop.tool_registry is not None else None
-        # Sends that set nothing of their own have the same terms until one of these is another object.
-        ground = (settings, offered, session.prompt, skills) if call is PLAIN and not resumes and session.given is None else None
-        if ground is not None and (plain := self._plain) is not None and all(map(is_, ground, plain[0])):
-            return plain[1]
+        settings, registry = self._current_settings(), self._loop.tool_registry
+        ground: tuple[object, ...] | None = None
+        if call is PLAIN and not resumes and session.given is None:
+            # Sends that set nothing of their own have the same terms until one of these changes.
+            offered = registry.to_openai_tools() if registry is not None else None
+            ground = (settings, registry, offered, session.prompt, skills)
+        if ground is not None and self._plain is not None and self._plain[0] == ground:
+            return self._plain[1]
         terms = terms_of(
-            session, call, settings=settings, registry=loop.tool_registry, model=loop.llm, tool_run=self._tool_run, resumes=resumes,
+            session, call, settings=settings, registry=registry, model=self._loop.llm, tool_run=self._tool_run, resumes=resumes,
             skills=skills,
         )  # fmt: skip
         if ground is not None:

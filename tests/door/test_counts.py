@@ -183,13 +183,13 @@ async def test_prewarming_a_warm_session_looks_at_its_row_and_reads_it_again_onl
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The types of all payloads that are built."""
     types: list[str] = []
-    build = payloads.payload_of
+    build = payloads.said
 
     def noting(type: str, fields: Any) -> Any:
         types.append(str(type))
         return build(type, fields)
 
-    monkeypatch.setattr(payloads, "payload_of", noting)
+    monkeypatch.setattr(payloads, "said", noting)
     return types
 
 

@@ -270,3 +270,17 @@ async def test_progress_and_notices_of_a_tool_reach_listeners(home: Any) -> None
     told = {str(event.type): event.payload for event in heard}
     assert told["tool_progress"] == {"tool_call_id": "call_1", "text": "half way", "fraction": 0.5}
     assert told["user_notification"]["message"] == "hello user"
+
+
+async def test_a_registry_that_takes_the_place_of_another_is_called_though_it_offers_the_same(home: Any) -> None:
+    def registry(answer: str) -> ToolRegistry:
+        made = ToolRegistry()
+        made.register(ToolDefinition("look", "Look.", {"type": "object"}), lambda args: answer)
+        return made
+
+    loop = home.loop(llm=FunctionLLM(lambda request: say("yes") if request.messages[-1]["role"] == "tool" else call("look")))
+    session = await loop.new_session()
+    for answer in ("first", "second"):
+        loop.tool_registry = registry(answer)
+        await loop.send("Look.", session)
+        assert (await loop.get_messages(session))[-2]["content"] == answer

@@ -13,7 +13,7 @@ import pytest
 from power_loop.contracts.events import AgentEvent, AgentEventType, BaseEventPayload
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.payload_classes import ResultPayload, StreamDeltaPayload, UsageUpdatedPayload
-from power_loop.contracts.payloads import PAYLOADS, STATUS_PAYLOADS, payload_class, payload_for, restored
+from power_loop.contracts.payloads import PAYLOADS, STATUS_PAYLOADS, payload_class, payload_for, restored, said
 from power_loop.contracts.usage import CallUsage, Usage
 
 # (type, kind): every payload that this package can publish.
@@ -93,6 +93,8 @@ def test_private_fields_are_not_told() -> None:
 def test_a_field_that_the_type_does_not_have_is_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
         payload_for("round_started", colour="red")
+    with pytest.raises(TypeError, match="colour"):
+        said("round_started", {"colour": "red"})
     with pytest.raises(ValueError, match="my_own"):
         payload_for("my_own", colour="red")
 
@@ -162,6 +164,21 @@ def test_the_payload_is_made_when_it_is_first_asked_for() -> None:
 @pytest.mark.parametrize(("type", "delta"), [("stream_delta", "hi"), ("stream_think_delta", "hi"), ("tool_progress", ""), ("own", "")])
 def test_only_stream_events_have_a_delta(type: str, delta: str) -> None:
     assert AgentEvent(type, {"text": "hi"}).delta == delta
+
+
+# acceptance: 55
+@pytest.mark.parametrize(("type", "kind"), EVERY_KIND)
+def test_what_is_said_as_plain_data_is_what_the_typed_payload_says(type: str, kind: str | None) -> None:
+    fields = {"result": RESULT} if type == "result" else {"kind": kind} if kind else {}
+    event = AgentEvent(type, *said(type, fields))
+    assert event.data == payload_for(type, **fields)
+    assert list(event.payload.items()) == list(payload_for(type, **fields).to_dict().items())
+    assert event.data is event.data
+
+
+def test_no_two_events_share_a_default_that_can_be_changed() -> None:
+    first, second = (AgentEvent("todo_updated", *said("todo_updated", {})) for _ in range(2))
+    assert first.payload["items"] is not second.payload["items"]
 
 
 def test_a_payload_that_is_given_is_kept() -> None:

@@ -42,7 +42,7 @@ BROKE = Limits(usage=UsageLimits(total_tokens=15))
 
 
 def follows(records: list[Record], limits: Limits = Limits(), *, too_long: bool = False) -> Effect:  # noqa: B008  # an immutable default
-    return decide(replay(records), limits, effects_of=effects_of, too_long=too_long)
+    return decide(replay(records), limits, effects_of=effects_of, too_long=lambda: too_long)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from histories import MAIL, READ, SAVE, USED, parked, replied, returned, said
@@ -32,7 +32,7 @@ from power_loop.contracts.store import NO_TALLY
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.decide import after_check, decide
 from power_loop.kernel.hears import hears, says_nothing
-from power_loop.kernel.state import IDLE, NONE, State, Stop, apply, replay, round_of
+from power_loop.kernel.state import CHANGES, IDLE, NONE, State, Stop, apply, replay, round_of
 from power_loop.kernel.tally import counts
 
 DECIDED = Decided("q1", READ.id, True)
@@ -161,8 +161,12 @@ def test_a_hook_that_parks_a_call_without_its_name_leaves_it_empty() -> None:
 
 
 def test_what_is_no_record_is_refused() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(KeyError):
         apply(FULL, cast(Record, object()))
+
+
+def test_every_record_changes_a_state_in_a_way_of_its_own() -> None:
+    assert set(CHANGES) == set(get_args(Record))
 
 
 def test_of_calls_that_share_an_id_the_first_one_waits() -> None:

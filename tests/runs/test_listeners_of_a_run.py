@@ -113,13 +113,13 @@ async def test_a_listener_that_raises_at_the_end_comes_too_late_to_change_it(hou
 # acceptance: 187 (no payload built without a listener)
 async def test_nothing_is_built_for_a_type_that_nobody_listens_to(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
-    real = payloads.payload_of
+    real = payloads.said
 
     def counting(type: str, fields: Mapping[str, Any]) -> Any:
         built.append(type)
         return real(type, fields)
 
-    monkeypatch.setattr(payloads, "payload_of", counting)
+    monkeypatch.setattr(payloads, "said", counting)
     bus = AgentEventBus()
     loop = house.loop(*SCRIPT, tools=[add], config=RETRY, event_bus=bus)
     bus.unsubscribe(house.heard.append)

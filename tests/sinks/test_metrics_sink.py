@@ -105,6 +105,16 @@ def test_several_loops_count_in_one_registry() -> None:
     assert registry.get_sample_value("power_loop_rounds_total") == 3
 
 
+def test_labels_count_by_their_names_in_whatever_order_they_come() -> None:
+    registry = CollectorRegistry()
+    backend = PrometheusBackend(registry)
+    backend.incr("n", 1, {"tool": "a", "success": "b"})
+    backend.incr("n", 2, {"success": "a", "tool": "b"})
+    backend.incr("n", 4, {"success": "b", "tool": "a"})
+    assert registry.get_sample_value("n_total", {"tool": "a", "success": "b"}) == 5
+    assert registry.get_sample_value("n_total", {"tool": "b", "success": "a"}) == 2
+
+
 # --- StatsD -----------------------------------------------------------------------------------------------------
 
 

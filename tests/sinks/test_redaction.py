@@ -270,6 +270,38 @@ def test_odd_values_are_told_somehow_and_as_json(value: Any) -> None:
     assert "\n" not in told
 
 
+JSON_LIKE = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30),
+        st.sampled_from([*PLANTS.values(), "password", "x" * 90]),
+        st.sampled_from([10**3700, 10**4200, float("nan"), b"bytes", [*range(60)], [[[]] * 70], {"a" * 90: 1}, Odd("odd")]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.text(max_size=9) | st.integers() | st.booleans() | st.none(), inner, max_size=4),
+        st.dictionaries(st.sampled_from(SECRET_KEYS), inner, max_size=2),
+        inner.map(lambda value: {"name": "authorization", "value": value}), inner.map(lambda value: [["Cookie", value]]),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+# acceptance: 178 (one way to write, or the other)
+@given(value=JSON_LIKE, limit=st.sampled_from([None, 20, 500]))
+def test_what_is_written_at_one_go_is_what_walking_through_it_writes(value: Any, limit: int | None) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json.encoder, "c_make_encoder", None)
+        walks = Redactor(max_field_len=limit)
+    assert Redactor(max_field_len=limit).json(value) == walks.json(value)
+
+
+def test_a_nest_without_lists_is_cut_at_its_depth_too() -> None:
+    nest: dict[str, Any] = {}
+    for _ in range(100):
+        nest = {"in": nest}
+    assert "<dict>" in Redactor().json(nest)
+
+
 def test_what_holds_itself_is_told_up_to_a_depth() -> None:
     loop: list[Any] = []
     loop.append({"again": loop})

@@ -225,7 +225,7 @@ class Life:
             self.window.add(row)
 
     def next(self, *, too_long: bool = False) -> Effect:
-        return decide(self.state, self.limits, effects_of=effects_of, too_long=too_long)
+        return decide(self.state, self.limits, effects_of=effects_of, too_long=lambda: too_long)
 
     def lead(self, steps: int, *, quiet: bool = False) -> None:
         """Do ``steps`` things; ``quiet``: stop where the loop rests, and nobody says a word."""

@@ -217,7 +217,11 @@ async def test_a_second_try_that_a_handler_asked_for_leaves_the_words_once(store
     hooks = AgentHooks()
     hooks.register("tool.error", lambda ctx: HookDirective.SHORT_CIRCUIT)
 
-    @tool
+    async def rule(run: ToolRun, arguments: Any) -> bool:
+        await run.enqueue("look at this", there)
+        return False
+
+    @tool(needs_approval=rule)
     async def flaky(run: ToolRun) -> str:
         """Leave a word, and work at the second try."""
         await run.enqueue("hi", there)
@@ -227,7 +231,7 @@ async def test_a_second_try_that_a_handler_asked_for_leaves_the_words_once(store
 
     async with agent(store, call("flaky"), say("done"), tools=[flaky], hooks=hooks) as loop:
         await loop.send("go", here)
-    assert await words(store, there) == ["hi"]
+    assert await words(store, there) == ["look at this", "hi"]
 
 
 @pytest.mark.parametrize("leaves", [True, False])

@@ -81,17 +81,18 @@ class Window(Transcript):
 
     def add(self, row: RecordRow) -> None:
         cells = row.cells
-        if self._asked and cells.role in ("user", "assistant"):
+        role = cells.role
+        if self._asked and role in ("user", "assistant"):
             self._close_the_round()
-        if cells.role == "user":
+        if role == "user":
             if not self.borders or self.borders[-1].send_index != row.send_index:
                 self._begin_send(row)
             elif self._word is None:
                 self._word = Border(row.send_index, row.seq, len(self.messages))
             self._say(spoken(cells), cells)
-        elif cells.role == "assistant":
+        elif role == "assistant":
             self._reply(row, cells)
-        elif cells.role == "tool":
+        elif role == "tool":
             self._answer(cells)
         else:
             self._mark(cells)
@@ -203,11 +204,12 @@ class Window(Transcript):
             message["provider_blocks"], self._private = blocks, True
 
     def _mark(self, cells: Cells) -> None:
-        if cells.kind == "context_folded":
+        kind = cells.kind
+        if kind == "context_folded":
             self._fold(cells)
-        elif cells.kind == "fold_skipped":
+        elif kind == "fold_skipped":
             self._leave(json.loads(cells.body or "{}"))
-        elif cells.kind == "send_resumed" and self._summary_at is not None:
+        elif kind == "send_resumed" and self._summary_at is not None:
             self._take_back_the_summary(self._summary_at)
 
     def _leave(self, body: Mapping[str, Any]) -> None:

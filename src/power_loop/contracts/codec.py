@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 from power_loop.contracts.errors import RecordFromTheFuture
 from power_loop.contracts.made import made
@@ -96,53 +96,31 @@ def usage_to_json(usage: CallUsage) -> list[Any]:
 
 
 # What nearly every send ends with.
+JUST_COMPLETED = SendEnded("completed")
 COMPLETED = Cells("send_ended", CHANGED.get("send_ended", 1), body='{"status":"completed"}')
 
 # --- to rows -----------------------------------------------------------------------------------
 
-# The columns that rows of the frequent kinds may fill, beside kind and version; those of all other kinds may fill any.
-FILLED: Mapping[str, tuple[str, ...]] = {
-    "user_said": ("role", "name", "content", "escaped", "body"),
-    "model_replied": ("role", "name", "content", "escaped", "tool_calls", "body"),
-    "tool_returned": ("role", "name", "content", "escaped", "call_id", "body"),
-    "send_ended": ("body",),
+# The columns that rows of the frequent kinds fill beside kind and version: (always, sometimes). Those of all other kinds may fill any.
+FILLED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "user_said": (("role", "content"), ("name", "escaped", "body")),
+    "model_replied": (("role", "content", "body"), ("name", "escaped", "tool_calls")),
+    "tool_returned": (("role", "content", "call_id"), ("name", "escaped", "body")),
+    "send_ended": (("body",), ()),
 }
 
 
 def to_cells(record: Record) -> Cells:
     """What of ``record`` goes into which column."""
-    match record:
-        case UserSaid():
-            text, escaped = content_cells(record.content)
-            plain = record.overrides is None and record.key is None and record.metadata is None
-            body = None if plain else _body(overrides=record.overrides, key=record.key, metadata=record.metadata)
-            return made(Cells, ("user_said", version_of("user_said"), "user", record.name, text, escaped, None, None, None, body))
-        case ModelReplied():
-            return _reply_cells(record)
-        case ToolReturned():
-            text, escaped = content_cells(record.output)
-            outcome = None if record.outcome == "ok" else record.outcome
-            retry = 1 if record.retry else None
-            body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0, retry=retry)
-            return Cells(
-                "tool_returned", version_of("tool_returned"), "tool", record.name, text, escaped, call_id=record.call_id, body=body
-            )
-        case SendEnded(status="completed", reason="", error=None):
-            return COMPLETED
-        case SendEnded():
-            return Cells(
-                "send_ended", version_of("send_ended"), body=_body(status=record.status, reason=record.reason or None, error=record.error)
-            )
-        case ToolStarted():
-            body = _body(name=record.name, arguments=record.arguments)
-            return Cells("tool_started", version_of("tool_started"), call_id=record.call_id, body=body)
-        case ContextFolded():
-            text, escaped = content_cells(record.summary)
-            inside = {"keeps": record.keeps or None, "rounds": record.rounds or None, "scale": record.scale or None}
-            body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens], **inside)
-            return Cells("context_folded", version_of("context_folded"), content=text, escaped=escaped, body=body)
-        case _:
-            return _rare_cells(record)
+    return _WRITERS[type(record)](record)
+
+
+def _said_cells(record: UserSaid) -> Cells:
+    said, name, overrides, key, metadata = record
+    text, escaped = content_cells(said)
+    plain = overrides is None and key is None and metadata is None
+    body = None if plain else _body(overrides=overrides, key=key, metadata=metadata)
+    return made(Cells, ("user_said", version_of("user_said"), "user", name, text, escaped, None, None, None, body))
 
 
 def _reply_cells(record: ModelReplied) -> Cells:
@@ -171,54 +149,88 @@ def _usual_finish(calls: tuple[ToolCall, ...]) -> str:
     return "tool_calls" if calls else "stop"
 
 
-def _rare_cells(
-    record: SendResumed
-    | CallCharged
-    | RoundSkipped
-    | ToolParked
-    | Decided
-    | Answered
-    | StopRequested
-    | FoldSkipped
-    | SendProjected
-    | SendRested
-    | StepChanged,
-) -> Cells:
-    match record:
-        case SendResumed():
-            unknown = None if record.unknown == "report" else record.unknown
-            return _plain("send_resumed", extra_rounds=record.extra_rounds or None, unknown=unknown, overrides=record.overrides)
-        case CallCharged():
-            usage = usage_to_json(record.usage)
-            return _plain("call_charged", purpose=record.purpose, usage=usage, error=record.error, model=record.model)
-        case RoundSkipped():
-            return _plain("round_skipped", reason=record.reason or None)
-        case ToolParked():
-            body = _body(interaction=record.interaction)
-            return Cells("tool_parked", version_of("tool_parked"), call_id=record.call_id, body=body)
-        case Decided():
-            more = {"digest": record.digest or None, "at": record.decided_at}
-            body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note, **more)
-            return Cells("decided", version_of("decided"), call_id=record.call_id, body=body)
-        case Answered():
-            body = _body(interaction_id=record.interaction_id, answer=record.answer)
-            return Cells("answered", version_of("answered"), call_id=record.call_id, body=body)
-        case StopRequested():
-            return _plain("stop_requested", status=record.status, reason=record.reason or None, by=record.by or None)
-        case FoldSkipped():
-            left = {"tokens": record.tokens or None, "cut": list(record.cut) if record.cut is not None else None}
-            return _plain("fold_skipped", reason=record.reason, through=record.through or None, **left)
-        case SendProjected():
-            covers = {"lo": record.lo or None, "hi": record.hi or None, "scale": record.scale or None}
-            body = _body(send=record.send, kind=record.kind, version=record.version, rows=list(record.rows), **covers)
-            # Kind and send in columns too: one kind can be read without the others, and both by anyone with SQL.
-            return Cells("send_projected", version_of("send_projected"), name=record.kind, call_index=record.send, body=body)
-        case SendRested():
-            return _plain("send_rested", status=record.status, error=record.error)
-        case StepChanged():
-            return _plain("step_changed", step=record.step or None, change=dict(record.change))
-        case _:
-            assert_never(record)
+def _end_cells(record: SendEnded) -> Cells:
+    if record == JUST_COMPLETED:
+        return COMPLETED
+    return _plain("send_ended", status=record.status, reason=record.reason or None, error=record.error)
+
+
+def _result_cells(record: ToolReturned) -> Cells:
+    text, escaped = content_cells(record.output)
+    outcome = None if record.outcome == "ok" else record.outcome
+    retry = 1 if record.retry else None
+    body = _body(outcome=outcome, data=record.data, ms=record.duration_ms or None, ran=None if record.ran else 0, retry=retry)
+    return Cells("tool_returned", version_of("tool_returned"), "tool", record.name, text, escaped, call_id=record.call_id, body=body)
+
+
+def _start_cells(record: ToolStarted) -> Cells:
+    body = _body(name=record.name, arguments=record.arguments)
+    return Cells("tool_started", version_of("tool_started"), call_id=record.call_id, body=body)
+
+
+def _fold_cells(record: ContextFolded) -> Cells:
+    text, escaped = content_cells(record.summary)
+    inside = {"keeps": record.keeps or None, "rounds": record.rounds or None, "scale": record.scale or None}
+    body = _body(through=record.through, send=record.through_send, tokens=[record.before_tokens, record.after_tokens], **inside)
+    return Cells("context_folded", version_of("context_folded"), content=text, escaped=escaped, body=body)
+
+
+def _resumed_cells(record: SendResumed) -> Cells:
+    unknown = None if record.unknown == "report" else record.unknown
+    return _plain("send_resumed", extra_rounds=record.extra_rounds or None, unknown=unknown, overrides=record.overrides)
+
+
+def _charge_cells(record: CallCharged) -> Cells:
+    usage = usage_to_json(record.usage)
+    return _plain("call_charged", purpose=record.purpose, usage=usage, error=record.error, model=record.model)
+
+
+def _parked_cells(record: ToolParked) -> Cells:
+    return Cells("tool_parked", version_of("tool_parked"), call_id=record.call_id, body=_body(interaction=record.interaction))
+
+
+def _decided_cells(record: Decided) -> Cells:
+    more = {"digest": record.digest or None, "at": record.decided_at}
+    body = _body(interaction_id=record.interaction_id, approved=record.approved, by=record.by, note=record.note, **more)
+    return Cells("decided", version_of("decided"), call_id=record.call_id, body=body)
+
+
+def _answered_cells(record: Answered) -> Cells:
+    body = _body(interaction_id=record.interaction_id, answer=record.answer)
+    return Cells("answered", version_of("answered"), call_id=record.call_id, body=body)
+
+
+def _skip_cells(record: FoldSkipped) -> Cells:
+    left = {"tokens": record.tokens or None, "cut": list(record.cut) if record.cut is not None else None}
+    return _plain("fold_skipped", reason=record.reason, through=record.through or None, **left)
+
+
+def _projected_cells(record: SendProjected) -> Cells:
+    covers = {"lo": record.lo or None, "hi": record.hi or None, "scale": record.scale or None}
+    body = _body(send=record.send, kind=record.kind, version=record.version, rows=list(record.rows), **covers)
+    # Kind and send in columns too: one kind can be read without the others, and both by anyone with SQL.
+    return Cells("send_projected", version_of("send_projected"), name=record.kind, call_index=record.send, body=body)
+
+
+_WRITERS: dict[type[Record], Callable[[Any], Cells]] = {
+    UserSaid: _said_cells,
+    ModelReplied: _reply_cells,
+    ToolReturned: _result_cells,
+    SendEnded: _end_cells,
+    ToolStarted: _start_cells,
+    ContextFolded: _fold_cells,
+    SendResumed: _resumed_cells,
+    CallCharged: _charge_cells,
+    RoundSkipped: lambda r: _plain("round_skipped", reason=r.reason or None),
+    ToolParked: _parked_cells,
+    Decided: _decided_cells,
+    Answered: _answered_cells,
+    StopRequested: lambda r: _plain("stop_requested", status=r.status, reason=r.reason or None, by=r.by or None),
+    FoldSkipped: _skip_cells,
+    SendProjected: _projected_cells,
+    SendRested: lambda r: _plain("send_rested", status=r.status, error=r.error),
+    StepChanged: lambda r: _plain("step_changed", step=r.step or None, change=dict(r.change)),
+}
 
 
 def _plain(kind: str, /, **body: Any) -> Cells:

@@ -72,8 +72,7 @@ class BaseEventPayload:
 
     def to_dict(self) -> dict[str, Any]:
         """The public fields by name, their values not copied."""
-        values = self.__dict__
-        return {name: values[name] for name in self.__dataclass_fields__ if name[0] != "_"}
+        return {name: value for name, value in self.__dict__.items() if name[0] != "_"}
 
 
 class AgentEvent:
@@ -84,7 +83,7 @@ class AgentEvent:
     """
 
     __slots__ = (
-        "_payload", "cursor", "data", "depth", "mono", "record_seq", "round_index", "send_index", "seq", "session_id",
+        "_data", "_payload", "cursor", "depth", "mono", "record_seq", "round_index", "send_index", "seq", "session_id",
         "shown", "source", "stream_id", "ts", "type",
     )  # fmt: skip
 
@@ -106,9 +105,7 @@ class AgentEvent:
         cursor: str | None = None,
     ) -> None:
         self.type: str = MEMBERS.get(type, type)
-        self._payload = payload
-        self.data: BaseEventPayload | None = data
-        """The payload, typed; None for types of the host's own."""
+        self._payload, self._data = payload, data
         self.session_id: str | None = session_id
         self.round_index: int | None = round_index
         self.stream_id: str | None = stream_id
@@ -126,15 +123,24 @@ class AgentEvent:
         """Position of the committed record that this tells of; None for what passes."""
         self.cursor: str | None = cursor
         """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
-        self.shown: tuple[object, str] | None = None
-        """The payload as the first sink wrote it, behind the rules by which it did: the others need not write it again."""
+        self.shown: tuple[object, str, str] | None = None
+        """The payload and ``ts`` as the first sink wrote them, behind the rules by which it did: the others need not write them again."""
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """What the event says, as plain data; made from ``data`` when it is first asked for."""
+        """What the event says, as plain data; made from ``data`` when it is first asked for, unless it was given."""
         if not self._payload:
-            self._payload = {} if self.data is None else self.data.to_dict()
+            self._payload = {} if self._data is None else self._data.to_dict()
         return self._payload
+
+    @property
+    def data(self) -> BaseEventPayload | None:
+        """The same, typed; made from ``payload`` likewise. None for types of the host's own, and for fields that are not known here."""
+        if self._data is None and self._payload:
+            from power_loop.contracts.payloads import restored  # chosen by the type; dozens of classes that a silent loop never needs
+
+            self._data = restored(self.type, self._payload)
+        return self._data
 
     @property
     def delta(self) -> str:
@@ -173,11 +179,9 @@ class AgentEvent:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> AgentEvent:
         """The event that `to_dict` told of, with its own number and times. Keys that are not known here are left out."""
-        from power_loop.contracts.payloads import restored  # chosen by the type; dozens of classes that a silent loop never needs
-
         known: dict[str, Any] = {name: value for name, value in told.items() if name in FIELDS}
         known["payload"] = dict(known.get("payload") or {})
-        return cls(data=restored(told["type"], known["payload"]), **known)
+        return cls(**known)
 
     def __eq__(self, other: object) -> bool:
         return self.to_dict() == other.to_dict() if isinstance(other, AgentEvent) else NotImplemented
@@ -189,7 +193,7 @@ class AgentEvent:
         return f"AgentEvent({str(self.type)!r}, seq={self.seq}, session_id={self.session_id!r}, payload={dict(self.payload)!r})"
 
 
-FIELDS = frozenset({*AgentEvent.__slots__, "payload"}) - {"_payload", "data", "shown"}
+FIELDS = frozenset({*AgentEvent.__slots__, "payload"}) - {"_data", "_payload", "shown"}
 
 EventHandler = Callable[[AgentEvent], object]
 """Hears events; sync or async. What it returns is ignored, unless it is awaitable."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
@@ -59,7 +59,7 @@ class StatefulResult:
     """What was streamed before a cut; it is not in the transcript."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def raise_for_status(self) -> None:
         """Raise what ``error`` describes, unless the send completed."""

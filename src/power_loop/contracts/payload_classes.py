@@ -386,13 +386,13 @@ class ResultPayload(BaseEventPayload):
     @classmethod
     def of(cls, result: StatefulResult) -> ResultPayload:
         payload = cls(**result.to_dict())
-        payload.__dict__["result"] = result  # beside the fields: it is told once, as data
+        payload.__dict__["_result"] = result  # beside the fields: it is told once, as data
         return payload
 
     @property
     def result(self) -> StatefulResult:
         """The object that `send` returns; read back from a store, one that says the same."""
-        given: StatefulResult | None = self.__dict__.get("result")
+        given: StatefulResult | None = self.__dict__.get("_result")
         if given is not None:
             return given
         told = self.to_dict()

@@ -6,6 +6,8 @@ Loaded late, when the first payload is made: a loop that nobody listens to needs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING
+from dataclasses import fields as fields_of
 from typing import Any
 
 from power_loop.contracts.events import AgentEventType as Type
@@ -56,7 +58,7 @@ from power_loop.contracts.payload_classes import (
     UserNotificationPayload,
 )
 
-PAYLOADS: Mapping[str, type[BaseEventPayload]] = {
+PAYLOADS: dict[str, type[BaseEventPayload]] = {
     Type.SESSION_STARTED: SessionStartedPayload,
     Type.SESSION_ENDED: SessionEndedPayload,
     Type.MESSAGE_APPENDED: MessageAppendedPayload,
@@ -96,13 +98,22 @@ PAYLOADS: Mapping[str, type[BaseEventPayload]] = {
     Type.USER_NOTIFICATION: UserNotificationPayload,
     Type.RESULT: ResultPayload,
 }
-STATUS_PAYLOADS: Mapping[str, type[StatusChangedPayload]] = {
+STATUS_PAYLOADS: dict[str, type[StatusChangedPayload]] = {
     "auto_compact": AutoCompactStatusPayload,
     "round_usage": RoundUsageStatusPayload,
     "hit_round_limit": HitRoundLimitStatusPayload,
     "budget_exceeded": BudgetExceededStatusPayload,
     "compaction_failed": CompactionFailedStatusPayload,
     "round_skipped": StatusChangedPayload,
+}
+
+
+# By type, or by kind of ``status_changed``: what a payload says where nothing else is said. A default that can be changed
+# belongs to one event; classes with such are not here.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    name: chosen().to_dict()
+    for name, chosen in (PAYLOADS | STATUS_PAYLOADS).items()
+    if all(each.default_factory is MISSING for each in fields_of(chosen))
 }
 
 
@@ -131,6 +142,16 @@ def payload_of(type: str, fields: Mapping[str, Any]) -> BaseEventPayload:
     elif chosen is None:
         raise ValueError(f"{type!r} is no built-in event type; give the event a payload of your own")
     return chosen(**fields)
+
+
+def said(type: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, BaseEventPayload | None]:
+    """What an event of ``type`` says with ``fields``, as plain data, or typed: the other form is made when it is asked for."""
+    defaults = _DEFAULTS.get(fields.get("kind", "") if type == Type.STATUS_CHANGED else type)
+    if defaults is not None:
+        told = {**defaults, **fields}
+        if len(told) == len(defaults):
+            return told, None
+    return None, payload_of(type, fields)
 
 
 def restored(type: str, payload: Mapping[str, Any]) -> BaseEventPayload | None:

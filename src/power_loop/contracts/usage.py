@@ -39,6 +39,8 @@ class CallUsage(NamedTuple):
 
 
 NO_USAGE = CallUsage()
+# What `Usage` says beside its six keys where there is nothing to say.
+NOTHING_MORE = (None, False, 0, 0)
 
 
 class Usage(dict[str, int]):
@@ -54,13 +56,14 @@ class Usage(dict[str, int]):
 
     @classmethod
     def of(cls, sums: CallUsage, *, tool_calls: int = 0) -> Usage:
-        prompt, completion, cache_read, _, reasoning, calls, *_ = sums
+        prompt, completion, cache_read, cache_write, reasoning, calls, cost, estimated = sums
         usage = cls() if not calls else cls(
             prompt_tokens=prompt, completion_tokens=completion, cache_read_tokens=cache_read,
             reasoning_tokens=reasoning, total_tokens=prompt + completion, calls=calls,
         )  # fmt: skip
-        usage.cost, usage.estimated = sums.cost, sums.estimated
-        usage.cache_write_tokens, usage.tool_calls = sums.cache_write, tool_calls
+        if (cost, estimated, cache_write, tool_calls) != NOTHING_MORE:
+            usage.cost, usage.estimated = cost, estimated
+            usage.cache_write_tokens, usage.tool_calls = cache_write, tool_calls
         return usage
 
     def __add__(self, other: Mapping[str, int]) -> Usage:

@@ -12,11 +12,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable
+from itertools import repeat, starmap
 from pathlib import Path
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contrib.jsonl_file import RotatingFile, replay
-from power_loop.contrib.redact import Redactor, Words, number, word
+from power_loop.contrib.redact import Redactor, word
+from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
@@ -37,7 +39,7 @@ class JsonlSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
         self.dropped: int = 0
-        self._file, self._redactor, self._words, self._fsync = file, redactor, Words(), fsync
+        self._file, self._redactor, self._words, self._fsync = file, redactor, Seen(word), fsync
         self._queue: deque[str] = deque()
         """Lines."""
         self._changed = threading.Condition()
@@ -80,8 +82,8 @@ class JsonlSink(Sink):
     def _take(self, event: AgentEvent) -> None:
         if os.getpid() != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
             return
-        limit = QUEUE_LIMIT if event.type in MAY_GIVE_WAY else 10 * QUEUE_LIMIT
-        if len(self._queue) >= limit:
+        waiting = len(self._queue)
+        if waiting >= QUEUE_LIMIT and (waiting >= 10 * QUEUE_LIMIT or event.type in MAY_GIVE_WAY):
             with self._changed:
                 self.dropped += 1
             return
@@ -108,7 +110,7 @@ class JsonlSink(Sink):
             self._changed.wait_for(lambda: self._queue or self._stops)
             self._idle = False
             self._changed.wait_for(lambda: self._stops or self._flushing or len(self._queue) >= GATHERED, GATHER_S)
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            batch = list(starmap(self._queue.popleft, repeat((), len(self._queue))))
             if not batch:
                 self._idle = True
             return batch
@@ -124,12 +126,12 @@ class JsonlSink(Sink):
 
     def _line(self, event: AgentEvent) -> str:
         """What `AgentEvent.to_dict` says, as one line; the payload without secrets."""
-        words = self._words
+        words, (payload, ts) = self._words, self._redactor.shown(event)
         return (
-            f'{{"type":{words[event.type]},"payload":{self._redactor.payload(event)},"session_id":{words[event.session_id]},'
-            f'"round_index":{number(event.round_index)},"stream_id":{words[event.stream_id]},"source":{words[event.source]},'
-            f'"ts":{event.ts!r},"seq":{event.seq},"mono":{event.mono!r},"send_index":{number(event.send_index)},"depth":{event.depth},'
-            f'"record_seq":{number(event.record_seq)},"cursor":{word(event.cursor)}}}\n'
+            f'{{"type":{words[event.type]},"payload":{payload},"session_id":{words[event.session_id]},'
+            f'"round_index":{words[event.round_index]},"stream_id":{words[event.stream_id]},"source":{words[event.source]},'
+            f'"ts":{ts},"seq":{event.seq},"mono":{event.mono!r},"send_index":{words[event.send_index]},"depth":{event.depth},'
+            f'"record_seq":{words[event.record_seq]},"cursor":{word(event.cursor)}}}\n'
         )
 
 

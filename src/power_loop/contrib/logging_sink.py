@@ -9,7 +9,8 @@ from os import getpid
 from threading import Thread, current_thread
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
-from power_loop.contrib.redact import Redactor, Words, number
+from power_loop.contrib.redact import Redactor, word
+from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["LoggingSink", "attach_logging_sink"]
@@ -21,20 +22,22 @@ class LoggingSink(Sink):
     """What `attach_logging_sink` gives: ``close()`` detaches it, ``errors`` counts what could not be logged."""
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
-        self._logger, self._level, self._redactor, self._words = logger, level, redactor, Words()
+        self._logger, self._level, self._redactor, self._words = logger, level, redactor, Seen(word)
+        self._makes_its_own = type(logger).makeRecord is not logging.Logger.makeRecord
         self._like: tuple[Thread, logging.LogRecord] | None = None
         """A record that nobody gets: what it says of its thread and process is true of the next ones there. Threads by themselves:
         one that begins may be given the number of one that ended."""
         super().__init__(bus, self._log, only(events))
 
     def _log(self, event: AgentEvent) -> None:
-        if self._logger.isEnabledFor(self._level):
-            self._logger.handle(self._record(event))
+        logger = self._logger
+        if logger.isEnabledFor(self._level):
+            logger.handle(self._record(event))
 
     def _record(self, event: AgentEvent) -> logging.LogRecord:
         """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
         line, at = self._line(event), event.ts
-        if _are_made_by_the_host(self._logger):
+        if self._makes_its_own or logging.getLogRecordFactory() is not logging.LogRecord:
             return self._made(line)
         record, like = logging.LogRecord.__new__(logging.LogRecord), self._like_here()
         told = record.__dict__ = like.__dict__.copy()
@@ -54,15 +57,11 @@ class LoggingSink(Sink):
         return self._logger.makeRecord(self._logger.name, self._level, "(events)", 0, line, (), None)
 
     def _line(self, event: AgentEvent) -> str:
-        words = self._words
+        words, (payload, ts) = self._words, self._redactor.shown(event)
         return (
-            f'{{"event":{words[event.type]},"seq":{event.seq},"ts":{event.ts!r},"session_id":{words[event.session_id]},'
-            f'"round_index":{number(event.round_index)},"source":{words[event.source]},"payload":{self._redactor.payload(event)}}}'
+            f'{{"event":{words[event.type]},"seq":{event.seq},"ts":{ts},"session_id":{words[event.session_id]},'
+            f'"round_index":{words[event.round_index]},"source":{words[event.source]},"payload":{payload}}}'
         )
-
-
-def _are_made_by_the_host(logger: logging.Logger) -> bool:
-    return logging.getLogRecordFactory() is not logging.LogRecord or type(logger).makeRecord is not logging.Logger.makeRecord
 
 
 def _task_name() -> str | None:

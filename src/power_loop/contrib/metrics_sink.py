@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from power_loop.contracts.events import AgentEvent, EventBusProtocol
+from power_loop.contracts.events import AgentEvent, EventBusProtocol, EventHandler
+from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
 __all__ = ["MetricsBackend", "MetricsSink", "PrometheusBackend", "StatsDBackend", "attach_metrics_sink"]
@@ -42,44 +43,42 @@ class MetricsSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, backend: MetricsBackend, prefix: str, events: Iterable[str] | None) -> None:
         self._backend, self._prefix = backend, prefix
-        self._seen: dict[str, set[str]] = {}
+        self._seen: Mapping[str, set[str]] = {"model": set(), "tool": set(), "error_type": set()}
         self._running: set[str | None] = set()
         self._lock = threading.Lock()
-        self._counts: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+        self._counts: Mapping[str, EventHandler] = {
+            "session_started": self._run,
+            "session_ended": self._run,
             "llm_call_completed": self._llm_call,
-            "llm_retry_attempted": lambda told: self._incr("llm_retries"),
+            "llm_retry_attempted": lambda event: self._incr("llm_retries"),
             "llm_degraded": self._error,
             "tool_call_completed": self._tool_call,
-            "round_completed": lambda told: self._incr("rounds"),
+            "round_completed": lambda event: self._incr("rounds"),
             "agent_error": self._error,
             "usage_updated": self._usage,
         }
-        super().__init__(bus, self._count, only(events, (*self._counts, "session_started", "session_ended")))
-
-    def _count(self, event: AgentEvent) -> None:
-        if event.type in ("session_started", "session_ended"):
-            self._run(event)
-        else:
-            self._counts[event.type](event.payload)
+        super().__init__(bus, lambda event: self._counts[event.type](event), only(events, self._counts))
 
     def _run(self, event: AgentEvent) -> None:
         with self._lock:
             (self._running.add if event.type == "session_started" else self._running.discard)(event.session_id)
             self._backend.gauge(f"{self._prefix}_running_sends", len(self._running), {})
 
-    def _llm_call(self, told: Mapping[str, Any]) -> None:
+    def _llm_call(self, event: AgentEvent) -> None:
+        told = event.payload
         model = self._label("model", told["model"])
         self._incr("llm_calls", model=model, success=_yes(told["success"]))
         self._backend.observe(f"{self._prefix}_llm_call_duration_ms", told["duration_ms"], {"model": model})
 
-    def _tool_call(self, told: Mapping[str, Any]) -> None:
+    def _tool_call(self, event: AgentEvent) -> None:
+        told = event.payload
         self._incr("tool_calls", tool=self._label("tool", told["name"]), success=_yes(told["outcome"] == "ok"))
 
-    def _error(self, told: Mapping[str, Any]) -> None:
-        self._incr("errors", error_type=self._label("error_type", told["error_type"]))
+    def _error(self, event: AgentEvent) -> None:
+        self._incr("errors", error_type=self._label("error_type", event.payload["error_type"]))
 
-    def _usage(self, told: Mapping[str, Any]) -> None:
-        usage = told["usage"]
+    def _usage(self, event: AgentEvent) -> None:
+        usage: Mapping[str, int] = event.payload["usage"]
         read, written = usage["cache_read_tokens"], usage.get("cache_write_tokens", 0)
         self._incr("usage_total_tokens", usage["total_tokens"])
         self._incr("usage_tokens", max(0, usage["prompt_tokens"] - read - written), direction="input", cache="none")
@@ -95,10 +94,10 @@ class MetricsSink(Sink):
     def _label(self, name: str, value: object) -> str:
         """``value`` as a label; what comes after the first hundred of its kind is told as one."""
         text = str(value) if value else "unknown"
-        with self._lock:
-            seen = self._seen.setdefault(name, set())
-            if text not in seen:
-                if len(seen) >= VALUES_PER_LABEL:
+        seen = self._seen[name]
+        if text not in seen:
+            with self._lock:
+                if text not in seen and len(seen) >= VALUES_PER_LABEL:
                     return OTHER
                 seen.add(text)
         return text
@@ -183,20 +182,22 @@ class StatsDBackend:
                 raise ImportError("StatsDBackend needs statsd, or a client: pip install 'power-loop[statsd]'") from error
             client = statsd.StatsClient(host, port)
         self._client: Any = client
+        self._stats = Seen(_stat)
 
     def close(self) -> None:
         """Give the client's socket back."""
         self._client.close()
 
     def incr(self, name: str, value: float, labels: Labels) -> None:
-        self._client.incr(_stat(name, labels), value)
+        self._client.incr(self._stats[name, *labels.values()], value)
 
     def observe(self, name: str, value: float, labels: Labels) -> None:
-        self._client.timing(_stat(name, labels), value)
+        self._client.timing(self._stats[name, *labels.values()], value)
 
     def gauge(self, name: str, value: float, labels: Labels) -> None:
-        self._client.gauge(_stat(name, labels), value)
+        self._client.gauge(self._stats[name, *labels.values()], value)
 
 
-def _stat(name: str, labels: Labels) -> str:
-    return ".".join((name, *(_NOT_IN_A_STAT.sub("_", value) or "_" for value in labels.values())))
+def _stat(name_and_values: tuple[str, ...]) -> str:
+    name, *values = name_and_values
+    return ".".join((name, *(_NOT_IN_A_STAT.sub("_", value) or "_" for value in values)))

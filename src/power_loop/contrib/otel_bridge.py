@@ -23,7 +23,7 @@ from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contrib import otel_content
 from power_loop.contrib.otel_meters import Meters
 from power_loop.contrib.otel_names import Names, provider_name, usage_attributes
-from power_loop.contrib.otel_spans import Chat, Run, Spans, ToolSpan, context_of, nanoseconds, place_of
+from power_loop.contrib.otel_spans import Chat, Run, Spans, ToolSpan, context_of, nanoseconds
 from power_loop.contrib.redact import Redactor
 from power_loop.contrib.sink import Sink
 from power_loop.version import __version__
@@ -73,7 +73,7 @@ class OtelSpanBridge(Sink):
         super().close()
         with self._lock:
             for session_id in list(self._runs):
-                self._end_run(session_id, time.time(), "detached")
+                self._close(session_id, time.time(), "detached")
 
     def traceparent(self, session_id: str, call_id: str | None = None) -> str | None:
         """Where a child of this session hangs, as W3C ``traceparent``: for processes that the host starts, as ``TRACEPARENT``."""
@@ -86,21 +86,18 @@ class OtelSpanBridge(Sink):
 
     def _tell(self, event: AgentEvent) -> None:
         with self._lock:
-            if event.type == "session_started":
-                self._start_run(event)
-            elif event.type == "session_ended":
-                self._end_run(event.session_id or "", event.ts, str(event.payload["reason"]))
-            elif event.type == "usage_updated":
-                self._charge(event)
-            elif (run := self._runs.get(event.session_id or "")) is not None:
-                TELLERS[event.type](self, run, event, event.payload)
+            run = self._runs.get(event.session_id or "")
+            if run is not None and (teller := TELLERS.get(event.type)) is not None:
+                teller(self, run, event, event.payload)
+            elif event.type in OF_NO_RUN:
+                OF_NO_RUN[event.type](self, event)
 
     # --- runs ------------------------------------------------------------------------------------------
 
-    def _start_run(self, event: AgentEvent) -> None:
+    def start_run(self, event: AgentEvent) -> None:
         session_id, told = event.session_id or "", event.payload
         if session_id in self._runs:  # its end was dropped by an overfull bus
-            self._end_run(session_id, event.ts, "unknown")
+            self._close(session_id, event.ts, "unknown")
         kind, agent = "workflow" if told["scope"] == "workflow" else "agent", str(told.get("agent") or "agent")
         earlier = self._earlier(event)
         parent, links = self._parent_of(event, earlier)
@@ -109,12 +106,12 @@ class OtelSpanBridge(Sink):
             "gen_ai.workflow.name" if kind == "workflow" else "gen_ai.agent.name": agent,
             "power_loop.scope": told["scope"],
             "power_loop.resumed": told.get("resumed") or None,
-            **place_of(event),
         }
+        place = self._spans.place_of(event)
         if self._announce is not None and parent is None:
             self._announce(session_id, event.send_index or 0)
-        span = self._spans.start(self._spans.names.span(kind, agent), parent, event.ts, about, links=links)
-        self._runs[session_id] = Run(session_id, event.send_index, span, trace.set_span_in_context(span, parent), agent)
+        span = self._spans.start(self._spans.names.span(kind, agent), parent, event.ts, about, links=links, place=place)
+        self._runs[session_id] = Run(session_id, event.send_index, span, trace.set_span_in_context(span, parent), agent, place)
 
     def _earlier(self, event: AgentEvent) -> trace.SpanContext | None:
         """The first run of the same send, as far as anybody can know."""
@@ -141,7 +138,10 @@ class OtelSpanBridge(Sink):
             return trace.set_span_in_context(trace.NonRecordingSpan(earlier), Context()), ()
         return self._outside, ()
 
-    def _end_run(self, session_id: str, at: float, reason: str) -> None:
+    def end_run(self, event: AgentEvent) -> None:
+        self._close(event.session_id or "", event.ts, str(event.payload["reason"]))
+
+    def _close(self, session_id: str, at: float, reason: str) -> None:
         run = self._runs.pop(session_id, None)
         error_type = self._errors.pop(session_id, None)
         if run is None:
@@ -155,9 +155,8 @@ class OtelSpanBridge(Sink):
     def start_round(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
         self._spans.close_round(run, event.ts, {})
         n = told["round_index"]
-        run.round = self._spans.start(
-            self._spans.names.span("round", str(n)), run.context, event.ts, {"power_loop.round_index": n, **place_of(event)}
-        )
+        name = self._spans.names.span("round", str(n))
+        run.round = self._spans.start(name, run.context, event.ts, {"power_loop.round_index": n}, place=run.place)
 
     def end_round(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
         self._spans.close_round(run, event.ts, {"power_loop.has_tools": told["has_tools"], "power_loop.skipped": told["skipped"] or None})
@@ -165,17 +164,12 @@ class OtelSpanBridge(Sink):
     # --- model calls -------------------------------------------------------------------------------------
 
     def start_chat(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
-        common = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider_name(told.get("provider")),
-            "gen_ai.request.model": told["model"],
-        }
-        about = {**common, "gen_ai.agent.name": run.agent, "power_loop.call_id": told["call_id"], **place_of(event)}
-        about["power_loop.attempt"] = told["attempt"]
+        common = self._chat_attributes(told["model"], told.get("provider"))
+        about = {**common, "gen_ai.agent.name": run.agent, "power_loop.call_id": told["call_id"], "power_loop.attempt": told["attempt"]}
         if run.heard:
             about["gen_ai.input.messages"] = otel_content.written(self._redactor, run.heard)
         name = self._spans.names.span("chat", str(told["model"] or ""))
-        span = self._spans.start(name, run.below, event.ts, about, kind=SpanKind.CLIENT)
+        span = self._spans.start(name, run.below, event.ts, about, kind=SpanKind.CLIENT, place=run.place)
         run.chats.append(Chat(span, common, event.ts, folds=str(told["call_id"]).startswith("fold")))
 
     def first_chunk(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
@@ -198,7 +192,7 @@ class OtelSpanBridge(Sink):
         chat.told = about
         self._meters.called(chat, told)
 
-    def _charge(self, event: AgentEvent) -> None:
+    def charge(self, event: AgentEvent) -> None:
         """What a call cost. One that has no span yet, such as a fold's, gets it now."""
         session_id, told = event.session_id or "", event.payload
         run = self._runs.get(session_id) or self._over.get(session_id)
@@ -216,12 +210,17 @@ class OtelSpanBridge(Sink):
 
     def _unseen_chat(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> Chat:
         started = event.ts if run.fold_started is None else run.fold_started
-        common = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "unknown", "gen_ai.request.model": told["model"]}
-        about = {**common, "gen_ai.agent.name": run.agent, "error.type": told["error_type"], **place_of(event)}
+        common, place = self._chat_attributes(told["model"]), self._spans.place_of(event)
+        about = {**common, "gen_ai.agent.name": run.agent, "error.type": told["error_type"]}
         name = self._spans.names.span("chat", str(told["model"] or ""))
-        chat = Chat(self._spans.start(name, run.below, started, about, kind=SpanKind.CLIENT), common, started, event.ts)
+        span = self._spans.start(name, run.below, started, about, kind=SpanKind.CLIENT, place=place)
         run.fold_started = None
-        return chat
+        return Chat(span, common, started, event.ts)
+
+    def _chat_attributes(self, model: object, provider: object = None) -> dict[str, Any]:
+        """Those that a call's span and its metrics share."""
+        common = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider_name(provider), "gen_ai.request.model": model}
+        return self._spans.names.attributes(common)
 
     def _finish(self, run: Run, chat: Chat, at: float) -> None:
         self._spans.end(chat.span, at if chat.ended is None else chat.ended, chat.told)
@@ -236,11 +235,10 @@ class OtelSpanBridge(Sink):
             "gen_ai.tool.call.id": told["tool_call_id"],
             "gen_ai.tool.type": "function",
             "gen_ai.agent.name": run.agent,
-            **place_of(event),
         }
         if self._captures:
             about["gen_ai.tool.call.arguments"] = self._redactor.json(told["tool_input"])
-        span = self._spans.start(self._spans.names.span("tool", told["name"]), run.below, event.ts, about)
+        span = self._spans.start(self._spans.names.span("tool", told["name"]), run.below, event.ts, about, place=run.place)
         run.tools[told["tool_call_id"]] = ToolSpan(span, event.ts)
 
     def end_tool(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
@@ -293,6 +291,11 @@ class OtelSpanBridge(Sink):
 
 Teller = Callable[[OtelSpanBridge, Run, AgentEvent, Mapping[str, Any]], None]
 
+OF_NO_RUN: Mapping[str, Callable[[OtelSpanBridge, AgentEvent], None]] = {
+    "session_started": OtelSpanBridge.start_run,
+    "session_ended": OtelSpanBridge.end_run,
+    "usage_updated": OtelSpanBridge.charge,
+}
 TELLERS: Mapping[str, Teller] = {
     "round_started": OtelSpanBridge.start_round,
     "round_completed": OtelSpanBridge.end_round,

@@ -17,6 +17,7 @@ class Meters:
     def __init__(self, meter: Meter, names: Names) -> None:
         self._names = names
         name = names.attribute
+        self._token_type = name("gen_ai.token.type")
 
         def seconds(of: str, about: str) -> Any:
             return meter.create_histogram(name(of), unit="s", description=about, explicit_bucket_boundaries_advisory=SECONDS)
@@ -34,7 +35,8 @@ class Meters:
     def called(self, chat: Chat, told: Mapping[str, Any]) -> None:
         """A model call is over."""
         error = None if told["success"] else told["error_type"] or "_OTHER"
-        about = self._names.attributes({**chat.attributes, "gen_ai.response.model": told.get("response_model"), "error.type": error})
+        more = {"gen_ai.response.model": told.get("response_model"), "error.type": error}
+        about = {**chat.attributes, **self._names.attributes(more)}
         self._duration.record(told["duration_ms"] / 1000, about)
         if chat.first_chunk is not None:
             self._first_chunk.record(chat.first_chunk, about)
@@ -42,7 +44,7 @@ class Meters:
     def used(self, chat: Chat, usage: Mapping[str, Any]) -> None:
         """What it cost is known."""
         for kind, key in (("input", "prompt_tokens"), ("output", "completion_tokens")):
-            self._tokens.record(usage[key], self._names.attributes({**chat.attributes, "gen_ai.token.type": kind}))
+            self._tokens.record(usage[key], {**chat.attributes, self._token_type: kind})
 
     def ran(self, tool: str, seconds: float, error: str | None) -> None:
         """A tool call is over."""

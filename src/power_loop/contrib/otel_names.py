@@ -48,9 +48,7 @@ class Names:
 
     def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """``given`` without what is not known, under the names of this style."""
-        values = given.values()
-        unknown = None in values or "" in values
-        known = {name: value for name, value in given.items() if value is not None and value != ""} if unknown else dict(given)
+        known = {name: value for name, value in given.items() if value is not None and value != ""}
         return known if self.style == "gen_ai" else {self.attribute(name): value for name, value in known.items()}
 
     def attribute(self, name: str) -> str:

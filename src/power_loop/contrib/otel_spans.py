@@ -28,7 +28,7 @@ class Chat:
 
     span: Span
     attributes: dict[str, Any]
-    """Those that its metrics have too."""
+    """Those that its metrics have too, under the names of its style."""
     started: float
     ended: float | None = None
     folds: bool = False
@@ -58,6 +58,8 @@ class Run:
     span: Span
     context: Context
     agent: str
+    place: Mapping[str, Any]
+    """The attributes that all of its spans have."""
     round: Span | None = None
     chats: list[Chat] = field(default_factory=list[Chat])
     tools: dict[str, ToolSpan] = field(default_factory=dict[str, ToolSpan])
@@ -88,10 +90,16 @@ class Spans:
 
     def start(
         self, name: str, context: Context | None, at: float, attributes: Mapping[str, Any], *, kind: SpanKind = SpanKind.INTERNAL,
-        links: tuple[trace.Link, ...] = (),
+        links: tuple[trace.Link, ...] = (), place: Mapping[str, Any],
     ) -> Span:  # fmt: skip
-        given = self.names.attributes(attributes)
+        """Of ``attributes`` those that are known, and of ``place``, which `place_of` gave."""
+        given = {**self.names.attributes(attributes), **place}
         return self._tracer.start_span(name, context=context, kind=kind, attributes=given, links=links, start_time=nanoseconds(at))
+
+    def place_of(self, event: AgentEvent) -> Mapping[str, Any]:
+        """Where an event happened, as attributes."""
+        place = {"gen_ai.conversation.id": event.session_id, "power_loop.send_index": event.send_index, "power_loop.depth": event.depth}
+        return self.names.attributes(place)
 
     def end(self, span: Span, at: float, attributes: Mapping[str, Any], error: str | None = None) -> None:
         about = self.names.attributes(attributes if error is None else {**attributes, "error.type": error})
@@ -122,11 +130,6 @@ class Spans:
         self.close_round(run, at, {})
         failed = error_type or reason if reason in FAILURES else None
         self.end(run.span, at, {"power_loop.status": reason}, failed)
-
-
-def place_of(event: AgentEvent) -> dict[str, Any]:
-    """Where an event happened, as attributes."""
-    return {"gen_ai.conversation.id": event.session_id, "power_loop.send_index": event.send_index, "power_loop.depth": event.depth}
 
 
 def nanoseconds(at: float) -> int:

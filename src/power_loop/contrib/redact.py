@@ -1,6 +1,8 @@
 """What of an event may leave the process: secrets hidden, long fields cut, and the rest as JSON takes it.
 
-Which texts are secrets is `contracts.redact`'s business, so that errors, debug logs and recordings hide the same.
+Most values hold no secret name and nothing too long: the encoder of `json` writes those, with the texts cleaned. The others
+are walked through piece by piece. Which texts are secrets is `contracts.redact`'s business, so that errors, debug logs and
+recordings hide the same.
 """
 
 from __future__ import annotations
@@ -8,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from json import encoder
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, are_pairs, is_secret_name, is_secret_named, redact, redact_text
+from power_loop.contrib.seen import REMEMBERED, Seen
 
 __all__ = ["HIDDEN", "SECRET_NAMES", "Redactor", "is_secret_name", "redact", "redact_text"]
 
@@ -23,12 +27,11 @@ CUT_JSON = quoted(CUT)[1:-1]
 DEPTH_LIMIT = 60
 # A secret that begins before the cut is recognised by what follows; more than this of a long text is not read.
 BEYOND_THE_CUT = 4096
-# Payloads have the same names, and the same short texts (ids, models, types), again and again.
-REMEMBERED = 2000
-SHORT_CHARS = 80
 # Longer numbers would not be read back: Python refuses to turn more than 4300 digits into an integer.
 DIGITS_LIMIT = 4000
 PLAIN = 1 << 62  # smaller numbers need no second look
+# No number in so short a line is too long.
+SHORT_LINE_CHARS = DIGITS_LIMIT // 2
 CONSTANTS: dict[object, str] = {None: "null", True: "true", False: "false"}
 HIDDEN_JSON = f'"{HIDDEN}"'
 
@@ -59,27 +62,49 @@ class Redactor:
         self._values = redact_values
         self._keys: dict[str, tuple[str, bool]] = {}
         """Names that were seen: as JSON, with the colon, and whether what stands under them is hidden."""
-        self._short: dict[str, str] = {}
-        """Short texts that were seen, as JSON."""
         self._max_chars, self._max_items = max_field_len, max_items
         self._rules = self._names, redact_values, max_items
+        self._straight = _encoder(Seen(self._plain).__getitem__)
 
     def __call__(self, value: Any) -> Any:
         """``value`` made ready, as plain data."""
         return json.loads(self.json(value))
 
-    def payload(self, event: AgentEvent) -> str:
-        """What ``event`` says, as one line of JSON: written once for all who would write it alike.
+    def json(self, value: Any) -> str:
+        """``value`` made ready, as one line of JSON."""
+        try:
+            line = "".join(self._straight(value, 0))
+        except Exception:  # `_plain`'s; the encoder's, of what JSON does not have; the value's own
+            return self._walk(value)
+        return line if self._fits(line) else self._walk(value)
+
+    def _fits(self, line: str) -> bool:
+        """Whether nothing in ``line`` can be too long or too deep: a longer list has more commas, what stands deeper more brackets."""
+        if len(line) >= SHORT_LINE_CHARS:
+            return False
+        if "[" not in line and line.rfind("{") < 1:
+            return True
+        few = self._max_items is None or line.count(",") < self._max_items
+        return few and line.count("{") + line.count("[") < DEPTH_LIMIT
+
+    def _plain(self, text: str) -> str:
+        """``text`` as JSON. Raises `ValueError` where it is cut, or hides what stands under or beside it."""
+        if (self._max_chars is not None and len(text) > self._max_chars) or (self._names and is_secret_name(text, self._names)):
+            raise ValueError("this takes a closer look")
+        return quoted(redact_text(text, self._names) if self._values else text)
+
+    def shown(self, event: AgentEvent) -> tuple[str, str]:
+        """What ``event`` says, and its time, as JSON: written once for all who would write it alike.
 
         Where nothing was cut, and all of it is shorter than a text may be here, another's limit made no difference.
         """
         if event.shown is not None:
-            rules, line = event.shown
-            if rules == self._rules and CUT_JSON not in line and (self._max_chars is None or len(line) <= self._max_chars):
-                return line
-        line = self.json(event.payload)
-        event.shown = self._rules, line
-        return line
+            rules, line, ts = event.shown
+            if rules == self._rules and (self._max_chars is None or len(line) <= self._max_chars) and CUT_JSON not in line:
+                return line, ts
+        line, ts = self.json(event.payload), repr(event.ts)
+        event.shown = self._rules, line, ts
+        return line, ts
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
@@ -94,11 +119,11 @@ class Redactor:
         shown = min(limit, max(0, len(clean) - BEYOND_THE_CUT))
         return f"{clean[:shown]}{CUT}{len(text) - shown} chars)"
 
-    def json(self, value: Any, depth: int = 0) -> str:
-        """``value`` made ready, as one line of JSON. ``depth`` is how deep it stands in another."""
+    def _walk(self, value: Any, depth: int = 0) -> str:
+        """The same of any value, piece by piece. ``depth`` is how deep it stands in another."""
         kind = cast("type[object]", type(value))
         if kind is str:
-            return self._short.get(value) or self._string(value)
+            return quoted(self.text(value))
         if value is None or value is True or value is False:
             return CONSTANTS[value]
         if kind is int or kind is float:
@@ -112,18 +137,10 @@ class Redactor:
         except Exception:  # the value's own code: its iteration, its text
             return quoted(f"<{kind.__name__}>")
 
-    def _string(self, text: str) -> str:
-        told = quoted(self.text(text))
-        if len(text) <= SHORT_CHARS:
-            if len(self._short) >= REMEMBERED:
-                self._short.clear()
-            self._short[text] = told
-        return told
-
     def _other(self, value: Any, depth: int) -> str:
         match value:
             case str():
-                return self._string(str.__str__(value))
+                return quoted(self.text(str.__str__(value)))
             case Mapping():
                 return self._mapping(cast("Mapping[Any, Any]", value), depth)
             case list() | tuple() | set() | frozenset():
@@ -135,22 +152,15 @@ class Redactor:
             case float():
                 return _number(float(value))
             case _:
-                return self._string(str(value))
+                return quoted(self.text(str(value)))
 
     def _mapping(self, value: Mapping[Any, Any], depth: int, write: Writer | None = None) -> str:
         named = "value" in value and bool(self._names) and is_secret_named(value, self._names)
-        keys, short = self._keys, self._short if write is None else {}
         told: list[str] = []
         for key, inner in value.items():
-            name, hides = keys.get(key) or self._name(str(key))
-            if hides or (named and key == "value"):
-                told.append(name + self._hide(inner, depth))
-            elif type(inner) is str:
-                told.append(name + (short.get(inner) or (write or self.json)(inner, depth)))
-            elif type(inner) is int and -PLAIN < inner < PLAIN:
-                told.append(f"{name}{inner}")
-            else:
-                told.append(name + ("null" if inner is None else (write or self.json)(inner, depth)))
+            name, hides = self._name(_name_of(key))
+            hides = hides or (named and key == "value")
+            told.append(name + (self._hide if hides else write or self._walk)(inner, depth))
         return f"{{{','.join(told)}}}"
 
     def _name(self, name: str) -> tuple[str, bool]:
@@ -165,7 +175,7 @@ class Redactor:
     def _list(self, value: Collection[Any], depth: int, write: Writer | None = None) -> str:
         if not value:
             return "[]"
-        write = write or self.json
+        write = write or self._walk
         limit = len(value) if self._max_items is None else self._max_items
         if self._names and are_pairs(value):
             items = [self._pair(item, write, depth + 1) for item, _ in zip(value, range(limit), strict=False)]
@@ -184,7 +194,7 @@ class Redactor:
         """What stands under a secret name: of it only numbers, and where nothing is, are told."""
         match value:
             case None | bool() | int() | float() | "":
-                return self.json(value, depth)
+                return self._walk(value, depth)
             case b"":
                 return '""'
             case Mapping() if depth < DEPTH_LIMIT:
@@ -195,24 +205,26 @@ class Redactor:
                 return HIDDEN_JSON
 
 
-class Words(dict[str | None, str]):
-    """Texts that are no secrets and come again and again (types, ids), as JSON, by themselves."""
-
-    def __missing__(self, text: str | None) -> str:
-        if len(self) >= REMEMBERED:
-            self.clear()
-        told = self[text] = word(text)
-        return told
+def word(value: str | int | None) -> str:
+    """A name, an id or a count, as JSON: it is no secret."""
+    if value is None:
+        return "null"
+    return int.__repr__(value) if isinstance(value, int) else quoted(str(value))  # a host's event may have anything there
 
 
-def word(text: str | None) -> str:
-    """A text that is no secret, as JSON."""
-    return "null" if text is None else quoted(text if isinstance(text, str) else str(text))  # pyright: ignore[reportUnnecessaryIsInstance] - a host's event
+def _encoder(write: Callable[[str], str]) -> Callable[[Any, int], Iterable[str]]:
+    """The encoder of `json` with ``write`` for its texts; where Python has none in C, one that refuses everything."""
+    made: Any = getattr(encoder, "c_make_encoder", None)
+    return _refuse if made is None else made(None, _refuse, write, None, ":", ",", False, False, False)
 
 
-def number(value: int | None) -> str:
-    """A count, as JSON."""
-    return "null" if value is None else repr(value)
+def _refuse(*_: object) -> NoReturn:
+    raise TypeError("this is no JSON")
+
+
+def _name_of(key: object) -> str:
+    """As `json` names what is no text."""
+    return CONSTANTS[key] if key is None or key is True or key is False else str(key)
 
 
 def _number(value: int | float) -> str:

@@ -28,20 +28,19 @@ CHECK_OUTPUT = CheckOutput()
 EMPTY_REPLY_REMINDER = "Your last reply was empty. Answer the user, or call a tool."
 
 
-def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects], too_long: bool = False) -> Effect:
-    """What to do next. ``too_long``: the window that the records make exceeds what may be sent."""
+def fits() -> bool:
+    """No window is too long."""
+    return False
+
+
+def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects], too_long: Callable[[], bool] = fits) -> Effect:
+    """What to do next. ``too_long``: the window that the records make exceeds what may be sent; asked only where it matters."""
     if state.idle:
         return REST
-    if lost := interrupted(state, effects_of):
-        return ReportUnknown(lost)
-    if state.stop is not None:
-        return ReportCancelled(state.open_calls) if state.open_calls else EndSend(*state.stop)
-    if state.decisions and (refused := denied(state)):
-        return ReportDenied(refused)
-    if ready := runnable(state):
-        return RunTools(ready) if limits.has_tools else REST
     if state.open_calls:
-        return REST
+        return of_calls(state, limits, effects_of)
+    if state.stop is not None:
+        return EndSend(*state.stop)
     if state.answered and not asks_again(state, limits):
         return COMPLETED if limits.output_retries is None else CHECK_OUTPUT
     # An answer that is asked for again has a round for it: what bounds those is their own limit.
@@ -49,11 +48,23 @@ def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects]
         return EndSend("hit_round_limit")
     if limits.usage is not None and (spent := over_budget(state, limits)):
         return EndSend("budget_exceeded", spent)
-    if too_long and state.fold_due:
+    if state.fold_due and too_long():
         return FOLD
     if state.empties or state.purpose != "round":
         return CallModel(EMPTY_REPLY_REMINDER if state.empties else None, state.purpose)
     return CALL_MODEL
+
+
+def of_calls(state: State, limits: Limits, effects_of: Callable[[str], Effects]) -> Effect:
+    """What to do next while calls have no result. `Rest` where all wait for someone outside."""
+    if lost := interrupted(state, effects_of):
+        return ReportUnknown(lost)
+    if state.stop is not None:
+        return ReportCancelled(state.open_calls)
+    if state.decisions and (refused := denied(state)):
+        return ReportDenied(refused)
+    ready = runnable(state)
+    return RunTools(ready) if ready and limits.has_tools else REST
 
 
 def after_check(state: State, limits: Limits, wrong: str | None, reason: str = "") -> EndSend | UserSaid:

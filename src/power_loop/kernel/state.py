@@ -6,8 +6,8 @@ code of its own. Earlier sends leave no trace here: the first word of a send beg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, assert_never
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall
@@ -52,13 +52,27 @@ class State(NamedTuple):
 
     idle: bool = True
     """No send is under way."""
+    status: str = ""
+    """How the send ended, or rests; empty while it runs."""
+    stop: Stop | None = None
+    reason: str = ""
+    error: Mapping[str, Any] | None = None
+    counted: bool = False
+    """The send is in the session's ``sends`` counter already."""
+    extra_rounds: int = 0
+    tool_calls: int = 0
+    vetoes: int = 0
+    unknown: UnknownPolicy = "report"
+    overrides: Mapping[str, Any] | None = None
+    retried: tuple[str, ...] = ()
+    """Per `ModelRetry` of this send: the name of its tool."""
+    reasks: int = 0
+    """How often this send was told that its answer is not what was asked for."""
     answered: bool = False
     """The last reply asked for no tool, and nothing was said since."""
     rounds: int = 0
-    extra_rounds: int = 0
     usage: CallUsage = NO_USAGE
     """Of this send: every model call, folds and failed ones included."""
-    tool_calls: int = 0
     asked: tuple[ToolCall, ...] = ()
     """All calls of the round, in the model's order."""
     open_calls: tuple[ToolCall, ...] = ()
@@ -71,32 +85,17 @@ class State(NamedTuple):
     """Of these, the ones that wait for someone outside."""
     questions: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """What was asked of someone outside in this round: (call id, interaction)."""
-    stop: Stop | None = None
-    fold_due: bool = True
-    """There is material that no attempt to fold has seen."""
-    empties: int = 0
-    """Replies in a row with neither text nor calls."""
-    vetoes: int = 0
-    text: str = ""
-    """The text of the last reply."""
-    finish_reason: str | None = None
-    unknown: UnknownPolicy = "report"
-    overrides: Mapping[str, Any] | None = None
-    status: str = ""
-    """How the send ended, or rests; empty while it runs."""
-    reason: str = ""
-    error: Mapping[str, Any] | None = None
-    counted: bool = False
-    """The send is in the session's ``sends`` counter already."""
     answers: tuple[tuple[str, str, Any], ...] = ()
     """What was answered for the calls of this round that go on with it: (call id, interaction id, answer)."""
     decisions: tuple[Decided, ...] = ()
     """What was decided about calls of this round that waited for an approval, in order."""
-    retried: tuple[str, ...] = ()
-    """Per `ModelRetry` of this send: the name of its tool."""
-
-    reasks: int = 0
-    """How often this send was told that its answer is not what was asked for."""
+    fold_due: bool = True
+    """There is material that no attempt to fold has seen."""
+    empties: int = 0
+    """Replies in a row with neither text nor calls."""
+    text: str = ""
+    """The text of the last reply."""
+    finish_reason: str | None = None
     purpose: str = "round"
     """Of the next model call."""
 
@@ -115,40 +114,13 @@ class State(NamedTuple):
 
 IDLE, BEGUN = State(), State(idle=False)
 
+# Its fields stand in parts: how the send stands, the send, the round. What changes one of them takes the others over as they are.
+AT_STOP, AT_SEND, AT_ROUND = map(State._fields.index, ("stop", "extra_rounds", "answered"))
+
 
 def apply(state: State, record: Record) -> State:
-    """The state after ``record``.
-
-    What every send goes through names all fields: ``_replace`` takes several times as long.
-    """
-    match record:
-        case UserSaid():
-            return _said(state, record)
-        case ModelReplied():
-            return _replied(state, record)
-        case SendEnded():
-            return _ended(state, record)
-        case ToolReturned() | ToolStarted() | ToolParked() | Decided() | Answered():
-            return _called(state, record)
-        case SendResumed():
-            return _resumed(state, record)
-        case SendRested(status, error):
-            return state._replace(status=status, error=error)
-        case StopRequested(status, reason, by):
-            text = "" if by in SILENCING else state.text
-            return state if state.stop else state._replace(stop=Stop(status, reason), text=text)
-        case RoundSkipped():
-            return state._replace(rounds=state.rounds + 1)
-        case CallCharged():
-            return state._replace(usage=state.usage.plus(record.usage))
-        case ContextFolded() | FoldSkipped():
-            return state._replace(fold_due=False)
-        case SendProjected():
-            return state
-        case StepChanged():
-            return _step_changed(state, record)
-        case _:
-            assert_never(record)
+    """The state after ``record``."""
+    return CHANGES[type(record)](state, record)
 
 
 def _said(state: State, record: UserSaid) -> State:
@@ -163,30 +135,50 @@ def _said(state: State, record: UserSaid) -> State:
 
 
 def _replied(state: State, record: ModelReplied) -> State:
-    usage = state.usage.plus(record.usage)
-    if record.purpose == "degraded":
-        return state._replace(usage=usage, text=record.text, stop=Stop("degraded"))
-    if record.purpose == "limit_summary":
-        return state._replace(usage=usage, text=record.text, finish_reason=record.finish_reason, stop=Stop("hit_round_limit"))
-    calls = record.calls
-    empties = 0 if calls or record.text.strip() else state.empties + 1
+    text, calls, purpose, used, finish_reason, *_ = record
+    usage = state.usage.plus(used)
+    if purpose == "degraded":
+        return state._replace(usage=usage, text=text, stop=Stop("degraded"))
+    if purpose == "limit_summary":
+        return state._replace(usage=usage, text=text, finish_reason=finish_reason, stop=Stop("hit_round_limit"))
+    empties = 0 if calls or text.strip() else state.empties + 1
     waits = calls if len(calls) < 2 else _one_of_each(calls)
+    # Every send comes through here and through its end: ``_replace`` takes several times as long.
     return made(State, (
-        False, not calls, state.rounds + 1, state.extra_rounds, usage, state.tool_calls, calls, waits, (), NONE, NONE, (), state.stop, True,
-        empties, state.vetoes, record.text, record.finish_reason, state.unknown, state.overrides, "", state.reason, state.error,
-        state.counted, (), (), state.retried, state.reasks, "round",
+        False, "", *state[AT_STOP:AT_ROUND],
+        not calls, state.rounds + 1, usage, calls, waits, (), NONE, NONE, (), (), (), True, empties,
+        text, finish_reason, "round",
     ))  # fmt: skip
 
 
 def _ended(state: State, record: SendEnded) -> State:
     status, reason, error = record
-    counted = state.counted or finishes(status)
-    return made(State, (
-        True, state.answered, state.rounds, state.extra_rounds, state.usage, state.tool_calls, state.asked, state.open_calls,
-        state.rewritten, state.started, state.parked, state.questions, None, state.fold_due, state.empties, state.vetoes, state.text,
-        state.finish_reason, state.unknown, state.overrides, status, reason, error, counted, state.answers, state.decisions,
-        state.retried, state.reasks, state.purpose,
-    ))  # fmt: skip
+    return made(State, (True, status, None, reason, error, state.counted or finishes(status), *state[AT_SEND:]))
+
+
+def _stop_asked(state: State, record: StopRequested) -> State:
+    text = "" if record.by in SILENCING else state.text
+    return state if state.stop else state._replace(stop=Stop(record.status, record.reason), text=text)
+
+
+def _rested(state: State, record: SendRested) -> State:
+    return state._replace(status=record.status, error=record.error)
+
+
+def _skipped(state: State, _: RoundSkipped) -> State:
+    return state._replace(rounds=state.rounds + 1)
+
+
+def _charged(state: State, record: CallCharged) -> State:
+    return state._replace(usage=state.usage.plus(record.usage))
+
+
+def _folded(state: State, _: ContextFolded | FoldSkipped) -> State:
+    return state._replace(fold_due=False)
+
+
+def _projected(state: State, _: SendProjected) -> State:
+    return state
 
 
 def _called(state: State, record: ToolReturned | ToolStarted | ToolParked | Decided | Answered) -> State:
@@ -251,11 +243,32 @@ def _resumed(state: State, record: SendResumed) -> State:
     )  # fmt: skip
 
 
+CHANGES: Mapping[type[Record], Callable[[State, Any], State]] = {
+    UserSaid: _said,
+    ModelReplied: _replied,
+    SendEnded: _ended,
+    ToolReturned: _called,
+    ToolStarted: _called,
+    ToolParked: _called,
+    Decided: _called,
+    Answered: _called,
+    SendResumed: _resumed,
+    SendRested: _rested,
+    StopRequested: _stop_asked,
+    RoundSkipped: _skipped,
+    CallCharged: _charged,
+    ContextFolded: _folded,
+    FoldSkipped: _folded,
+    SendProjected: _projected,
+    StepChanged: _step_changed,
+}
+
+
 def round_of(before: State, record: Record) -> int:
     """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it. Each send counts from 0."""
-    if before.idle and isinstance(record, UserSaid):
+    if before.idle and type(record) is UserSaid:
         return 0
-    if before.open_calls or isinstance(record, (ToolReturned, ToolStarted)):
+    if before.open_calls or type(record) is ToolReturned or type(record) is ToolStarted:
         return max(0, before.rounds - 1)
     return before.rounds
 

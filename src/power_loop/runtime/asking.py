@@ -44,7 +44,7 @@ def adopt(send: Send, context: Any) -> None:
     messages = context.adopted()
     if messages is not None and messages != send.window.messages:
         check_pairs(messages)
-        send.view = send.window.showing(messages)
+        send.window = send.window.showing(messages)
 
 
 async def at_message_append(send: Send, record: UserSaid | ModelReplied | ToolReturned) -> UserSaid | ModelReplied | ToolReturned | None:

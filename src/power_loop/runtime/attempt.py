@@ -28,6 +28,7 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
     """The reply, tried as often as the policy says. Raises `LLMError`, or `Cut` when the send was stopped."""
     attempts = Attempts(send, request, purpose)
     policy = send.terms.settings.retry
+    request.on_restart = attempts.restarted
     try:
         with send.scope.steerable(send.session.head.wake_no) if purpose in ROUNDS else send.scope:
             if policy is None:
@@ -45,6 +46,8 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
         if isinstance(error, (Cut, LLMError, CancellationRequested)):
             raise
         raise as_llm_error(error) from error
+    finally:
+        request.on_restart = None  # whoever keeps the request restarts nothing any more, and keeps no send with it
 
 
 class Attempts:
@@ -58,7 +61,6 @@ class Attempts:
         self._in_hand = False
         form = send.terms.output
         self._partial = Partial(form, send.teller) if form is not None and purpose in ROUNDS else None
-        request.on_restart = self._restart
 
     async def once(self) -> LLMResponse:
         """One call of the model. Raises `CancellationRequested` when there is no budget left for another one."""
@@ -66,7 +68,7 @@ class Attempts:
             await self._reserve_again(self._send.books)
         self._begin()
         try:
-            response = await self._ask()
+            response = self._checked(await self._ask())
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise  # who cut it off, and why, is known further up
@@ -100,14 +102,17 @@ class Attempts:
 
     # --- on the wire -----------------------------------------------------------------------
 
-    async def _ask(self) -> LLMResponse:
+    def _ask(self) -> Awaitable[object]:
         model = self._send.ports.model
         complete: Callable[..., Awaitable[object]] | None = getattr(model, "complete", None)
         if complete is None:
-            return await self._joined(model.stream(self._request))
-        response = await complete(self._request, on_chunk_delta_text=self._hear, on_chunk_think=self._hear_thought)
+            return self._joined(model.stream(self._request))
+        return complete(self._request, on_chunk_delta_text=self._hear, on_chunk_think=self._hear_thought)
+
+    def _checked(self, response: object) -> LLMResponse:
         if not isinstance(response, LLMResponse):
-            raise TypeError(f"complete() of {type(model).__name__} gave {type(response).__name__}, not an LLMResponse")
+            model = type(self._send.ports.model).__name__
+            raise TypeError(f"complete() of {model} gave {type(response).__name__}, not an LLMResponse")
         return response
 
     async def _joined(self, chunks: AsyncIterator[LLMStreamChunk]) -> LLMResponse:
@@ -135,7 +140,7 @@ class Attempts:
     def _hear_thought(self, text: str) -> None:
         self._send.teller.say("stream_think_delta", stream_id="main", text=text, is_think=True)
 
-    def _restart(self, restart: ModelRestart) -> None:
+    def restarted(self, restart: ModelRestart) -> None:
         """The model itself tries again, or another takes over: what was shown is void, and charged."""
         self._fail(type(restart.error).__name__)
         if restart.to_model != restart.from_model:
@@ -155,7 +160,7 @@ class Attempts:
         self._started = self._send.ports.clock.monotonic()
         place = "fold" if self._purpose == "fold" else f"r{self._send.ahead.rounds}"
         self._request.call_id = f"{place}.a{self._number}"
-        if not self._send.teller.silent:
+        if not self._send.ports.bus.silent:
             self._send.teller.say("llm_call_started", **self._call())
             self._send.teller.say("stream_started", stream_id="main", call_id=self._request.call_id)
 
@@ -171,7 +176,7 @@ class Attempts:
         if self._partial is not None:
             self._partial.look()
         self._send.partial_text, self._in_hand = "", False
-        if not self._send.teller.silent:
+        if not self._send.ports.bus.silent:
             told = {"finish_reason": response.finish_reason, "response_model": response.model, "response_id": response.response_id}
             self._end(usage_of(response, self._request), aborted=False, success=True, **told)
 

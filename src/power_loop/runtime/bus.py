@@ -140,7 +140,9 @@ class AgentEventBus:
         if listeners.queued and self._line is not None:
             self._line.put((event, listeners.queued))
         if listeners.now:
-            self._raise(self._tell(event, listeners.now))
+            raised = self._tell(event, listeners.now)
+            if raised and self._raises:
+                raise raised[0]
 
     async def publish_async(self, event: AgentEvent) -> None:
         """The same, but async handlers have finished when it returns, and a full queue does not block the event loop."""
@@ -150,47 +152,41 @@ class AgentEventBus:
                 await self._line.room()
         raised: list[Exception] = []
         for subscriber in listeners.now:
-            given = self._call(subscriber, event, raised)
-            if given is not None:
+            try:
+                given = subscriber.handler(event)
+            except (Exception, asyncio.CancelledError) as error:  # the host's handler
+                raised += self._failed(subscriber, error)
+                continue
+            if given is not None and inspect.isawaitable(given):
                 raised += await self._wait_for(subscriber, given)
-        self._raise(raised)
+        if raised and self._raises:
+            raise raised[0]
 
     def _tell(self, event: AgentEvent, subscribers: tuple[Subscriber, ...]) -> list[Exception]:
         raised: list[Exception] = []
         for subscriber in subscribers:
-            given = self._call(subscriber, event, raised)
-            if given is not None:
+            try:
+                given = subscriber.handler(event)
+            except (Exception, asyncio.CancelledError) as error:  # the host's handler
+                raised += self._failed(subscriber, error)
+                continue
+            if given is not None and inspect.isawaitable(given):
                 self._start(subscriber, given)
         return raised
 
     def _tell_queued(self, queued: Queued) -> None:
         self._tell(*queued)
 
-    def _call(self, subscriber: Subscriber, event: AgentEvent, raised: list[Exception]) -> Awaitable[object] | None:
-        """Call the handler; what it wants awaited, if it does."""
-        try:
-            given = subscriber.handler(event)
-        except Exception as error:  # the host's handler
-            self._failed(subscriber, error)
-            raised.append(error)
-            return None
-        except asyncio.CancelledError as error:  # of a future that a sync handler touched; the run is not meant
-            self._failed(subscriber, error)
-            return None
-        return given if given is not None and inspect.isawaitable(given) else None
-
-    def _raise(self, raised: list[Exception]) -> None:
-        if raised and self._raises:
-            raise raised[0]
-
-    def _failed(self, subscriber: Subscriber, error: BaseException) -> None:
-        """Count it, and log it the first time."""
+    def _failed(self, subscriber: Subscriber, error: Exception | asyncio.CancelledError) -> list[Exception]:
+        """Count what a handler raised, and log it the first time. A future that it touched was cancelled: the run is not meant."""
         with self._lock:
             self.errors += 1
-            if subscriber.handler in self._reported:
-                return
-            self._reported.append(subscriber.handler)
-        log.error("the event subscriber %r raised; later errors of it are only counted", subscriber.handler, exc_info=error)
+            first = subscriber.handler not in self._reported
+            if first:
+                self._reported.append(subscriber.handler)
+        if first:
+            log.error("the event subscriber %r raised; later errors of it are only counted", subscriber.handler, exc_info=error)
+        return [error] if isinstance(error, Exception) else []
 
     # --- async handlers ----------------------------------------------------------------------------
 
@@ -214,8 +210,7 @@ class AgentEventBus:
         try:
             await given
         except Exception as error:  # the host's handler
-            self._failed(subscriber, error)
-            return [error]
+            return self._failed(subscriber, error)
         return []
 
     # --- the end -----------------------------------------------------------------------------------

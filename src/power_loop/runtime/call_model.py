@@ -48,7 +48,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         request.response_format = None
     if send.terms.settings.spill is not None:
         await spill(send, request)
-    given = await _before(send, request, purpose) if send.ports.hooks.stands("llm.before") else None
+    given = await _before(send, request, purpose) if "llm.before" in send.ports.hooks.standing else None
     if given is True:
         return
     digest = digest_of(send, request, tail)
@@ -81,7 +81,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
 async def _keep(send: Send, response: LLMResponse, charge: Charge, digest: str) -> None:
     """Note the reply, as the handlers leave it."""
     stop: StopRequested | None = None
-    if send.ports.hooks.stands("llm.after"):
+    if "llm.after" in send.ports.hooks.standing:
         response, stop = await _after(send, response)
     await send.say(reply_record(send, response, charge, digest, calls=stop is None))
     if stop is not None:
@@ -96,18 +96,12 @@ def request_of(send: Send, tail: Sequence[Message] = (), tool_choice: str | None
     settings, terms = send.terms.settings, send.terms
     tools = terms.tools.to_openai_tools() if terms.tools is not None else []
     native = capabilities_of(send.ports.model).tools is not False
+    # By position: names cost several times as much.
     request = LLMRequest(
-        [],
-        system_prompt=terms.system_text,
-        model=settings.model,
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens,
-        tools=tools if tools and native else None,
-        tool_choice=tool_choice if tools and native else None,
-        response_format=terms.response_format,
-        session_id=send.session_id,
-        retry_in_transport=settings.retry is None,
-    )
+        [], terms.system_text, settings.model, settings.temperature, settings.max_tokens, False, None,
+        tools if tools and native else None, tool_choice if tools and native else None, terms.response_format,
+        {}, None, send.session_id, settings.retry is None,
+    )  # fmt: skip
     return request.showing(send.window.snapshot(tail))
 
 

@@ -213,13 +213,15 @@ class Driver:
     async def _begin(self, send: Send, opening: Opening, ticket: int | None) -> None:
         if send.session.window.projects:
             await migrate(send)
-        shaped = self._ports.hooks.stands("message.append") or (send.session.waiting and self._ports.hooks.stands("timer.fire"))
+        shaped = "message.append" in self._ports.hooks.standing or (send.session.waiting and "timer.fire" in self._ports.hooks.standing)
         if shaped:
             await self._write_take(send, ticket)
         if send.session.waiting and opening.hears:
             await send.hear(begins=True)
-        if opening.word is not None:
+        if opening.word is not None and shaped:
             await send.say(opening.word)
+        elif opening.word is not None:
+            send.note(opening.word)
         if may_have_books(send):
             from power_loop.runtime.ledger import keep_books  # most sends have no ledger
 

@@ -6,6 +6,7 @@ from power_loop.contracts.effects import EndSend
 from power_loop.contracts.errors import LLMError, ModelRetry, StructuredOutputError
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.limits import TIME_LIMIT
+from power_loop.contracts.made import made
 from power_loop.contracts.messages import Message
 from power_loop.contracts.records import SendEnded, UserSaid
 from power_loop.kernel.state import Stop
@@ -24,7 +25,7 @@ LIMIT_REQUEST: Message = {
 async def end_send(send: Send, effect: EndSend) -> None:
     """End it with ``effect.status``, unless a handler wants another round, or something is heard before it is written."""
     hooks, ground = send.ports.hooks, ground_of(send)
-    if effect.status == "completed" and send.ahead.stop is None and hooks.stands("complete.decide") and await _vetoed(send):
+    if effect.status == "completed" and send.ahead.stop is None and "complete.decide" in hooks.standing and await _vetoed(send):
         return
     if send.round_open:
         await close_round(send)
@@ -34,14 +35,14 @@ async def end_send(send: Send, effect: EndSend) -> None:
         await _summarise(send)
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
-    if hooks.stands("session.end"):
+    if "session.end" in hooks.standing:
         ground = ground_of(send)
         await send.flush()
         if ground != ground_of(send):
             return
         text = final_text(effect.status, effect.reason, send.ahead.text)
         await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
-    send.note(SendEnded(effect.status, effect.reason, send.error or _error(effect)))
+    send.note(made(SendEnded, (effect.status, effect.reason, send.error or _error(effect))))
 
 
 def ground_of(send: Send) -> tuple[bool, Stop | None, bool]:

@@ -126,7 +126,7 @@ class FoldAfter(Aftermath):
         await self._post_charges()
         skipped = "" if isinstance(record, ContextFolded) else f":skipped:{self._at}"
         await self._post(record, f"fold:{record.through}{skipped}")
-        if isinstance(record, ContextFolded) and self._send.ports.hooks.stands("compact.after"):
+        if isinstance(record, ContextFolded) and "compact.after" in self._send.ports.hooks.standing:
             messages = self._folding.shown_after(record)
             await ask(self._send, "compact.after", messages=messages, messages_before_count=count, messages_after_count=len(messages))
 

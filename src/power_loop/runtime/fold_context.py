@@ -57,7 +57,7 @@ async def _stand(send: Send, record: ContextFolded | FoldSkipped) -> None:
     count = len(send.session.window.messages)
     send.note(record)
     await send.flush()
-    if isinstance(record, ContextFolded) and send.ports.hooks.stands("compact.after"):
+    if isinstance(record, ContextFolded) and "compact.after" in send.ports.hooks.standing:
         messages = send.session.window.messages
         await ask(send, "compact.after", messages=messages, messages_before_count=count, messages_after_count=len(messages))
 
@@ -78,7 +78,7 @@ def makes_room(send: Send, error: LLMError) -> bool:
     cause = error.last_error if isinstance(error, LLMRetryExhausted) else error
     if not isinstance(cause, ContextOverflow) or send.overflow_at is not None or send.terms.settings.context_tokens is None:
         return False
-    if send.view is not None or not send.ahead.fold_due:
+    if send.window is not send.session.window or not send.ahead.fold_due:
         return False
     tokens = send.session.window.estimate(send.terms.head_tokens)
     send.overflow_at = max(1, int(min(tokens, send.terms.settings.context_tokens) * AFTER_OVERFLOW))

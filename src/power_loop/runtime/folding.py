@@ -71,7 +71,7 @@ class Folding:
         return self._record(result)
 
     async def _vetoed(self) -> bool:
-        if not self.send.ports.hooks.stands("compact.before"):
+        if "compact.before" not in self.send.ports.hooks.standing:
             return False
         context = await ask(self.send, "compact.before", messages=self._messages)
         return context.directive == HookDirective.SKIP

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, cast
 
 from power_loop.contracts.hooks import (
@@ -59,8 +59,8 @@ class AgentHooks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Replaced as a whole, never changed in place, so that asking needs no lock.
-        self._standing: dict[str, tuple[Entry, ...]] = {}
+        self.standing: Mapping[str, tuple[Entry, ...]] = {}
+        """Who stands where. Replaced as a whole, never changed in place, so that asking needs no lock."""
 
     # --- who stands where --------------------------------------------------------------------
 
@@ -77,9 +77,9 @@ class AgentHooks:
         point = str(point)
         _warn_of_slips(point)
         with self._lock:
-            others = [entry for entry in self._standing.get(point, ()) if not (replace and entry.name == name)]
+            others = [entry for entry in self.standing.get(point, ()) if not (replace and entry.name == name)]
             entries = sorted([*others, Entry(point, handler, order, name)], key=lambda entry: entry.order)
-            self._standing = {**self._standing, point: tuple(entries)}
+            self.standing = {**self.standing, point: tuple(entries)}
 
     def replace(self, point: str, handler: HookHandler, *, name: str, order: int = 0) -> None:
         """Put ``handler`` in place of what stands at ``point`` under ``name``; if nothing does, register it."""
@@ -88,26 +88,26 @@ class AgentHooks:
     def remove(self, name: str, point: str | None = None) -> int:
         """Take away every handler of this name, at ``point`` or everywhere; how many they were."""
         with self._lock:
-            before = self._standing
+            before = self.standing
             after = {
                 at: tuple(entry for entry in entries if entry.name != name or (point is not None and at != point))
                 for at, entries in before.items()
             }
-            self._standing = {at: entries for at, entries in after.items() if entries}
+            self.standing = {at: entries for at, entries in after.items() if entries}
         return sum(map(len, before.values())) - sum(map(len, after.values()))
 
     def has(self, name: str, point: str | None = None) -> bool:
         """Does a handler of this name stand at ``point``, or anywhere?"""
-        return any(entry.name == name for at, entries in self._standing.items() if point is None or at == point for entry in entries)
+        return any(entry.name == name for at, entries in self.standing.items() if point is None or at == point for entry in entries)
 
     def clear(self, point: str | None = None) -> None:
         """Take all handlers away, at ``point`` or everywhere."""
         with self._lock:
-            self._standing = {} if point is None else {at: entries for at, entries in self._standing.items() if at != point}
+            self.standing = {} if point is None else {at: entries for at, entries in self.standing.items() if at != point}
 
     def stands(self, *points: str) -> bool:
         """Is there a handler at any of these points?"""
-        standing = self._standing
+        standing = self.standing
         if not standing:
             return False
         return any(point in standing for point in points)
@@ -120,7 +120,7 @@ class AgentHooks:
         What a handler raises passes unchanged, and the handlers after it are not called.
         """
         verdict = Verdict(point, ctx)
-        for entry in self._standing.get(point, ()):
+        for entry in self.standing.get(point, ()):
             verdict.show()
             given = entry.handler(ctx)
             verdict.hear(entry, await given if inspect.isawaitable(given) else given)
@@ -130,7 +130,7 @@ class AgentHooks:
     def run_typed(self, point: str, ctx: Context) -> Context:
         """The same for sync handlers only. Raises `TypeError` at the first async one."""
         verdict = Verdict(point, ctx)
-        for entry in self._standing.get(point, ()):
+        for entry in self.standing.get(point, ()):
             verdict.show()
             given = entry.handler(ctx)
             if inspect.isawaitable(given):

@@ -23,11 +23,8 @@ class SessionLines:
 
     def enter(self, session_id: str) -> bool:
         """Take the session if nobody in this process has it."""
-        with self._lock:
-            if session_id in self._lines:
-                return False
-            self._lines[session_id] = deque()
-            return True
+        line: deque[Waiter] = deque()
+        return self._lines.setdefault(session_id, line) is line  # one step for all threads
 
     async def wait(self, session_id: str) -> None:
         """Wait for our turn; returns holding the session."""

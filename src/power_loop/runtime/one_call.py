@@ -19,6 +19,7 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Outcome, Record, StopRequested, ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
+from power_loop.contracts.store import Post
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.contracts.usage import Usage
 from power_loop.kernel.state import State
@@ -43,6 +44,8 @@ class Prepared:
     leaves_a_trace: bool
     """A started record is written before it runs."""
     rewritten: tuple[str | None, str | None] = (None, None)
+    beforehand: tuple[Post, ...] = ()
+    """Words that the rule for approvals left: they stand however often the handler is tried."""
     stop: StopRequested | None = None
     """A handler asked for the end of the send after this call."""
 
@@ -66,7 +69,7 @@ async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None
     call = next((changed for changed in send.ahead.rewritten if changed.id == asked.id), asked)
     checked = check(send, call)
     rewritten: tuple[str | None, str | None] = (None, None)
-    if isinstance(checked, tuple) and call is asked and send.ports.hooks.stands("tool.before"):
+    if isinstance(checked, tuple) and call is asked and "tool.before" in send.ports.hooks.standing:
         shaped = await _before(send, call, *checked)
         if shaped is None:
             return None
@@ -85,7 +88,7 @@ async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None
     if rule is not False and not await may_start(send, call, rule, run, arguments, rewritten=rewritten[0] is not None):
         return None
     once = (tool.definition.effects or send.terms.settings.default_effects) == "once"
-    return Prepared(call, tool, arguments, run, once or rewritten[0] is not None, rewritten)
+    return Prepared(call, tool, arguments, run, once or rewritten[0] is not None, rewritten, tuple(run.posts))
 
 
 def check(send: Send, call: ToolCall) -> tuple[Tool, dict[str, Any]] | str:
@@ -169,7 +172,7 @@ async def run_one(send: Send, prepared: Prepared) -> Record:
     if not isinstance(record, ToolReturned):
         return record
     record = record._replace(duration_ms=round((clock.monotonic() - started) * 1000))
-    if send.ports.hooks.stands("tool.after"):
+    if "tool.after" in send.ports.hooks.standing:
         record = await _after(send, prepared, record)
     return await cut_to_size(send, record)
 
@@ -231,7 +234,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         text = f"Error: {error}.{going_on}" + (
             " It may or may not have taken effect: check before you repeat it." if outcome == "unknown" else ""
         )
-    if send.ports.hooks.stands("tool.error"):
+    if "tool.error" in send.ports.hooks.standing:
         fields = {"tool_call": prepared.call.to_message(), "tool_name": name, "tool_args": dict(prepared.arguments)}
         try:
             context = await ask(send, "tool.error", **fields, error=error, error_message=text, output=None)
@@ -240,7 +243,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         if context.directive == HookDirective.SKIP:
             return ToolReturned(call_id, context.output or text, "ok", name)
         if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
-            prepared.run = replace(prepared.run, attempt=2, posts=[])
+            prepared.run = replace(prepared.run, attempt=2, posts=list(prepared.beforehand))
             return await _outcome(send, prepared)
     return ToolReturned(call_id, text, outcome, name)
 

@@ -36,7 +36,7 @@ from power_loop.runtime.send import Send
 
 async def run(send: Send) -> None:
     """Drive the send until it rests or is over, and give the lease back."""
-    if send.ports.hooks.stands("session.start"):
+    if "session.start" in send.ports.hooks.standing:
         await _start_with_handlers(send)
     else:
         send.teller.begin(send.terms.scope, send.ports.agent)

@@ -15,7 +15,7 @@ async def open_round(send: Send) -> bool:
     if send.round_open:
         await close_round(send)
     send.teller.round_index = send.ahead.rounds
-    if send.ports.hooks.stands("round.start") and not await _may_start(send):
+    if "round.start" in send.ports.hooks.standing and not await _may_start(send):
         return False
     begin_round(send)
     return True
@@ -25,12 +25,13 @@ def begin_round(send: Send) -> None:
     """Say that a round is under way: a new one, or one that an earlier run left open."""
     send.round_open = True
     send.rounds_here += 1
-    send.teller.say("round_started", round_index=send.teller.round_index)
+    if not send.ports.bus.silent:
+        send.teller.say("round_started", round_index=send.teller.round_index)
 
 
 async def close_round(send: Send) -> None:
     """Say that the round, which is open, is over."""
-    if send.ports.hooks.stands("round.end"):
+    if "round.end" in send.ports.hooks.standing:
         await send.flush()
         has_tools = bool(send.ahead.asked)
         await ask(
@@ -43,7 +44,9 @@ def leave_round(send: Send) -> None:
     """The round is over for the listeners, whatever ended it."""
     if send.round_open:
         send.round_open = False
-        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=bool(send.ahead.asked), used_todo=used_todo(send))
+        if not send.ports.bus.silent:
+            has_tools = bool(send.ahead.asked)
+            send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=has_tools, used_todo=used_todo(send))
 
 
 def used_todo(send: Send) -> bool:

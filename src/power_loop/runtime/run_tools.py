@@ -36,7 +36,7 @@ async def run_tools(send: Send, effect: RunTools) -> None:
         if send.ahead.stop is not None or send.scope.stop is not None:
             break
         await _run_group(send, ready)
-    if send.ports.hooks.stands("tools.batch.after"):
+    if "tools.batch.after" in send.ports.hooks.standing:
         await send.flush()
         await ask(send, "tools.batch.after", messages=send.window.messages, used_todo=used_todo(send))
 
@@ -59,7 +59,7 @@ def groups(send: Send, calls: Sequence[ToolCall]) -> Iterator[list[ToolCall]]:
 async def _round_vetoed(send: Send, calls: Sequence[ToolCall]) -> bool:
     """A handler answered every call of the round in the tools' place."""
     for point in ("round.decide", "tools.batch.before"):
-        if not send.ports.hooks.stands(point):
+        if point not in send.ports.hooks.standing:
             continue
         await send.flush()
         asked = [call.to_message() for call in calls]

@@ -54,7 +54,7 @@ class Send:
     __slots__ = (
         "ahead", "books", "closes", "error", "fold_seq", "fold_through", "heard", "key", "noted", "output", "overflow_at", "partial_text",
         "ports", "posts", "round_open", "rounds_here", "scope", "seen_jobs", "send_index", "send_seq", "session", "session_id", "teller",
-        "terms", "timers", "view",
+        "terms", "timers", "window",
     )  # fmt: skip
 
     fold_seq: int
@@ -98,12 +98,8 @@ class Send:
         """What becomes of timers with the next batch."""
         self.overflow_at: int | None = None
         """So many tokens are too many, the provider said; less than the configuration allows."""
-        self.view: Window | None = None
-        """What the model sees instead of the session's window, when a hook replaced the messages of this run."""
-
-    @property
-    def window(self) -> Window:
-        return self.view or self.session.window
+        self.window: Window = session.window
+        """What the model sees: the session's, or one of this run, when a hook replaced the messages."""
 
     # --- what follows ----------------------------------------------------------------------
 
@@ -113,17 +109,13 @@ class Send:
             self.terms.cancel.is_cancelled()  # what cannot call back is asked; if so, the scope hears of it
         if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
             self.note(self.scope.stop)
-        return decide(self.ahead, self.terms.limits, effects_of=self.effects_of, too_long=self._window_is_too_long())
+        return decide(self.ahead, self.terms.limits, effects_of=self.effects_of, too_long=self._window_is_too_long)
 
     def _window_is_too_long(self) -> bool:
-        """Asked for only where the answer may matter: before another model call."""
-        state = self.ahead
-        if state.idle or state.answered or state.open_calls:
-            return False
         limit = self.overflow_at or self.terms.settings.context_tokens
         if limit is None:
             return False
-        if self.view is not None:  # what a handler put in the window's place is not ours to fold
+        if self.window is not self.session.window:  # what a handler put in its place is not ours to fold
             return False
         more = sum(tokens_of(noted.row.cells) for noted in self.noted) if self.noted else 0
         return exceeds(self.session.window, self.terms.head_tokens, limit, more)
@@ -133,18 +125,19 @@ class Send:
     def note(self, record: Record) -> None:
         """``record`` is true from now on; it is written with the next batch."""
         before, call = self.ahead, None
-        if isinstance(record, (ToolReturned, ToolParked)):
+        # By type: every record is asked, and `isinstance` takes many times as long to say no.
+        if type(record) is ToolReturned or type(record) is ToolParked:
             call = before.call(record.call_id)
             if call is None:
                 return  # answered from outside while it ran: a call has one answer
-        if isinstance(record, SendEnded) and self.session.window.projects and (shown := projection_of(self)) is not None:
+        if type(record) is SendEnded and self.session.window.projects and (shown := projection_of(self)) is not None:
             self.note(shown)
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
-        if before.idle and isinstance(record, UserSaid):
+        if before.idle and type(record) is UserSaid:
             self.send_index, self.send_seq = self.send_index + 1, seq
             self.teller.send_index, self.session.below = self.send_index, None
-        elif isinstance(record, ContextFolded):
+        elif type(record) is ContextFolded:
             self.fold_seq, self.fold_through = seq, record.through
         row = made(RecordRow, (seq, self.send_index, round_of(before, record), to_cells(record), 0, None, 0))
         self.noted.append(made(Noted, (record, row, before, counts(before, record))))
@@ -154,7 +147,7 @@ class Send:
 
     async def say(self, record: UserSaid | ModelReplied | ToolReturned) -> None:
         """Note a message, after the handlers at ``message.append`` have seen it."""
-        if self.ports.hooks.stands("message.append"):
+        if "message.append" in self.ports.hooks.standing:
             await self.flush()
             shaped = await at_message_append(self, record)
             if shaped is None:
@@ -224,9 +217,9 @@ class Send:
     def believe(self, batch: Append) -> None:
         """The batch is written."""
         self.session.believe(batch.next, batch.rows, self.ahead)
-        if self.view is not None:
+        if self.window is not self.session.window:
             for row in batch.rows:
-                self.view.add(row)
+                self.window.add(row)
         self.noted, self.heard, self.seen_jobs, self.timers = [], [], (), ()
         if batch.closes:
             self.closes = []
@@ -377,7 +370,7 @@ class Send:
             if not words:
                 return
         record: Record | None = as_follow_up(list(words.values()))
-        if self.ports.hooks.stands("message.append"):
+        if "message.append" in self.ports.hooks.standing:
             await self.flush()
             record = await at_message_append(self, record)
             # The inbox may have been scanned again meanwhile, with these items still in it.

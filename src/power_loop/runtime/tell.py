@@ -39,7 +39,7 @@ class Teller:
         self._began = self._over = False
         self._end: RecordRow | None = None
         """The record that said how the run ended."""
-        self._payload: Callable[[str, Mapping[str, Any]], BaseEventPayload] | None = None
+        self._payload: Callable[[str, Mapping[str, Any]], tuple[Mapping[str, Any] | None, BaseEventPayload | None]] | None = None
         """What makes payloads: a send that nobody listens to loads none of it."""
         self._raised: Exception | None = None
         """What a listener raised that may disturb a run; it waits until the run can bear it."""
@@ -169,13 +169,17 @@ class Teller:
         self._over = self._over or type == "session_ended"
         if self._payload is None:
             self._payload = payloads()
-        own = self.send_index if send_index is None else send_index
+        payload, data = self._payload(type, fields)
         source = "subagent" if type.startswith("subagent_") else None
-        place = (own, self.depth, None, self._place(at)) if row is None else (row.send_index, self.depth, row.seq, f"{row.seq}.{n}")
+        if row is None:
+            send_index, seq, cursor = self.send_index if send_index is None else send_index, None, self._place(at)
+        else:
+            send_index, seq, cursor = row.send_index, row.seq, f"{row.seq}.{n}"
         # By position: names cost a third more, and this is done for whatever happens.
         event = AgentEvent(
-            type, None, self._payload(type, fields), self.session_id, round_index, fields.get("stream_id"), source, None, None, None, *place
-        )
+            type, payload, data, self.session_id, round_index, fields.get("stream_id"), source, None, None, None,
+            send_index, self.depth, seq, cursor,
+        )  # fmt: skip
         try:
             self._bus.publish(event)
         except Exception as error:  # a listener's; the bus raises it only where it was told to

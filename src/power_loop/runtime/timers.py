@@ -48,7 +48,7 @@ def fired_of(item: InboxItem) -> Fired | None:
 
 async def at_timer_fire(send: Send, items: Sequence[InboxItem], words: Mapping[int, UserSaid]) -> dict[int, UserSaid]:
     """``words`` (by inbox item) as the handlers want them. What they keep out is heard with the next batch all the same."""
-    if not send.ports.hooks.stands("timer.fire"):
+    if "timer.fire" not in send.ports.hooks.standing:
         return dict(words)
     await send.flush()
     entering: dict[int, UserSaid] = {}

@@ -88,14 +88,14 @@ def told_of(written: Written, max_rounds: int, at_ms: int) -> Iterator[Telling |
 
 def event_of(type: str, fields: dict[str, Any], **where: Any) -> AgentEvent:
     """One event of a built-in type; to be built only when somebody listens."""
-    return AgentEvent(type, data=payloads()(type, fields), **where)
+    return AgentEvent(type, *payloads()(type, fields), **where)
 
 
-def payloads() -> Callable[[str, Mapping[str, Any]], BaseEventPayload]:
-    """What makes the payload of a type from its fields."""
-    from power_loop.contracts.payloads import payload_of  # chosen by the type; dozens of classes that a silent loop never needs
+def payloads() -> Callable[[str, Mapping[str, Any]], tuple[Mapping[str, Any] | None, BaseEventPayload | None]]:
+    """What makes the payload of a type from its fields, as plain data or typed."""
+    from power_loop.contracts.payloads import said  # chosen by the type; dozens of classes that a silent loop never needs
 
-    return payload_of
+    return said
 
 
 def _reply(record: ModelReplied, row: RecordRow, max_rounds: int, at_ms: int) -> Iterator[Telling | None]:

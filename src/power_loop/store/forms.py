@@ -38,13 +38,11 @@ def fences(sql: str) -> list[str]:
 
 def changed(seen: Head, new: Head, tally: Tally, now: int, mark: str | None) -> tuple[int, tuple[Any, ...]]:
     """What a batch changes in the session's row beside the lease: which of `CHANGES`, and their parameters."""
-    _, _, _, _, _, _, seen_send, _, seen_fold, _, _, _, _, _ = seen
-    _, _, _, _, _, _, send_index, send_seq, fold_seq, fold_through, _, _, _, _ = new
     which, values = 0, ()
-    if send_index != seen_send:
-        which, values = BEGINS, (send_index, send_seq, now)
-    if fold_seq != seen_fold:
-        which, values = which | FOLDS, (*values, fold_seq, fold_through)
+    if new.send_index != seen.send_index:
+        which, values = BEGINS, (new.send_index, new.send_seq, now)
+    if new.fold_seq != seen.fold_seq:
+        which, values = which | FOLDS, (*values, new.fold_seq, new.fold_through)
     if tally is not NO_TALLY:
         which, values = which | COUNTS, values + tally
         if tally.sends:
@@ -58,10 +56,17 @@ RowForm = tuple[str, Callable[[Cells], tuple[Any, ...]]]
 """How a row is added, and what of its cells the statement takes."""
 
 
-def row_forms(sql: Callable[[str], str], *, taking: bool) -> tuple[Mapping[str, RowForm], RowForm]:
-    """(by kind, of any other kind): how rows are added. ``taking``: with the id of the take."""
-    place = f"{PLACE}{', take_id' if taking else ''}, seq, send_index, round_index"
-    return {kind: _row_form(sql, place, filled) for kind, filled in FILLED.items()}, _row_form(sql, place, Cells._fields[2:])
+def row_forms(sql: Callable[[str], str], *, taking: bool) -> tuple[Mapping[tuple[str, int], RowForm], RowForm]:
+    """(by kind and number of empty cells, of any other row): how rows are added. ``taking``: with the id of the take.
+
+    A row of a frequent kind that has as many empty cells as such a row can have fills just what it always fills.
+    """
+    place, forms = f"{PLACE}{', take_id' if taking else ''}, seq, send_index, round_index", dict[tuple[str, int], RowForm]()
+    for kind, (always, sometimes) in FILLED.items():
+        most, full = len(Cells._fields[2:]) - len(always), _row_form(sql, place, always + sometimes)
+        forms |= {(kind, most - more): full for more in range(1, len(sometimes) + 1)}
+        forms[kind, most] = _row_form(sql, place, always)
+    return forms, _row_form(sql, place, Cells._fields[2:])
 
 
 def _row_form(sql: Callable[[str], str], place: str, filled: tuple[str, ...]) -> RowForm:

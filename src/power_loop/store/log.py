@@ -141,18 +141,18 @@ class RecordLog(LargeContent):
 
     def _statements(self, batch: Append, mark: str | None) -> list[Statement]:
         seen, new, rows, tally, heard, ticket, take_id, bound, key, now, jobs, entries, closes, _, posts = batch
-        _, seen_head, seen_epoch, _, _, wake_no, _, _, _, _, _, _, _, _ = seen
         session_id, head, epoch, holder, until, _, _, _, _, _, _, takeovers, _, _ = new
         if self._server_decides:
             until, bound = self._at_or_none(until), self._at(bound)
         which, values = changed(seen, new, tally, now, mark)
-        fence = (head, epoch, holder, until, takeovers, now, *values, session_id, seen_epoch, seen_head, wake_no, bound)
+        fence = (head, epoch, holder, until, takeovers, now, *values, session_id, seen.epoch, seen.head, seen.wake_no, bound)
         statements = [made(Statement, (self._fences[which], fence, 1))]
         place = (session_id, epoch, now) if take_id is None else (session_id, epoch, now, take_id)
-        by_kind, other = self._going_on if take_id is None else self._taking
-        for seq, index, round_index, cells, _, _, _ in rows:
-            sql, filled = by_kind.get(cells.kind, other)
-            statements.append(made(Statement, (sql, (*place, seq, index, round_index, *filled(cells)), None)))
+        forms, other = self._going_on if take_id is None else self._taking
+        for row in rows:
+            cells = row.cells
+            sql, filled = forms.get((cells.kind, cells.count(None)), other)
+            statements.append(made(Statement, (sql, place + row[:3] + filled(cells), None)))
         if heard or ticket is not None or key is not None or jobs or closes:
             statements += self._beside(batch)
         return statements if entries is None and not posts else self._with_others(statements, batch)

@@ -64,6 +64,9 @@ class Pause(NamedTuple):
 
 Job = Write | Read | Care | Version | Close | Pause
 
+# Behind these nothing is taken along.
+LAST = frozenset((Close, Pause))
+
 
 class SqliteWorker:
     """One thread, one queue, one connection."""
@@ -109,7 +112,7 @@ class SqliteWorker:
         """Wait for one job, then take along what else stands there already, within bounds."""
         job = self.jobs.get()
         group = [job]
-        while not isinstance(job, (Close, Pause)) and len(group) < GROUP:
+        while type(job) not in LAST and len(group) < GROUP:
             try:
                 job = self.jobs.get_nowait()
             except queue.Empty:
@@ -122,7 +125,8 @@ class SqliteWorker:
         writes = [job for job in group if isinstance(job, Write)]
         if writes:
             tell(self._write(writes))
-        tell([self._do(job) for job in group if isinstance(job, (Read, Care, Version))])
+        if len(writes) < len(group):
+            tell([self._do(job) for job in group if isinstance(job, (Read, Care, Version))])
         if writes:
             self._tidy()
         match group[-1]:
