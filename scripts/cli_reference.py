@@ -19,13 +19,13 @@ Every command of `power-loop`, with all that it takes. Written by `make map` fro
 | exit code | |
 |---|---|
 | 0 | ok |
-| 1 | failed: a send, an archive that is not sound, a database that cannot be used |
+| 1 | failed: a send, an archive that is not sound, a database that cannot be used; or nobody reads the output any more |
 | 2 | wrong usage |
 | 3 | no such session, send, timer or database file |
 | 4 | busy or pending: another process runs the session, or somebody is waited for |
 | 130 | Ctrl-C |
 
-An error is one line on standard error, beginning with `power-loop:`.
+An error is one line on standard error, beginning with `power-loop:`; for a command or option that is none, the usage stands above it.
 """
 
 
@@ -56,7 +56,7 @@ def section(name: str, told: str, command: argparse.ArgumentParser) -> Iterator[
 
 
 def _spelled(option: Option) -> str:
-    takes = "\\|".join(option.choices) if option.choices else option.takes
+    takes = ("|".join(option.choices) or option.takes).replace("|", "\\|")
     if not option.flags:
         return f"`{takes}`"
     return ", ".join(f"`{flag} {takes}`" if takes else f"`{flag}`" for flag in option.flags)

@@ -55,6 +55,15 @@ def test_elsewhere_lines_are_plain(why: str, monkeypatch: pytest.MonkeyPatch) ->
     assert stream.getvalue() == ""
 
 
+def test_what_can_be_copied_is_never_folded_and_a_table_that_is_too_wide_is_plain_lines(console: Any) -> None:
+    session = "sess_" + "0123456789abcdef" * 2
+    console.width = 60
+    assert table(["session", "metadata"], [[session, "several words " * 9]], console=console)
+    assert session in console.file.getvalue()
+    console.width = 40
+    assert not table(["session", "metadata"], [[session, "x"]], console=console)
+
+
 def test_long_work_says_what_it_does_only_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     for stream, said in ((Terminal(), "exporting s …\n"), (io.StringIO(), "")):

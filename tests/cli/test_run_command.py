@@ -65,7 +65,7 @@ def test_a_system_prompt_is_kept_and_tools_work_in_the_workspace(commands: Any) 
         (("run", "x", "--workspace", "."), 2, "--tools"),
         (("run", "x", "--tools", "all"), 2, "invalid choice"),
         (("run", "x", "--system", "missing.txt"), 2, "--system"),
-        (("run", "x", "--max-rounds", "0"), 2, "max_rounds"),
+        (("run", "x", "--max-rounds", "0"), 2, "--max-rounds"),
         (("run", "x", "--app", "a:b"), 2, "--app makes its own loop"),
         (("run",), 2, "PROMPT"),
     ],

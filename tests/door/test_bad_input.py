@@ -12,6 +12,7 @@ import pytest
 from power_loop import (
     AgentLoopConfig,
     SchemaPolicy,
+    SessionNotFoundError,
     StatefulAgentLoop,
     StoreSchemaError,
     StoreUnavailable,
@@ -331,6 +332,42 @@ async def test_a_key_that_not_every_engine_can_keep_is_refused(home, verb, key):
 
 
 async def test_a_prompt_that_no_database_keeps_is_refused_by_name(home):
+    loop, store = home.loop(), await home.store()
+    session_id = await loop.new_session()
     for prompt in ("a\0b", "lone \ud800"):
-        with pytest.raises(ValueError, match=r"system_prompt holds a NUL character or a lone surrogate"):
-            await home.loop().new_session(system_prompt=prompt)
+        for prompted in (loop.new_session(system_prompt=prompt), store.update_session_prompt(session_id, prompt)):
+            with pytest.raises(ValueError, match=r"system_prompt holds a NUL character or a lone surrogate"):
+                await prompted
+
+
+# A verb of the loop, and one of the store, of every kind: what drives, reads, writes, waits, and streams.
+ON_A_SESSION: dict[str, Any] = {
+    "send": lambda loop, store, id: loop.send("hello", id),
+    "follow_up": lambda loop, store, id: loop.follow_up("hello", id),
+    "enqueue": lambda loop, store, id: loop.enqueue("hello", id),
+    "resume": lambda loop, store, id: loop.resume(id),
+    "cancel": lambda loop, store, id: loop.cancel(id),
+    "get_messages": lambda loop, store, id: loop.get_messages(id),
+    "get_pending": lambda loop, store, id: loop.get_pending(id),
+    "submit_input": lambda loop, store, id: loop.submit_input(id, "input_0", "x"),
+    "approve": lambda loop, store, id: loop.approve(id, "input_0", digest="d"),
+    "doctor": lambda loop, store, id: loop.doctor(id),
+    "budget": lambda loop, store, id: loop.budget(id),
+    "fork": lambda loop, store, id: loop.fork(id),
+    "close_session": lambda loop, store, id: loop.close_session(id),
+    "watch": lambda loop, store, id: anext(loop.watch(id)),
+    "export_session": lambda loop, store, id: store.export_session(id),
+    "archive_session": lambda loop, store, id: store.archive_session(id),
+    "update_session_prompt": lambda loop, store, id: store.update_session_prompt(id, "Be brief."),
+    "get_session": lambda loop, store, id: store.get_session(id),
+    "add_note": lambda loop, store, id: store.add_note(id, "note"),
+}
+
+
+@pytest.mark.parametrize("verb", ON_A_SESSION)
+async def test_an_id_that_no_session_can_have_is_as_unknown_as_any_other(home, verb):
+    loop, store = home.loop(), await home.store()
+    for unknown in ("lone \ud800", "no such", "x" * 300, ""):
+        with pytest.raises(SessionNotFoundError) as refused:
+            await ON_A_SESSION[verb](loop, store, unknown)
+        assert refused.value.session_id == unknown

@@ -72,6 +72,49 @@ async def test_an_approval_is_decided_with_its_digest_and_not_answered(file_plac
     await loop.aclose()
 
 
+@tool(needs_approval=True)
+def deploy(password: str, note: str = "") -> str:
+    """Deploy."""
+    return "deployed"
+
+
+async def deploying(place: Any, **arguments: str) -> StatefulAgentLoop:
+    """The loop of session ``deploys``, which waits for an approval of these arguments."""
+    loop = StatefulAgentLoop(llm=ScriptedLLM([call("deploy", **arguments), say("done")]), store=place.store, tools=[deploy])
+    await loop.new_session(session_id="deploys")
+    await loop.send("Deploy", "deploys")
+    return loop
+
+
+@pytest.mark.parametrize("arguments", [{"password": "hunter2-hunter2"}, {"password": "", "note": "x" * 9_000}], ids=["secret", "long"])
+async def test_what_an_approval_has_to_name_is_handed_out_with_the_whole_of_it_alone(file_place: Any, arguments: Any) -> None:
+    loop = await deploying(file_place, **arguments)
+    (approval,) = await loop.list_approvals("deploys")
+    head = (await file_place.store.look("deploys")).head
+    pages = [f"/api/{name}?id=deploys" for name in ("session", "timeline", "doctor", "charts", "workflow")]
+    pages += [f"/api/{name}?id=deploys&seq={seq}" for name in ("record", "request") for seq in range(1, head + 1)]
+    for page in ("/api/sessions", *pages):
+        assert approval.digest.encode() not in (await file_place.browser.get(page)).body, page
+    about = {"session_id": "deploys", "interaction_id": approval.interaction_id}
+    assert (await file_place.browser.post("/api/decide", {**about, "approved": True})).status == 400
+    shown = (await file_place.browser.get(f"/api/asked?id=deploys&interaction_id={approval.interaction_id}")).json
+    assert (shown["arguments"], shown["digest"]) == (arguments, approval.digest)
+    assert (await file_place.browser.post("/api/decide", {**about, "approved": True, "digest": shown["digest"]})).status == 200
+    assert (await loop.resume("deploys")).status == "completed"
+    await loop.aclose()
+
+
+async def test_a_denial_need_not_have_seen_what_it_denies(file_place: Any) -> None:
+    loop = await deploying(file_place, password="hunter2-hunter2")
+    (approval,) = await loop.list_approvals("deploys")
+    about = {"session_id": "deploys", "interaction_id": approval.interaction_id, "approved": False}
+    assert (await file_place.browser.post("/api/decide", {**about, "interaction_id": "another"})).status == 400
+    assert (await file_place.browser.post("/api/decide", about)).status == 200
+    assert (await loop.resume("deploys")).status == "completed"
+    assert next(message["content"] for message in await loop.get_messages("deploys") if message["role"] == "tool").startswith("Denied")
+    await loop.aclose()
+
+
 @pytest.mark.parametrize("wrong", ["digest", "interaction", "twice"])
 async def test_what_does_not_fit_is_refused_with_a_reason(file_place: Any, wrong: str) -> None:
     loop = await waiting(file_place)

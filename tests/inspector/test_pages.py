@@ -96,6 +96,19 @@ async def test_the_pages_of_a_timeline_hold_each_send_once_and_whole(place: Any,
     assert all(send["items"][0]["kind"] == "user_said" and send["items"][-1]["kind"] == "send_ended" for send in sends)
 
 
+async def test_a_send_that_is_longer_than_a_page_comes_in_parts_that_say_so(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = (await asked(place, "timeline", id="demo"))["sends"]
+    assert not any(send["cut"] for send in whole)
+    length = whole[-1]["through_seq"] - whole[-1]["from_seq"] + 1
+    monkeypatch.setattr("power_loop.inspector.reads.PAGE_ROWS", length - 1)
+    last = await asked(place, "timeline", id="demo")
+    (part,) = last["sends"]
+    assert (part["send"], part["cut"], part["status"]) == (4, ["before"], "completed")
+    before = (await asked(place, "timeline", id="demo", before=last["next"]))["sends"]
+    assert (before[-1]["send"], before[-1]["cut"], before[-1]["status"]) == (4, ["after"], "")
+    assert [each["cut"] for each in before[:-1]] == [[]] * (len(before) - 1)
+
+
 @pytest.mark.parametrize("send", [1, 2, 4, 99])
 async def test_a_permalink_leads_to_its_send_without_reading_all_before(place: Any, send: int) -> None:
     page = await asked(place, "timeline", id="demo", send=send)

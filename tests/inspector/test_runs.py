@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import pytest
+from asgi import Browser
 from inspected_runs import REPORT, agent, answer, begun
 
 from power_loop.errors import LLMPermanentError
-from power_loop.inspector import runs
-from power_loop.workflow import get_workflow
+from power_loop.inspector import journals, runs
+from power_loop.inspector.app import inspector_app
+from power_loop.inspector.reads import Reads
+from power_loop.workflow import WorkflowSpec, get_workflow
+from power_loop.workflow.run import resume_run
 
 
 async def shown(place: Any, session_id: str) -> dict[str, Any]:
-    found = await place.browser.get(f"/api/workflow?id={session_id}")
-    assert found.status == 200, found.body
-    return found.json
+    while True:
+        found = await place.browser.get(f"/api/workflow?id={session_id}")
+        assert found.status == 200, found.body
+        if found.json["further"] is None:
+            return found.json
 
 
 def boxes(run: dict[str, Any]) -> dict[str, str]:
@@ -88,6 +95,55 @@ async def test_of_thousands_of_steps_a_page_shows_some_those_that_are_not_comple
     loop, result = await begun(file_place.store)
     run = await shown(file_place, f"wf_{result.run_id}")
     assert ([step["state"] for step in run["steps"]], run["more_steps"]) == (["waiting", "completed", "completed"], 4)
+    await loop.aclose()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+async def test_a_long_run_is_read_slice_by_slice_and_comes_to_the_same(place: Any, monkeypatch: Any, size: int) -> None:
+    loop, result = await begun(place.store)
+    session_id = f"wf_{result.run_id}"
+    whole = await shown(place, session_id)
+    monkeypatch.setattr(journals, "SLICE_ROWS", size)
+    head, answers, read = (await place.store.look(session_id)).head, [], []
+    again = Browser(inspector_app(place.watcher, place.store, token="t"))
+    await again.get("/?token=t")
+    monkeypatch.setattr(Reads, "rows", _counting(Reads.rows, read))
+    while not answers or answers[-1]["further"] is not None:
+        answers.append((await again.get(f"/api/workflow?id={session_id}")).json)
+    assert answers[-1] == whole
+    assert [answer["further"] for answer in answers[:-1]] == [min(head, size * n) for n in range(1, len(answers))]
+    assert max(read) <= size
+    read.clear()
+    assert (await again.get(f"/api/workflow?id={session_id}")).json == whole
+    assert read == []
+    await loop.aclose()
+
+
+def _counting(rows: Any, read: list[int]) -> Any:
+    async def counted(*given: Any) -> Any:
+        found = await rows(*given)
+        read.append(len(found))
+        return found
+
+    return counted
+
+
+@pytest.mark.parametrize("size", [2, 1_000])
+async def test_a_run_that_goes_on_and_one_that_is_resumed_otherwise_are_shown_as_they_then_are(
+    file_place: Any, monkeypatch: Any, size: int
+) -> None:
+    monkeypatch.setattr(journals, "SLICE_ROWS", size)
+    loop, result = await begun(file_place.store)
+    session_id = f"wf_{result.run_id}"
+    assert (await shown(file_place, session_id))["status"] == "waiting_for_input"
+    changed = copy.deepcopy(REPORT)
+    changed["root"]["steps"][1]["branches"][0]["spec"]["system_prompt"] = "Write the history anew."
+    await resume_run(loop, None, result.run_id, on_change="rerun", spec=WorkflowSpec.from_json(changed))
+    run = await shown(file_place, session_id)
+    found = await get_workflow(loop, None, result.run_id, detail=True)
+    assert (run["mermaid"], run["status"], run["usage"]) == (found["mermaid"], found["status"], found["usage"])
+    texts = {step["step"]: step["text"]["shown"] for step in run["steps"]}
+    assert texts["history"] == "(Write the history anew.)"
     await loop.aclose()
 
 

@@ -121,7 +121,7 @@ def test_a_session_is_forked(lived: Shell) -> None:
     twin = lived.json("fork", "s", "--at", "1")["session_id"]
     assert "Thanks" not in lived("show", twin)[1]
     code, _, err = lived("fork", "s", "--at", "7")
-    assert (code, "these have: 1, 2" in err) == (1, True)
+    assert (code, "these have: 1, 2" in err) == (3, True)
 
 
 def test_the_doctor_explains_and_repairs(lived: Shell) -> None:

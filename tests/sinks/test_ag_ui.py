@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from contextlib import aclosing
 from typing import Any
 
@@ -239,6 +240,11 @@ async def test_an_id_that_is_none_of_ours_is_refused(stage: Any, id: str) -> Non
     {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": 5}]},
     {"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": [{"type": "video"}]}]},
     {"threadId": "t", "runId": "r", "messages": [], "resume": [{"interruptId": "i"}]},
+    *({"threadId": "t", "runId": run, "messages": [{"role": "user", "content": "hi"}]} for run in ("r" * 300, "a\0b", "\ud800")),
+    {"threadId": "t", "runId": "r" * 180, "messages": [], "resume": [{"interruptId": "i" * 22, "status": "resolved"}]},
+    *({"threadId": "t", "runId": "r", "messages": [{"role": "user", "content": content}]} for content in (
+        "", " \n", [], ["x"], [None], [{"type": "text", "text": " "}], [{"type": "image", "source": "x"}], [{"type": "image"}],
+    )),
 ])  # fmt: skip
 async def test_an_input_that_is_none_is_refused_before_anything_runs(stage: Any, asked: Any) -> None:
     loop = stage.loop(say("hello"))
@@ -258,9 +264,15 @@ async def test_the_models_of_the_published_package_are_taken_too(stage: Any) -> 
 
 
 def test_a_frame_is_one_line_of_data_whatever_the_text() -> None:
-    frame = sse({"delta": "a\nb\r\n\ndata: x\u2028\ud800"}, "7.1")
+    text = "a\nb\r\n\ndata: x\u2028y\u2029z\x85 ü漢\U0001f600"
+    frame = sse({"delta": text}, "7.1")
     assert frame.startswith(b"id: 7.1\ndata: {")
     assert frame.count(b"\n") == 3
+    # Many clients split lines where Unicode does, which is more often than the standard of server-sent events does.
+    _, data, _ = frame.decode().splitlines()
+    assert json.loads(data.removeprefix("data: ")) == {"delta": text}
+    assert "ü漢\U0001f600" in data
+    assert b"x?" in sse({"delta": "x\ud800"})
 
 
 def test_events_of_sub_agents_are_left_to_their_own_stream() -> None:

@@ -11,10 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
 from power_loop.cli import archive, chat, completion, doctor, inspect, mcp, run, schema, sessions, tail, timers, worker, workflow
 from power_loop.cli.examples import give_examples
-from power_loop.cli.exits import CommandFailed, failure
+from power_loop.cli.exits import CommandFailed, complain
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.version import __version__
 
@@ -47,24 +48,31 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Raises `SystemExit` for ``--help``, ``--version`` and wrong usage, as argparse does."""
-    _never_fail_at_a_character()
+    _have_streams_that_never_fail_at_a_character()
     parser = parser_of_all()
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()
         return 2
     try:
-        return args.run(args)
-    except (CommandFailed, PowerLoopError, ImportError) as error:
-        failed = failure(error)
-        print(f"power-loop: {failed}", file=sys.stderr)
-        return failed.code
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; what is still buffered goes nowhere, silently.
+        return _without_output()  # whoever read it has left
+    except OSError as error:
+        return _without_output(complain(error))
+    except (CommandFailed, PowerLoopError, ImportError) as error:
+        return complain(error)
+
+
+def _without_output(code: int = 1) -> int:
+    """``code``; what is still buffered can go nowhere, and goes there silently."""
+    with contextlib.suppress(OSError, ValueError):  # it is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return code
 
 
 def parser_of_all() -> argparse.ArgumentParser:
@@ -83,9 +91,12 @@ def parser_of_all() -> argparse.ArgumentParser:
     return parser
 
 
-def _never_fail_at_a_character() -> None:
+def _have_streams_that_never_fail_at_a_character() -> None:
     """A terminal that lacks a character shows another in its place; what is typed wrongly is replaced, not refused."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for name in ("stdin", "stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:  # whoever started us closed it
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w")  # noqa: SIM115 - it stays open as long as the process
+            setattr(sys, name, stream)
         with contextlib.suppress(ValueError):  # a stream that was read from already
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="replace")

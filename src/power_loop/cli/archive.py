@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from power_loop.cli.exits import FAILED, OK, USAGE, CommandFailed
+from power_loop.cli.exits import FAILED, NOT_FOUND, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.pretty import working
 
@@ -73,7 +73,7 @@ def _archive_in(path: Path) -> Any:
         return json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{path} cannot be read: {error}", USAGE) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandFailed(f"{path} is no JSON, or is truncated: {error}", FAILED) from error
 
 
@@ -85,7 +85,7 @@ async def _fork(args: argparse.Namespace) -> int:
     async with opened(args) as store:
         try:
             session_id = await store.fork_session(args.session, at_send=args.at)
-        except ValueError as error:
-            raise CommandFailed(str(error), FAILED) from error
+        except ValueError as error:  # there is no such send
+            raise CommandFailed(str(error), NOT_FOUND) from error
     tell(args, {"session_id": session_id, "forked_from": args.session}, session_id)
     return OK

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import getpass
-import json
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
@@ -18,10 +17,10 @@ from typing import Any
 
 from power_loop.cli.agent import add_agent_options, refuse_unusable, system_of, tools_of
 from power_loop.cli.ctrl_c import CtrlC
-from power_loop.cli.exits import BUSY_OR_PENDING, OK, USAGE, CommandFailed, code_of, failure
+from power_loop.cli.exits import BUSY_OR_PENDING, OK, USAGE, CommandFailed, complain
 from power_loop.cli.model import Chosen, chosen_model
 from power_loop.cli.place import add_options, dsn_of
-from power_loop.cli.screen import JsonLines, Screen, call_line, message_line, seen
+from power_loop.cli.screen import JsonLines, Screen, as_json, call_line, message_line, seen
 from power_loop.config import AgentLoopConfig, RunPolicy
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import ApprovalError, PowerLoopError
@@ -182,8 +181,7 @@ class Chat:
 
     def _fail(self, error: Exception) -> None:
         self._screen.end_line()
-        print(f"power-loop: {failure(error)}", file=sys.stderr, flush=True)
-        self._code = code_of(error)
+        self._code = complain(error)
 
     def _abort(self) -> None:
         try:
@@ -207,7 +205,7 @@ class Chat:
     def _answer(self, question: dict[str, Any]) -> bool:
         if "digest" in question:
             return self._approve(question)
-        self._screen.line(f"{question['tool_name']} asks: {seen(question['prompt'])}")
+        self._screen.line(f"{seen(question['tool_name'])} asks: {seen(question['prompt'])}")
         for option in question.get("options") or ():
             self._screen.line(f"  - {seen(str(option.get('label') or option.get('value') or option))}")
         answer = self._read("answer> ")
@@ -218,8 +216,8 @@ class Chat:
 
     def _approve(self, question: dict[str, Any]) -> bool:
         """Show exactly what would run, and let it or not; False when the user leaves that open."""
-        self._screen.line(f"{question['tool_name']} waits for your approval, with these arguments:")
-        self._screen.line(seen(json.dumps(question["arguments"], indent=2, ensure_ascii=False)))
+        self._screen.line(f"{seen(question['tool_name'])} waits for your approval, with these arguments:")
+        self._screen.line(as_json(question["arguments"], 2))
         chosen = self._choice("[y]es, [n]o or [q]uit? ", "ynq")
         if chosen == "q":
             return False

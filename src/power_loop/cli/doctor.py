@@ -14,6 +14,9 @@ from power_loop.cli.screen import one_line
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.runtime.doctor import doctor
 
+# A finding is read to its end, unless it quotes a whole novel.
+FINDING_CHARS = 600
+
 
 def add(commands: Any) -> None:
     """Offer the command to the parser."""
@@ -41,6 +44,6 @@ async def _examine(args: argparse.Namespace) -> Diagnosis:
 def _lines(found: Diagnosis) -> Iterator[str]:
     yield f"{found.session_id}: {found.state}{'' if found.findings else ', nothing is the matter'}"
     for finding in found.findings:
-        yield f"  {finding.code}: {one_line(finding.text)}"
+        yield f"  {finding.code}: {one_line(finding.text, FINDING_CHARS)}"
         if finding.fix:
-            yield f"    {'repair does it; or ' if finding.automatic else ''}{one_line(finding.fix)}"
+            yield f"    {'repair does it; or ' if finding.automatic else ''}{one_line(finding.fix, FINDING_CHARS)}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from power_loop.cli.screen import seen
 from power_loop.contracts.errors import ApprovalError, SessionBusyError, SessionNotFoundError, SessionPendingError
 
 OK, FAILED, USAGE, NOT_FOUND, BUSY_OR_PENDING = range(5)
@@ -15,11 +18,10 @@ class CommandFailed(Exception):
         self.code = code
 
 
-def failure(error: Exception) -> CommandFailed:
-    """``error`` as one line with an exit code."""
-    if isinstance(error, CommandFailed):
-        return error
-    return CommandFailed(first_line(error), code_of(error))
+def complain(error: Exception) -> int:
+    """Say on standard error, in one line, what failed; the exit code."""
+    print(f"power-loop: {seen(first_line(error))}", file=sys.stderr, flush=True)
+    return code_of(error)
 
 
 def code_of(error: Exception) -> int:

@@ -10,7 +10,8 @@ import webbrowser
 from typing import Any
 
 from power_loop.cli.exits import NOT_FOUND, OK, USAGE, CommandFailed
-from power_loop.cli.place import add_options, dsn_of, is_there, tell
+from power_loop.cli.place import add_options, dsn_of, is_there, not_ours_to_make, tell
+from power_loop.contracts.errors import StoreSchemaError
 from power_loop.store.dsn import parse_dsn
 
 ABOUT = (
@@ -54,5 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     how = {"allow_actions": args.allow_actions, "show_secrets": args.show_secrets}
     with door:
-        asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, told=told, **how))
+        try:
+            asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, told=told, **how))
+        except ValueError as error:
+            raise CommandFailed(f"--prefix: {error}", USAGE) from error
+        except StoreSchemaError as error:
+            raise not_ours_to_make(error) from error
     return OK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
+from contextlib import suppress
 from typing import Any
 
 from power_loop.cli.exits import OK, USAGE, CommandFailed
@@ -13,7 +15,8 @@ from power_loop.contrib.mcp_server import serve_stdio
 
 ABOUT = (
     "Speaks MCP over stdin and stdout until stdin is closed. The program that started it can hold conversations with the agent (send, "
-    "answer, list_sessions, read_session) and sees only those it began. Over HTTP: power_loop.contrib.mcp_server.asgi_app."
+    "answer, list_sessions, read_session) and sees only those it began. Ctrl-C ends it once stdin is closed, a second one at once. "
+    "Over HTTP: power_loop.contrib.mcp_server.asgi_app."
 )
 
 
@@ -33,10 +36,14 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until stdin is closed; the exit code."""
     refuse_what_the_app_brings(args)
-    return asyncio.run(_serve(args))
+    try:
+        return asyncio.run(_serve(args))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _serve(args: argparse.Namespace) -> int:
+    _let_a_second_ctrl_c_through()
     expose = [name.strip() for name in args.expose.split(",") if name.strip()]
     async with await loop_of(args) as loop:
         try:
@@ -44,3 +51,17 @@ async def _serve(args: argparse.Namespace) -> int:
         except ValueError as error:
             raise CommandFailed(str(error), USAGE) from error
     return OK
+
+
+def _let_a_second_ctrl_c_through() -> None:
+    """The first one cancels what runs. A thread that reads stdin cannot be cancelled; the second one waits for nobody."""
+    running, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        running.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        task.cancel()
+
+    with suppress(NotImplementedError):  # Windows: Ctrl-C raises there
+        running.add_signal_handler(signal.SIGINT, stop)

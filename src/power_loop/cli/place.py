@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from power_loop.cli.exits import NOT_FOUND, USAGE, CommandFailed
+from power_loop.cli.exits import FAILED, NOT_FOUND, USAGE, CommandFailed, first_line
+from power_loop.cli.screen import as_json
+from power_loop.contracts.errors import StoreSchemaError
 from power_loop.contracts.store import SchemaPolicy
 from power_loop.loop import DEFAULT_DB_PATH
 from power_loop.store.dsn import parse_dsn
 from power_loop.store.sql_store import SessionStore, open_store
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, json: str = "answer as JSON") -> None:
     """The options that every command has which looks into a database."""
     parser.add_argument("--dsn", help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
     parser.add_argument("--prefix", default="pl_", help="prefix of its tables (default: pl_)")
-    parser.add_argument("--json", action="store_true", help="answer as JSON")
+    parser.add_argument("--json", action="store_true", help=json)
 
 
 def dsn_of(args: argparse.Namespace) -> str:
@@ -36,19 +37,29 @@ def dsn_of(args: argparse.Namespace) -> str:
 
 @asynccontextmanager
 async def opened(args: argparse.Namespace, *, create: bool = False) -> AsyncGenerator[SessionStore]:
-    """The store, closed afterwards. Without ``create`` a file that is not there is an error, and is not made."""
+    """The store, closed afterwards. Without ``create`` a file, or tables, that are not there are an error, and are not made."""
     dsn = dsn_of(args)
     parsed = parse_dsn(dsn)
     if not create and parsed.engine == "sqlite" and not is_there(parsed.path):
         raise CommandFailed(f"there is no database {parsed.path}", NOT_FOUND)
     try:
-        store = await open_store(dsn, table_prefix=args.prefix, schema=SchemaPolicy.AUTO_CREATE)
+        policy = SchemaPolicy.AUTO_CREATE if create else SchemaPolicy.VERIFY
+        store = await open_store(dsn, table_prefix=args.prefix, schema=policy)
     except ValueError as error:
         raise CommandFailed(f"--prefix: {error}", USAGE) from error
+    except StoreSchemaError as error:
+        raise not_ours_to_make(error) from error
     try:
         yield store
     finally:
         await store.close()
+
+
+def not_ours_to_make(error: StoreSchemaError) -> Exception:
+    """For whoever looks on, and so creates and migrates nothing: ``error``, and who does, where a script can help."""
+    if not error.ddl:
+        return error
+    return CommandFailed(f"{first_line(error).partition(';')[0]}; `power-loop schema apply` makes it", FAILED)
 
 
 def is_there(path: str) -> bool:
@@ -57,4 +68,4 @@ def is_there(path: str) -> bool:
 
 def tell(args: argparse.Namespace, data: Any, text: str) -> None:
     """``data`` as JSON when that was asked for, else ``text``."""
-    print(json.dumps(data, indent=2, default=str) if args.json else text)
+    print(as_json(data, 2) if args.json else text)

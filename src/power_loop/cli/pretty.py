@@ -16,6 +16,11 @@ from power_loop.cli.screen import seen
 STYLES = ((">", "bold"), ("  ->", "cyan"), ("  <-", "dim"), ("[", "yellow"))
 """How lines of a transcript look that begin so."""
 
+# What is narrower is no column of text.
+LAST_COLUMN_CHARS = 12
+# Between two columns.
+GAP_CHARS = 2
+
 
 def console_on(stream: TextIO) -> Any:
     """A rich console on ``stream``; None where it is no terminal, colours are unwanted, or rich is not installed."""
@@ -29,17 +34,22 @@ def console_on(stream: TextIO) -> Any:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, console: Any = None) -> bool:
-    """Show a table; False where that is not possible, and the caller prints lines."""
+    """Show a table, its cells whole but for the last column; False where that is not possible, and the caller prints lines."""
     if (console := console or console_on(sys.stdout)) is None:
         return False
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(seen(cell)) for cell in row))
+    cells = [[seen(cell) for cell in row] for row in rows]
+    longest = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    least = [*longest[:-1], min(longest[-1], LAST_COLUMN_CHARS)]
+    if sum(least) + GAP_CHARS * (len(least) - 1) > console.width:
+        return False
+    for column, width in zip(columns, least, strict=True):
+        shown.add_column(column, overflow="fold", min_width=width)
+    for row in cells:
+        shown.add_row(*map(Text, row))
     console.print(shown)
     return True
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import sys
 from typing import Any
 
 from power_loop.cli.agent import add_agent_options, agent_loop, refuse_two_loops, system_of
 from power_loop.cli.exits import BUSY_OR_PENDING, FAILED, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options
-from power_loop.cli.screen import Screen, seen
+from power_loop.cli.screen import Screen, as_json, seen
+from power_loop.cli.words import at_least_one
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.outcome import RunStatus, StatefulResult
+from power_loop.contracts.text import check_key
 from power_loop.loop import StatefulAgentLoop
 
 ABOUT = (
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what to say; - reads it from standard input")
     parser.add_argument("--session", metavar="SESSION", help="the session to say it in (default: a new one)")
     parser.add_argument("--key", metavar="KEY", help="said once: the same key again gives the same outcome and pays nothing")
-    parser.add_argument("--max-rounds", type=int, metavar="N", help="model calls at most")
+    parser.add_argument("--max-rounds", type=at_least_one, metavar="N", help="model calls at most")
     parser.add_argument("--text", action="store_true", help="print the answer alone, not the JSON")
     add_agent_options(parser, app=True)
     add_options(parser)
@@ -44,8 +45,12 @@ def run(args: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     if not prompt.strip():
         raise CommandFailed("there is nothing to say: the prompt is empty", USAGE)
+    try:
+        check_key("--key", args.key)
+    except ValueError as error:
+        raise CommandFailed(str(error), USAGE) from error
     result = asyncio.run(_said(args, prompt))
-    print(seen(result.final_text) if args.text else json.dumps(result.to_dict(), indent=2, ensure_ascii=False, default=str))
+    print(seen(result.final_text) if args.text else as_json(result.to_dict(), 2))
     return OK if result.status == RunStatus.COMPLETED else BUSY_OR_PENDING if result.status in WAITS else FAILED
 
 

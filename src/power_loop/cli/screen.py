@@ -23,11 +23,19 @@ _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
 # And the marks that turn the direction of what follows (UAX 9): a command would read other than it runs.
 _TURNS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _UNSEEN = {code: "\u00b7" for code in (*_CONTROLS, *_TURNS) if chr(code) not in "\t\n"}
+# In JSON they are written as what they are; so is what ends a line for some programs, and half a surrogate pair, which no output can hold.
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*_CONTROLS[0x20:], *_TURNS, 0x2028, 0x2029, *range(0xD800, 0xE000))}
 
 
 def seen(text: str) -> str:
     """``text`` as it may stand on a terminal."""
     return text.translate(_UNSEEN)
+
+
+def as_json(data: Any, indent: int | None = None) -> str:
+    """``data`` as it may stand on a terminal, and as a program reads it back to the character."""
+    whole = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(data, indent=indent, ensure_ascii=not whole, default=str).translate(_ESCAPED)
 
 
 def one_line(text: str, limit: int = LINE_CHARS) -> str:
@@ -138,7 +146,7 @@ class JsonLines(Screen):
         """Nothing: the last event of a send holds it."""
 
     def _tell(self, told: Mapping[str, Any]) -> None:
-        print(json.dumps(told, ensure_ascii=False, default=str), file=self._out, flush=True)
+        print(as_json(told), file=self._out, flush=True)
 
 
 def _call(told: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.pretty import table, transcript
 from power_loop.cli.screen import message_line, one_line
 from power_loop.cli.words import at_least_one, when
+from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.rows import MessageRow, SessionKind, SessionRow, SessionStatsRow, SessionStatus
 from power_loop.store.sql_store import SessionStore
 
@@ -45,18 +46,28 @@ async def _list(args: argparse.Namespace) -> int:
     async with opened(args) as store:
         status, kind = (None, None) if args.all else (SessionStatus.ACTIVE, SessionKind.ROOT)
         shown = await store.list_sessions(status=status, kind=kind, limit=args.limit)
-        stats = {each.session_id: each for each in await store.list_session_stats()}
-    data = [{**row._asdict(), "stats": stats[row.session_id]._asdict() if row.session_id in stats else None} for row in shown]
-    if not args.json and shown and table(COLUMNS, [_cells(row, stats.get(row.session_id)) for row in shown]):
+        stats = [await _stats(store, row.session_id) for row in shown]
+    data = [{**row._asdict(), "stats": its._asdict() if its is not None else None} for row, its in zip(shown, stats, strict=True)]
+    cells = [_cells(row, its) for row, its in zip(shown, stats, strict=True)]
+    if not args.json and shown and table(COLUMNS, cells):
         return OK
-    lines = ["  ".join(filter(None, _cells(row, stats.get(row.session_id)))) for row in shown]
+    lines = ["  ".join(filter(None, each)) for each in cells]
     tell(args, data, "\n".join(lines) or "no sessions")
     return OK
 
 
+async def _stats(store: SessionStore, session_id: str) -> SessionStatsRow | None:
+    try:
+        return await store.get_session_stats(session_id)
+    except SessionNotFoundError:  # deleted since it was listed
+        return None
+
+
 def _cells(row: SessionRow, stats: SessionStatsRow | None) -> list[str]:
     marks = [name for name, holds in (("archived", row.status == SessionStatus.ARCHIVED), (row.kind, row.kind != "root")) if holds]
-    counted = f"{stats.sends} sends, {stats.total_tokens} tokens" if stats is not None else "no finished send"
+    counted = "no finished send"
+    if stats is not None:
+        counted = f"{stats.sends} send{'' if stats.sends == 1 else 's'}, {stats.total_tokens} tokens"
     metadata = one_line(json.dumps(dict(row.metadata), ensure_ascii=False)) if row.metadata else ""
     return [row.session_id, when(row.updated_at), counted, "  ".join(marks), metadata]
 
@@ -74,6 +85,7 @@ async def _show(args: argparse.Namespace) -> int:
         if args.records:
             records = (await store.export_session(args.session))["records"]
             records = [record for record in records if args.send in (None, record["send_index"])]
+            _refuse_no_send(args, records)
             tell(args, records, "\n".join(one_line(json.dumps(record, ensure_ascii=False)) for record in records))
             return OK
         await _show_messages(args, store, row)
@@ -82,8 +94,7 @@ async def _show(args: argparse.Namespace) -> int:
 
 async def _show_messages(args: argparse.Namespace, store: SessionStore, row: SessionRow) -> None:
     messages = [message for message in await store.load_all_messages(args.session) if args.send in (None, message.send_index)]
-    if args.send is not None and not messages:
-        raise CommandFailed(f"session {args.session!r} has no send {args.send}", NOT_FOUND)
+    _refuse_no_send(args, messages)
     usage = [call for call in await store.list_usage(args.session) if args.send in (None, call.send_index)]
     ended = [each for each in await store.rows(args.session, after=0) if each.cells.kind in ("send_ended", "send_rested")]
     ends = {each.send_index: json.loads(each.cells.body or "{}")["status"] for each in ended}
@@ -99,6 +110,11 @@ async def _show_messages(args: argparse.Namespace, store: SessionStore, row: Ses
     lines = [line for block in _transcript(messages, ends, spent) for line in block.split("\n")]
     if args.json or not transcript(lines):
         tell(args, data, "\n".join(lines))
+
+
+def _refuse_no_send(args: argparse.Namespace, found: Sequence[object]) -> None:
+    if args.send is not None and not found:
+        raise CommandFailed(f"session {args.session!r} has no send {args.send}", NOT_FOUND)
 
 
 def _transcript(messages: Sequence[MessageRow], ends: dict[int, str], spent: dict[int, int]) -> Iterator[str]:

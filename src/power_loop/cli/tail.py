@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from power_loop.cli.exits import NOT_FOUND, OK, USAGE, CommandFailed
-from power_loop.cli.screen import Screen, call_line, message_line, one_line
+from power_loop.cli.exits import OK, USAGE, CommandFailed
+from power_loop.cli.place import add_options, opened
+from power_loop.cli.screen import Screen, as_json, call_line, message_line, one_line
 from power_loop.contracts.events import AgentEvent
-from power_loop.loop import DEFAULT_DB_PATH, StatefulAgentLoop
+from power_loop.loop import StatefulAgentLoop
 from power_loop.providers.echo import EchoLLM
-from power_loop.store.dsn import parse_dsn
 
 # What is shown as it comes, as in a chat.
 LIVE = ("stream_started", "stream_delta", "stream_completed", "llm_retry_attempted", "tool_progress", "user_notification")
@@ -29,47 +26,32 @@ def add(commands: Any) -> None:
     about = "What happened in a session, and what happens, from any process. Ctrl-C ends it."
     parser: argparse.ArgumentParser = commands.add_parser("tail", help="show what happens in a session", description=about)
     parser.add_argument("session", metavar="SESSION")
-    parser.add_argument("--dsn", help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
-    parser.add_argument("--prefix", help="prefix of its tables (default: pl_)")
     parser.add_argument(
         "--after", metavar="CURSOR", default="0", help="go on after this event: the cursor in --json, or a message's number"
     )
     parser.add_argument("--no-follow", action="store_true", help="stop at the end of what is there")
-    parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    add_options(parser, json="one event a line, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show events until the session is deleted, or there are no more; the exit code."""
-    dsn = args.dsn or os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
-    _refuse_unusable(dsn, args.session)
-    show = _show_json if args.json else Tail().show
-    return asyncio.run(_tail(dsn, args, show))
+    return asyncio.run(_tail(args, _show_json if args.json else Tail().show))
 
 
-async def _tail(dsn: str, args: argparse.Namespace, show: Callable[[AgentEvent], None]) -> int:
+async def _tail(args: argparse.Namespace, show: Callable[[AgentEvent], None]) -> int:
     # A model is none of its business: nothing is sent.
-    async with StatefulAgentLoop(llm=EchoLLM(), dsn=dsn, table_prefix=args.prefix, name="tail") as loop:
+    async with opened(args) as store, StatefulAgentLoop(llm=EchoLLM(), store=store, name="tail") as loop:
         try:
             async for event in loop.watch(args.session, after=args.after, follow=not args.no_follow):
                 show(event)
-        except ValueError as error:  # the cursor, or the table prefix
-            raise CommandFailed(str(error), USAGE) from error
+        except ValueError as error:
+            raise CommandFailed(f"--after: {error}", USAGE) from error
     return OK
 
 
-def _refuse_unusable(dsn: str, session: str) -> None:
-    """Raise `CommandFailed` for a DSN that is none, and for a file that is not there, which would be created."""
-    try:
-        parsed = parse_dsn(dsn)
-    except ValueError as error:
-        raise CommandFailed(f"--dsn: {error}", USAGE) from error
-    if parsed.engine == "sqlite" and not Path(parsed.path).exists():
-        raise CommandFailed(f"no session {session!r}: there is no database {parsed.path}", NOT_FOUND)
-
-
 def _show_json(event: AgentEvent) -> None:
-    Screen().line(json.dumps(event.to_dict(), ensure_ascii=True, default=str))
+    Screen().line(as_json(event.to_dict()))
 
 
 class Tail:

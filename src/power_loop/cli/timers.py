@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--limit", type=at_least_one, default=100, metavar="N", help="at most so many (default: %(default)s)")
     does = parser.add_mutually_exclusive_group()
     does.add_argument("--add", metavar="NOTE", help="wake SESSION with this note: needs --in, --at or --cron")
-    does.add_argument("--cancel", type=int, metavar="ID", help="take back this timer of SESSION")
+    does.add_argument("--cancel", type=at_least_one, metavar="ID", help="take back this timer of SESSION")
     does.add_argument("--fire", action="store_true", help="fire all that are due, once")
     time = parser.add_mutually_exclusive_group()
     time.add_argument("--in", dest="delay_s", type=float, metavar="SECONDS", help="due after so long")
@@ -46,6 +46,10 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.session is None and (args.add is not None or args.cancel is not None):
         raise CommandFailed("--add and --cancel need a SESSION", USAGE)
+    if args.session is not None and args.fire:
+        raise CommandFailed("--fire takes no SESSION: it fires all timers that are due", USAGE)
+    if args.add is None and any(each is not None for each in (args.delay_s, args.at, args.cron, args.interval_s)):
+        raise CommandFailed("--in, --at, --cron and --every say when: give --add NOTE too", USAGE)
     return asyncio.run(_run(args))
 
 

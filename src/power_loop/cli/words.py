@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
+# No database counts further.
+MOST = 2**63 - 1
+
 
 def when(at_ms: int) -> str:
     """A time as people read it, in UTC."""
@@ -12,7 +15,9 @@ def when(at_ms: int) -> str:
 
 
 def at_least_one(given: str) -> int:
-    """The value of an option that counts something."""
-    if not given.isdecimal() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f"{given!r} is no whole number above 0")
+    """The value of an option that counts or numbers something."""
+    if not given.isascii() or not given.isdecimal() or int(given[:20]) < 1:
+        raise argparse.ArgumentTypeError(f"{given!r:.40} is no whole number above 0")
+    if int(given[:20]) > MOST:
+        raise argparse.ArgumentTypeError(f"{given!r:.40} is too large")
     return int(given)

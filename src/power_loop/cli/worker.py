@@ -15,6 +15,7 @@ from typing import Any
 from power_loop.cli.exits import OK, USAGE, CommandFailed
 from power_loop.cli.model import chosen_model
 from power_loop.cli.place import add_options, dsn_of, tell
+from power_loop.cli.words import at_least_one
 from power_loop.loop import StatefulAgentLoop
 from power_loop.worker import Worker
 
@@ -28,7 +29,7 @@ def add(commands: Any) -> None:
     """Offer the command to the parser."""
     parser: argparse.ArgumentParser = commands.add_parser("worker", help="drive the sessions that have something to do", description=ABOUT)
     parser.add_argument("--app", metavar="MODULE:FACTORY", help="a function that returns the loop, with its model, tools and database")
-    parser.add_argument("--concurrency", type=_at_least_one, default=8, metavar="N", help="sessions at once (default: %(default)s)")
+    parser.add_argument("--concurrency", type=at_least_one, default=8, metavar="N", help="sessions at once (default: %(default)s)")
     parser.add_argument("--agent", action="append", metavar="NAME", help="drive sessions of this agent (default: the loop's own; '*': all)")
     parser.add_argument("--model", metavar="PROVIDER:MODEL", help="without --app: such as openai:gpt-4o-mini")
     add_options(parser)
@@ -94,10 +95,3 @@ def _factory(app: str) -> Any:
     if not callable(factory):
         raise CommandFailed(f"--app {app}: {name} is not a function that returns the loop", USAGE)
     return factory
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandFailed(f"workflow {args.verb} needs a {'FILE' if args.verb == 'run' else 'RUN'}", USAGE)
     if args.verb == "graph" and not _is_run(args.target):
         drawing = mermaid(_spec_in(args.target))
-        tell(args, {"mermaid": drawing}, drawing)
+        tell(args, {"mermaid": drawing}, seen(drawing))
         return OK
     try:
         return asyncio.run(VERBS[args.verb](args))
@@ -83,6 +83,8 @@ async def _resume(args: argparse.Namespace) -> int:
 
 async def _list(args: argparse.Namespace) -> int:
     async with _looking(args) as loop:
+        if args.session is not None:
+            await (await loop.ensure_store()).get_session(args.session)
         runs = await list_workflows(loop, args.session)
     lines = ["  ".join([each["run_id"], when(each["updated_at"]), each["status"], one_line(each["name"])]) for each in runs]
     tell(args, runs, "\n".join(lines) or "no runs")
@@ -92,7 +94,7 @@ async def _list(args: argparse.Namespace) -> int:
 async def _graph(args: argparse.Namespace) -> int:
     async with _looking(args) as loop:
         found = await get_workflow(loop, await _parent_of(loop, args.target), args.target, detail=True)
-    tell(args, found, found["mermaid"])
+    tell(args, found, seen(found["mermaid"]))
     return OK
 
 

@@ -50,7 +50,10 @@ class Database(Protocol):
     """
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> Awaitable[list[Row]]:
-        """All rows of one SELECT, from the newest committed state. Raises `StoreUnavailable`."""
+        """All rows of one SELECT, from the newest committed state. Raises `StoreUnavailable`.
+
+        Text that has no UTF-8 is in no database: it is looked for like NULL, and found nowhere.
+        """
         ...
 
     def write(self, batch: Batch) -> Awaitable[None]:

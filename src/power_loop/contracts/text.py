@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 # The longest key that every engine indexes.
 MAX_KEY_CHARS = 191
 
@@ -13,6 +16,11 @@ def encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def findable(params: Sequence[Any]) -> Sequence[Any]:
+    """``params`` as a database can be asked for them: what has no UTF-8 stands in none and equals nothing there, like NULL."""
+    return [None if isinstance(each, str) and not (each.isascii() or encodes(each)) else each for each in params]
 
 
 def check_text(what: str, text: str | None) -> None:

@@ -21,12 +21,14 @@ _ID = re.compile(
 # Behind every event of a record, like a bare number does in a cursor.
 END = 1 << 62
 
+# Line ends of Unicode that are none of server-sent events: many a client splits there all the same.
+_LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
 def sse(event: Mapping[str, Any], id: str | None = None) -> bytes:
     """One server-sent event: the JSON of ``event``, under ``id``. Without one a browser keeps the id before."""
-    data = _encode(event).encode("utf-8", "replace")
+    data = _encode(event).translate(_LINE_ENDS).encode("utf-8", "replace")
     return (b"" if id is None else b"id: " + id.encode() + b"\n") + b"data: " + data + b"\n\n"
 
 

@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from power_loop.contracts.text import check_key
+
+
+def run_key(*ids: str) -> str:
+    """The key of what a run says: of its message, or of its answer to a question."""
+    return ":".join(("ag-ui", *ids))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -53,6 +60,8 @@ def run_input_of(given: Any) -> RunInput:
     if not all(isinstance(each, str) and each for each in ids):
         raise ValueError("an AG-UI run input has a threadId and a runId, both text")
     answers = tuple(map(_answer, _objects(fields, "resume")))
+    for key in (run_key(str(ids[1])), *(run_key(str(ids[1]), each.interaction_id) for each in answers)):
+        check_key("runId", key)
     messages = _objects(fields, "messages")
     said = _said(messages[-1].get("content")) if messages and messages[-1].get("role") == "user" and not answers else None
     return RunInput(str(ids[0]), str(ids[1]), said, answers)
@@ -72,11 +81,16 @@ def _answer(entry: Mapping[str, Any]) -> Answer:
 
 
 def _said(content: Any) -> str | list[dict[str, Any]]:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, (list, tuple)):
+    said = content if isinstance(content, str) else [_block(part) for part in _parts(content)]
+    if not (said.strip() if isinstance(said, str) else any(part.get("text", "an image").strip() for part in said)):
+        raise ValueError("the user message is empty")
+    return said
+
+
+def _parts(content: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(content, (list, tuple)) or not all(isinstance(part, Mapping) for part in cast("Sequence[Any]", content)):
         raise ValueError("the content of a user message is text, or a list of parts")
-    return [_block(part) for part in cast("Sequence[Mapping[str, Any]]", content)]
+    return cast("Sequence[Mapping[str, Any]]", content)
 
 
 def _block(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +98,8 @@ def _block(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("type")
     if kind == "text":
         return {"type": "text", "text": str(part.get("text", ""))}
-    source: Mapping[str, Any] = part.get("source") or {}
+    given: object = part.get("source")
+    source: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
     value, mime = str(source.get("value", "")), source.get("mimeType")
     if kind == "image" and value:
         url = value if source.get("type") == "url" else f"data:{mime};base64,{value}"

@@ -18,7 +18,7 @@ from power_loop.contracts.redact import redact_text
 from power_loop.contracts.watch import Watched
 from power_loop.contrib.ag_ui_encoder import AgUiEncoder
 from power_loop.contrib.ag_ui_ids import Place, place_of, sse
-from power_loop.contrib.ag_ui_input import Answer, RunInput, run_input_of
+from power_loop.contrib.ag_ui_input import Answer, RunInput, run_input_of, run_key
 
 # Proxies close a connection on which nothing comes for a while; a comment keeps it open.
 SILENCE_S = 15.0
@@ -240,7 +240,7 @@ class Run:
         """What the input asks for. Asked for again it does nothing new, and waits for the outcome."""
         asked, session_id = self._asked, self._session_id
         if asked.said is not None:
-            return await self._loop.send(asked.said, session_id, key=f"ag-ui:{asked.run_id}")
+            return await self._loop.send(asked.said, session_id, key=run_key(asked.run_id))
         result: StatefulResult | None = None
         for answer in asked.answers:
             result = await self._answer(answer) or result
@@ -260,7 +260,7 @@ class Run:
             await self._decide(answer, str(asked.get("digest")))
             return None
         value: Any = "[the user gave no answer]" if answer.cancelled else answer.payload
-        key = f"ag-ui:{self._asked.run_id}:{answer.interaction_id}"
+        key = run_key(self._asked.run_id, answer.interaction_id)
         return await self._loop.submit_input(self._session_id, answer.interaction_id, value, key=key)
 
     async def _decide(self, answer: Answer, digest: str) -> None:

@@ -23,15 +23,27 @@ class Actions:
         self._verbs = cast("Verbs", loop.drivers)  # the facade shows less of them
 
     async def decide(self, told: Json) -> Json:
-        """``{session_id, interaction_id, approved, digest, note}`` or ``{session_id, interaction_id, answer}``. Raises `ValueError`."""
+        """``{session_id, interaction_id, approved, digest, note}`` or ``{session_id, interaction_id, answer}``. Raises `ValueError`.
+
+        Who denies need not have seen all of what it is, and may leave the digest out.
+        """
         session_id, interaction_id = _text(told, "session_id"), _text(told, "interaction_id")
         if "answer" in told:
             await self._verbs.answer(session_id, interaction_id, told["answer"], None)
         else:
-            verb = self._loop.approve if told.get("approved") is True else self._loop.deny
+            approved = told.get("approved") is True
+            verb = self._loop.approve if approved else self._loop.deny
             note = _text(told, "note") if told.get("note") else None
-            await verb(session_id, interaction_id, digest=_text(told, "digest"), by=BY, note=note)
+            named = approved or told.get("digest") is not None
+            digest = _text(told, "digest") if named else await self._digest_of(session_id, interaction_id)
+            await verb(session_id, interaction_id, digest=digest, by=BY, note=note)
         return {"done": True}
+
+    async def _digest_of(self, session_id: str, interaction_id: str) -> str:
+        for waits in await self._loop.list_approvals(session_id):
+            if waits.interaction_id == interaction_id:
+                return waits.digest
+        raise ValueError(f"session {session_id!r} waits for no approval {interaction_id!r}")
 
 
 def _text(told: Json, name: str) -> str:

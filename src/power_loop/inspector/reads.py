@@ -6,6 +6,9 @@ is in `lines`.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from power_loop.contracts.store import RecordRow
 from power_loop.inspector.lines import Lines
 from power_loop.store.large import LargeContent
@@ -19,6 +22,9 @@ FOLD = "SELECT fold_seq FROM {p}sessions WHERE session_id = ?"
 FOLD_BEFORE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind = 'context_folded' AND seq < ? ORDER BY seq DESC LIMIT 1"
 REPLY_BEFORE = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND seq < ? AND kind = 'model_replied' ORDER BY seq DESC LIMIT 1"
 MESSAGES_BEFORE = "SELECT COUNT(*) FROM {p}records WHERE session_id = ? AND seq > ? AND seq < ? AND role IS NOT NULL"
+
+DRIVEN = """SELECT s.session_id, i.metadata FROM {p}session_info i JOIN {p}sessions s ON s.session_id = i.session_id
+ WHERE i.parent_session_id = ? AND s.holder IS NOT NULL AND s.lease_until > {t} ORDER BY s.created_at, s.session_id"""
 
 # A request is derived from so many rows at most; what stands before them is counted.
 REQUEST_ROWS = 300
@@ -58,11 +64,16 @@ class Reads(Lines, LargeContent):
         low, high = 0, head
         while low < high:
             places = range(high, low, min(-1, (low - high) // PLACES))
-            sql = self._sql(SENDS_AT) + f"({', '.join('?' * len(places))})"
-            rows = await self._database.read(sql, (session_id, *places))
-            high = min((seq - 1 for seq, index in rows if index > send_index), default=high)
+            found = await self.sends_at(session_id, places)
+            high = min((seq - 1 for seq, index in found.items() if index > send_index), default=high)
             low = max((seq for seq in places if seq <= high), default=low)
         return low
+
+    async def sends_at(self, session_id: str, places: Sequence[int]) -> dict[int, int]:
+        """To which send the record at each of these places belongs, where one stands there."""
+        sql = self._sql(SENDS_AT) + f"({', '.join('?' * len(places))})"
+        rows = await self._database.read(sql, (session_id, *places))
+        return dict(rows)
 
     async def record(self, session_id: str, seq: int) -> RecordRow | None:
         """With its content whole, wherever that lies."""
@@ -76,6 +87,12 @@ class Reads(Lines, LargeContent):
             return await self.record(session_id, last[0][0]) if last[0][0] else None
         rows = await self._database.read(self._sql(FOLD_BEFORE), (session_id, seq))
         return to_row(rows[0]) if rows else None
+
+    async def leaves_driven(self, session_id: str) -> dict[str, str]:
+        """Sessions under a run that somebody drives now, by the step that they are for."""
+        rows = await self._database.read(self._sql(DRIVEN), (session_id, self._now()))
+        described = [(name, json.loads(metadata or "{}")) for name, metadata in rows]
+        return {str(each["workflow_node_id"]): name for name, each in described if "workflow_node_id" in each}
 
     async def reply_before(self, session_id: str, seq: int) -> RecordRow | None:
         """The last reply before ``seq``."""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.inspector.picture import picture
 from power_loop.inspector.shown import Asked, Passage
 from power_loop.inspector.timeline import Json, cut
-from power_loop.store.sql_store import SessionStore
 from power_loop.workflow.draw import mermaid
-from power_loop.workflow.journal import run_id_of
-from power_loop.workflow.look import plan_of
 from power_loop.workflow.places import Map
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import AgentResult
@@ -21,26 +17,17 @@ STEPS_SHOWN = 500
 SHOWN_OF_A_TEXT = 400
 
 
-async def run_of(store: SessionStore, session_id: str, *, held: bool) -> Json | None:
-    """The run that this session is, None where it is none. ``held``: somebody drives it, so a leaf that has a session runs."""
-    row = await store.get_session(session_id)
-    if row.kind != SessionKind.WORKFLOW:
-        return None
-    plan = await plan_of(store, row, run_id_of(session_id))
-    open_leaves = _open(await store.list_children(session_id)) if held else {}
-    steps = [_ended(name, result) for name, result in plan.result().results.items()]
-    steps += _waiting(plan) + _ready(plan, open_leaves)
+def shown_run(plan: Plan, running: Mapping[str, str]) -> Json:
+    """The run of this plan. ``running``: the sessions of leaves that somebody drives, by the step that they are for."""
+    result = plan.result()
+    steps = [_ended(name, each) for name, each in result.results.items()]
+    steps += _waiting(plan) + _ready(plan, running)
     shown = sorted(steps, key=lambda step: step["state"] == "completed")[:STEPS_SHOWN]
     return {
         "name": plan.spec.name, "status": plan.status, "usage": dict(plan.usage), "picture": picture(plan.root, *_standing(plan, steps)),
-        "mermaid": mermaid(plan), "steps": shown, "more_steps": len(steps) - len(shown), "errors": plan.result().errors,
+        "mermaid": mermaid(plan), "steps": shown, "more_steps": len(steps) - len(shown), "errors": result.errors,
         "waiting": [Asked(asked.interaction or {}) for asked in plan.questions().values()], "warnings": list(plan.spec.warnings),
     }  # fmt: skip
-
-
-def _open(children: Sequence[SessionRow]) -> dict[str, str]:
-    """Sessions of leaves by the step that they are for, the latest attempt last."""
-    return {str(row.metadata["workflow_node_id"]): row.session_id for row in children if "workflow_node_id" in row.metadata}
 
 
 def _ended(name: str, result: AgentResult) -> Json:

@@ -53,7 +53,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody is asked for; ``hidden`` says that something of it is not shown."""
+    """What somebody is asked for; ``hidden`` says that something of it is not shown.
+
+    The digest, by which an approval names what it is for, is then not told either: only who saw the whole can name it.
+    """
 
     interaction: Mapping[str, Any]
 
@@ -113,7 +116,8 @@ class Shown:
 
     def _asked(self, interaction: Mapping[str, Any]) -> Json:
         told = {name: value if name in LEADING else self._given(value) for name, value in interaction.items()}
-        return told | {"hidden": any(told[name] != value for name, value in interaction.items())}
+        hidden = any(told[name] != value for name, value in interaction.items())
+        return {name: value for name, value in told.items() if not (hidden and name == "digest")} | {"hidden": hidden}
 
 
 class LiveText:

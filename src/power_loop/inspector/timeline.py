@@ -41,13 +41,13 @@ AFTERWARDS = (CallCharged, ContextFolded, FoldSkipped)
 
 
 def timeline(session_id: str, rows: Sequence[RecordRow]) -> list[Json]:
-    """The sends of ``rows``, oldest first."""
+    """The sends of ``rows``, oldest first. ``cut``: where more of it stands that is not among them, ``before`` or ``after``."""
     sends: list[Json] = []
     calls: dict[str, Json] = {}
     at = 0
     for row in rows:
         if not sends or sends[-1]["send"] != row.send_index:
-            sends.append({"send": row.send_index, "from_seq": row.seq, "at": row.created_at, "status": "running", "items": []})
+            sends.append({"send": row.send_index, "from_seq": row.seq, "at": row.created_at, "status": "running", "cut": [], "items": []})
             at, calls = row.created_at, {}
         _add(sends[-1], calls, session_id, row, row.created_at - at)
         at = row.created_at
@@ -164,7 +164,10 @@ def _sum_up(send: Json) -> None:
 
 
 def text_of(row: RecordRow, part: str) -> str:
-    """What a record says: its text, its ``think``, or the arguments of the call of that number. Raises `ValueError`."""
+    """What a record says: its text, its ``think``, or the arguments of the call of that number. Raises `ValueError`.
+
+    What has no text says nothing here: how a question goes is the business of `shown`, which may hold some of it back.
+    """
     try:
         record = from_cells(row.cells)
     except RecordFromTheFuture:
@@ -185,7 +188,7 @@ def text_of(row: RecordRow, part: str) -> str:
         case ContextFolded():
             return record.summary
         case _:
-            return row.cells.content or row.cells.body or ""
+            return row.cells.content or ""
 
 
 def usage(numbers: CallUsage) -> Json:

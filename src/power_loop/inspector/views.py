@@ -7,13 +7,15 @@ from typing import Any
 
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.messages import readable
+from power_loop.contracts.rows import SessionKind
 from power_loop.contracts.store import RecordRow
 from power_loop.inspector import charts
 from power_loop.inspector.glance import Glance
+from power_loop.inspector.journals import Journals
 from power_loop.inspector.lines import Listed
 from power_loop.inspector.reads import Reads
 from power_loop.inspector.requests import request_of
-from power_loop.inspector.runs import run_of
+from power_loop.inspector.runs import shown_run
 from power_loop.inspector.shown import Asked, Given, Passage
 from power_loop.inspector.timeline import Json, text_of, timeline
 from power_loop.runtime.doctor import doctor
@@ -36,6 +38,7 @@ class Views:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
         self._reads = Reads(store.database, store.dialect, store.table_prefix, store.clock, store.ids)
+        self._journals = Journals(self._reads)
 
     async def sessions(self, limit: int = 50, after: str = "", **filters: Any) -> Json:
         """A page of the list: the latest activity first. ``next`` is the cursor of the page behind it.
@@ -87,10 +90,22 @@ class Views:
             return {"head": head, "sends": [], "next": None, "last": True}
         return {
             "head": head,
-            "sends": timeline(session_id, rows),
+            "sends": await self._marked(session_id, head, rows),
             "next": rows[0].seq if rows[0].seq > 1 else None,
             "last": rows[-1].seq == head,
         }
+
+    async def _marked(self, session_id: str, head: int, rows: Sequence[RecordRow]) -> list[Json]:
+        """The sends of ``rows``; of one that is longer than a page it is said where more of it stands."""
+        sends, before, after = timeline(session_id, rows), rows[0].seq - 1, rows[-1].seq + 1
+        places = [seq for seq in (before, after) if 0 < seq <= head]
+        around = await self._reads.sends_at(session_id, places) if places else {}
+        if around.get(before) == rows[0].send_index:
+            sends[0]["cut"].append("before")
+        if around.get(after) == rows[-1].send_index:
+            sends[-1]["cut"].append("after")
+            sends[-1]["status"] = ""  # how it ended stands further on
+        return sends
 
     async def text(self, session_id: str, seq: int, part: str) -> str | None:
         """What a record says, whole; ``part`` as of `text_of`. None where no record stands there. Raises `ValueError`."""
@@ -99,7 +114,8 @@ class Views:
 
     async def asked(self, session_id: str, interaction_id: str) -> Json | None:
         """A question as it was asked, word for word; None where it does not wait."""
-        run = await self.workflow(session_id)
+        while (run := await self.workflow(session_id)) is not None and run["further"] is not None:
+            pass
         waits = (await self.session(session_id))["waiting"] if run is None else run["waiting"]
         return next((dict(each.interaction) for each in waits if each.interaction.get("interaction_id") == interaction_id), None)
 
@@ -111,9 +127,17 @@ class Views:
         return charts.of_calls(await self._reads.calls(session_id, CALLS_SHOWN))
 
     async def workflow(self, session_id: str) -> Json | None:
-        """The run that this session is; None where it is none."""
-        held = (await self._reads.session(session_id)).held
-        return await run_of(self._store, session_id, held=held)
+        """The run that this session is; None where it is none.
+
+        ``{further, records}`` alone: only so many of its records are read yet; asked again it reads on.
+        """
+        row = await self._reads.session(session_id)
+        if row.kind != SessionKind.WORKFLOW:
+            return None
+        plan, through = await self._journals.read_on(session_id, (await self._store.get_session(session_id)).config or {}, row.head)
+        if plan is None:
+            return {"further": through, "records": row.head}
+        return {**shown_run(plan, await self._reads.leaves_driven(session_id) if row.held else {}), "further": None}
 
     async def charts(self) -> Json:
         """The latest calls of all sessions."""

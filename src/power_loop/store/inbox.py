@@ -14,6 +14,7 @@ from power_loop.contracts.store import Cells, Conflict, Head, InboxItem, Stateme
 from power_loop.store.log import HEARD_LATER, KEYED, TICKET_MS
 from power_loop.store.outbox import WAKE
 from power_loop.store.part import Part
+from power_loop.store.sessions import could_exist
 
 WAKE_RUNNING = WAKE + " AND epoch = ? AND holder IS NOT NULL AND lease_until > {t}"
 WAKE_UNMOVED = WAKE + " AND epoch = ? AND head = ? AND wake_no = ?"
@@ -53,6 +54,7 @@ class Inbox(Part):
         written or posted since then. ``not_before``: ms; it is not heard earlier. ``keyed``: a send under the same
         key counts too. Raises `SessionNotFoundError`.
         """
+        could_exist(session_id)
         now, cells = self._clock.now_ms(), to_cells(record)
         due, at_once = self._at(max(now, not_before or 0)), self._at(now)
         if mode == "aside":  # heard by whoever comes next; nobody has to come for it
@@ -101,6 +103,7 @@ class Inbox(Part):
 
     async def queue_up(self, session_id: str, holder: str) -> int:
         """Stand in line for the lease; the ticket. ``wake_no`` moves, so the holder looks and lets the line go first."""
+        could_exist(session_id)
         name = f"{holder}#{self._ids.token(4)}"
         jump = Statement(self._sql(JUMP_IN), (session_id,), 1)
         stand = Statement(self._sql(STAND), (session_id, name, self._now() + TICKET_MS))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, Row
+from power_loop.contracts.text import findable
 from power_loop.store.database import NOT_READ, Settled
 from power_loop.store.dialect import SqliteDialect
 from power_loop.store.migrate import script
@@ -104,7 +105,7 @@ class MemoryDatabase(SqliteCare):
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> Settled[list[Row]]:
         """See `Database.read`."""
-        return self._do(lambda: self._core.read(sql, params), "read")
+        return self._do(lambda: self._core.read(sql, findable(params)), "read")
 
     def write(self, batch: Batch) -> Settled[None]:
         """See `Database.write`."""

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.store import Batch, Row
+from power_loop.contracts.text import findable
 from power_loop.store.database import Answer, Settled, settle, taken_from, tell
 
 # Connections that nobody needed for this long are closed: servers and firewalls forget idle ones without a word.
@@ -77,7 +78,7 @@ class ServerDatabase:
     def read(self, sql: str, params: Sequence[Any] = ()) -> Settled[list[Row]]:
         """See `Database.read`. It sees what its own task submitted before, also where that was not awaited."""
         future: Settled[list[Row]] = Settled(loop=asyncio.get_running_loop())
-        job, task = Read(future, sql, params), asyncio.current_task()
+        job, task = Read(future, sql, findable(params)), asyncio.current_task()
         if task is not None and (unfinished := [write for write in self._written_by.get(task, ()) if not write.done()]):
             self._submit_after(unfinished, job)
         else:

@@ -59,6 +59,12 @@ def check_session_id(session_id: str) -> None:
         raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
 
 
+def could_exist(session_id: str) -> None:
+    """SessionNotFoundError for an id that no session may have: for who writes without a look, and may not write it."""
+    if not _SESSION_ID.fullmatch(session_id):
+        raise SessionNotFoundError(session_id)
+
+
 class Sessions(Part):
     """The sessions themselves; what they hold is `log`'s business."""
 
@@ -188,6 +194,7 @@ class Sessions(Part):
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""
+        check_text("system_prompt", system_prompt)
         touch = Statement(self._sql(TOUCH), (self._clock.now_ms(), session_id), 1)
         await self._on_session(session_id, [touch, Statement(self._sql(SET_PROMPT), (system_prompt, session_id), 1)])
 
@@ -265,6 +272,7 @@ class Sessions(Part):
         await self._on_session(session_id, [Statement(self._sql(STATUS), (status, self._clock.now_ms(), session_id), 1)])
 
     async def _on_session(self, session_id: str, batch: list[Statement]) -> None:
+        could_exist(session_id)
         try:
             await self._write_once(batch)
         except Conflict:

@@ -16,6 +16,7 @@ from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.made import made
 from power_loop.contracts.store import Batch, Row
+from power_loop.contracts.text import findable
 from power_loop.store.database import Settled
 from power_loop.store.dialect import SqliteDialect
 from power_loop.store.sqlite_care import SqliteCare, copied_file, on_a_thread
@@ -60,7 +61,7 @@ class SqliteDatabase(SqliteCare):
     def read(self, sql: str, params: Sequence[Any] = ()) -> Settled[list[Row]]:
         """See `Database.read`; it sees every write that was submitted before it."""
         future: Settled[list[Row]] = Settled(loop=asyncio.get_running_loop())
-        self._submit(Read(future, sql, params))
+        self._submit(Read(future, sql, findable(params)))
         return future
 
     def write(self, batch: Batch) -> Settled[None]:

@@ -80,6 +80,14 @@ class DatabaseContract:
         await database.write([self.put(key, text) for key, text in texts.items()])
         assert await self.values(database) == texts
 
+    async def test_text_that_has_no_utf_8_is_found_nowhere_and_never_written(self, database: Database) -> None:
+        await database.write([self.put("a", "1")])
+        found = f"SELECT value FROM {self.prefix}state WHERE state_key = ?"
+        assert await database.read(found, ("a\ud800",)) == []
+        assert await database.read(found + " OR state_key = ?", ("a\udcff", "a")) == [("1",)]
+        await refused(ValueError, database.write([self.put("b", "2"), self.put("b\ud800", "3")]))
+        assert await self.values(database) == {"a": "1"}
+
     async def test_numbers_of_64_bits_and_none_come_back_as_they_were(self, database: Database) -> None:
         await database.write([self.put("most", None, version=2**63 - 1), self.put("least", None, version=-(2**63))])
         rows = await database.read(f"SELECT version, value FROM {self.prefix}state ORDER BY version")

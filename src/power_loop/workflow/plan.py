@@ -47,9 +47,13 @@ class Plan:
         self._replay(journal)
         self._changed_specs = changed_specs(self._tree.memo, self._map.leaves)
         if not live:
-            for key in list(self._tree.running):
-                self._tree.hear(StepRow(key, "returned"))
-            self._tree.unwanted.clear()
+            self.leave()
+
+    def leave(self) -> None:
+        """Nobody runs what was begun: it is ready again."""
+        for key in list(self._tree.running):
+            self._tree.hear(StepRow(key, "returned"))
+        self._tree.unwanted.clear()
 
     def _open(self) -> None:
         scope = Scope(None, "", "")

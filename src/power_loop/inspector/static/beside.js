@@ -53,16 +53,23 @@ function question(session, asked) {
   // The prompt of an approval says the arguments on one line; they stand below.
   const prompt = h("strong", {}, given ? `May ${plain(asked.tool_name)} run with these arguments?` : plain(asked.prompt ?? ""));
   return h("li", {}, h("div", {}, badge(asked.kind), " ", prompt, given ? null : h("span", { class: "dim" }, ` ${plain(asked.tool_name ?? "")}`)), given,
-    session.actions ? answerForm(session, asked, (exact) => (given ?? prompt).replaceChildren(given ? written(exact) : plain(exact.prompt ?? "")))
+    session.actions ? answerForm(session, asked, (exact) => instead(given ?? prompt, given ? written(exact) : plain(exact.prompt ?? "")))
       : h("p", { class: "dim" }, asked.hidden ? "What looks like a secret is hidden. " : "", "Start the inspector with --allow-actions to answer here."));
+}
+
+// What was shown in part is shown whole, to the keyboard and the screen reader too.
+function instead(place, text) {
+  place.replaceChildren(text);
+  place.tabIndex = -1;
+  place.focus();
 }
 
 const written = (asked) => plain(typeof asked.arguments === "string" ? asked.arguments : JSON.stringify(asked.arguments, null, 2));
 
-// Nobody should approve what is not shown: what is hidden is shown first, here and to whoever asks.
+// Nobody should approve what is not shown: what is hidden is shown first, here and to whoever asks. The digest comes with it.
 function hiddenPart(about, approve, show) {
   const button = h("button", { type: "button", onclick: async () => {
-    try { show(await ask("asked", { id: about.session_id, interaction_id: about.interaction_id })); if (approve) approve.disabled = false; note.remove(); }
+    try { show(await ask("asked", { id: about.session_id, interaction_id: about.interaction_id })); note.remove(); if (approve) approve.disabled = false; }
     catch (error) { say(error.message); }
   } }, "Show all of it");
   const note = h("p", { class: "hidden-part" }, "Not all of this is shown: it looks like a secret, or is long. ", approve ? "What is approved is the whole, so look at it first. " : "", button);
@@ -82,9 +89,10 @@ function answerForm(session, asked, show) {
   const options = asked.options?.length ? asked.options : asked.kind === "confirm" ? ["yes", "no"] : [];
   if (asked.kind === "approval") {
     const note = h("input", { name: "note", "aria-label": "Note", placeholder: "Note (optional)" });
-    const decide = (approved) => () => done({ approved, digest: asked.digest ?? asked.metadata?.digest, note: note.value }, approved ? "Approved" : "Denied");
+    let { digest } = asked;
+    const decide = (approved) => () => done({ approved, digest, note: note.value }, approved ? "Approved" : "Denied");
     const approve = press("Approve", "primary", decide(true));
-    if (asked.hidden) form.append(hiddenPart(about, approve, show));
+    if (asked.hidden) form.append(hiddenPart(about, approve, (exact) => { ({ digest } = exact); show(exact); }));
     form.append(note, approve, press("Deny", null, decide(false)));
   } else if (options.length) {
     form.append(...options.map((option) => press(plain(option.label ?? option.id ?? option), null, () => done({ answer: option.id ?? option }, "Answered"))));

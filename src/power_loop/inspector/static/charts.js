@@ -122,7 +122,7 @@ function dayParts(days) {
   const names = ["sessions", "sends", "calls", "tool_calls", "input", "output"];
   const head = ["Day (UTC)", "Sessions", "Sends", "Model calls", "Tool calls", "Input tokens", "Output tokens", "Cost"];
   return [
-    tiles([["Sessions", compact(sum(days.sessions))], ["Sends", compact(sum(days.sends))], ["Model calls", compact(sum(days.calls)), `${compact(sum(days.tool_calls))} tool calls`],
+    tiles([["Sessions", compact(sum(days.sessions))], ["Sends", compact(sum(days.sends))], ["Model calls", compact(sum(days.calls)), several(sum(days.tool_calls), "tool call")],
       ["Input tokens", compact(sum(days.input))], ["Output tokens", compact(sum(days.output))], sum(days.cost) ? ["Cost", money(sum(days.cost))] : null]),
     h("h2", {}, `By the day of a session's last send, ${several(days.at.length, "day")}`),
     h("div", { class: "charts" },

@@ -47,7 +47,12 @@ export async function sessionPage(query) {
 async function look(id) {
   const session = await ask("session", { id });
   if (session.kind !== "workflow") return session;
-  const run = await ask("workflow", { id });
+  let run = await ask("workflow", { id });
+  while (run.further !== null) {
+    say(`${count(run.further)} of ${count(run.records)} records of the run are read`);
+    run = await ask("workflow", { id });
+    if (run.further === null) say("");
+  }
   return { ...session, run, waiting: run.waiting };
 }
 

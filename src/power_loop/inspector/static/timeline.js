@@ -2,15 +2,18 @@
 
 import { ask, badge, bdi, count, duration, h, link, money, passage, plain, s, state, when } from "./dom.js";
 
-export function sendView(id, send) {
+export function sendView(session, send) {
   const said = send.items.find((item) => item.kind === "user_said");
   const tokens = send.prompt_tokens ? `${count(send.prompt_tokens)} + ${count(send.completion_tokens)} tokens` : "";
   const numbers = [duration(send.took_ms), tokens, money(send.cost), send.failed_calls ? `${send.failed_calls} failed` : ""].filter(Boolean).join(" · ");
-  const summary = h("summary", { "data-row": true }, h("span", { class: "nr" }, `#${send.send}`), state(send.status),
-    h("span", { class: "said" }, bdi(said?.text.shown.slice(0, 160) ?? "")), h("span", { class: "dim numbers" }, numbers));
-  const view = h("details", { id: `send-${send.send}`, class: "send card", "data-seq": send.through_seq }, summary);
+  const begins = said ? bdi(said.text.shown.slice(0, 160)) : `records ${count(send.from_seq)} to ${count(send.through_seq)}`;
+  const summary = h("summary", { "data-row": true }, h("span", { class: "nr" }, `#${send.send}`), send.status ? state(send.status) : null,
+    send.cut.length ? badge("part") : null, h("span", { class: "said" }, begins), h("span", { class: "dim numbers" }, numbers));
+  // A part that more follows behind is not where the send's address leads.
+  const id = send.cut.includes("after") ? `send-${send.send}-${send.from_seq}` : `send-${send.send}`;
+  const view = h("details", { id, class: "send card", "data-seq": send.through_seq }, summary);
   let filled = false;
-  view.addEventListener("toggle", () => { if (view.open && !filled) { filled = true; view.append(body(id, send)); } });
+  view.addEventListener("toggle", () => { if (view.open && !filled) { filled = true; view.append(body(session, send)); } });
   return view;
 }
 
