@@ -191,7 +191,7 @@ def lowest(arguments: list[str]) -> int:
     run("uv", "pip", "install", "--quiet", "--python", python, "--resolution", "lowest-direct", "-e", ".[dev]")
     # What old packages warn of among themselves is no fault of ours.
     pytest = [python, "-m", "pytest", "-o", "filterwarnings=default", *arguments]
-    return subprocess.run(pytest, cwd=ROOT, check=False).returncode
+    return subprocess.run(pytest, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without any model, and with ``settings``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(MODEL_VARIABLES)}
-    return {**kept, "PYTHONWARNINGS": "error", "NO_COLOR": "1", **settings}
+    return {**kept, "PYTHONWARNINGS": warm.WARNINGS, "NO_COLOR": "1", **settings}
 
 
 def power_loop(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
 
@@ -15,8 +16,8 @@ MODEL_VARIABLES = ("POWER_LOOP_", "OPENAI_", "ANTHROPIC_")
 def run(command: list[str], folder: Path, code: int = 0, **settings: str) -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith(MODEL_VARIABLES)}
     done = subprocess.run(
-        command, cwd=folder, env={**env, "PYTHONWARNINGS": "error", **settings}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False,
+        command, cwd=folder, env={**env, "PYTHONWARNINGS": warm.WARNINGS, **settings}, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr

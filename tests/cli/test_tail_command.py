@@ -20,7 +20,7 @@ def add(a: int) -> str:
 
 
 def tail(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONWARNINGS": "error"}
+    env = {**os.environ, "PYTHONWARNINGS": warm.WARNINGS}
     done = warm.run(["-m", "power_loop", "tail", *arguments], cwd=folder, env=env)
     assert "Traceback" not in done.stderr
     return done

@@ -30,7 +30,7 @@ def run_offline(folder: Path, *command: str | Path) -> subprocess.CompletedProce
 
 def offline(folder: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURED)}
-    return env | {"POWER_LOOP_PROVIDER": "echo", "PYTHONWARNINGS": "error", "HOME": str(folder)}
+    return env | {"POWER_LOOP_PROVIDER": "echo", "PYTHONWARNINGS": warm.WARNINGS, "HOME": str(folder)}
 
 
 def name_of(path: Path) -> str:

@@ -7,6 +7,7 @@ from histories import MAIL, READ, USED, Life, lives, parked, replied, returned, 
 from hypothesis import given
 
 from power_loop.contracts.records import (
+    ROUNDS,
     Answered,
     CallCharged,
     Decided,
@@ -136,7 +137,7 @@ def test_the_counters_are_the_sums_over_the_records(life: Life) -> None:
         if isinstance(record, SendEnded) and finishes(record.status):
             finished.add(row.send_index)
     usages = [record.usage for record in life.records if isinstance(record, (ModelReplied, CallCharged))]
-    rounds = sum(isinstance(r, RoundSkipped) or (isinstance(r, ModelReplied) and r.purpose == "round") for r in life.records)
+    rounds = sum(isinstance(r, RoundSkipped) or (isinstance(r, ModelReplied) and r.purpose in ROUNDS) for r in life.records)
     ran = sum(isinstance(record, ToolReturned) and record.ran for record in life.records)
     assert joined(tallies) == Tally(
         len(finished), rounds, sum(u.calls for u in usages), ran, sum(u.prompt for u in usages), sum(u.completion for u in usages)

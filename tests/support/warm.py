@@ -3,7 +3,8 @@
     done = warm.run(["-m", "power_loop", "--version"], cwd=folder, env=env)
 
 A command has its own arguments, directory, environment and input, ends as it would cold, and shares nothing with the
-next. Warnings are errors, also while the imports are made. What holds only for a cold start is shown with one.
+next. Warnings are errors, also while the imports are made, unless the tests themselves were told otherwise. What holds
+only for a cold start is shown with one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from forks import ForkServer, Job, serve
 import power_loop
 
 LIMIT_S = 100
+WARNINGS = os.environ.get("PYTHONWARNINGS", "error")
 # Where one of them is not installed, the command that needs it says so.
 IMPORTED = (
     "anthropic", "cronsim", "hypothesis", "jsonschema", "lark", "mcp", "mcp.client.stdio", "mcp.server.mcpserver", "openai",
@@ -42,7 +44,7 @@ _running: list[ForkServer] = []
 def run(arguments: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str], input: str = "") -> subprocess.CompletedProcess[str]:
     """What ``python ARGUMENTS`` does: a script, or a module behind ``-m``. After ``LIMIT_S`` it is ended by SIGALRM."""
     if not _running:
-        _running.append(ForkServer(Path(__file__), Path(tempfile.gettempdir()), PYTHONPATH="", PYTHONWARNINGS="error"))
+        _running.append(ForkServer(Path(__file__), Path(tempfile.gettempdir()), PYTHONPATH="", PYTHONWARNINGS=WARNINGS))
     with TemporaryDirectory(prefix="warm-") as streams:
         stdin, stdout, stderr = (Path(streams, name) for name in ("stdin", "stdout", "stderr"))
         stdin.write_text(input, encoding="utf-8")
