@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def tools(make_tools: Callable[..., Tools]) -> Tools:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    """No shell, job, thread or descriptor of ours is there after the test that was not before it."""
+async def _nothing_is_left() -> AsyncIterator[None]:
+    """No shell, job, thread or descriptor of ours is there after the test that was not before it: within its event loop, which has some."""
     before = descriptors()
     yield
     end_all_jobs()
