@@ -27,7 +27,7 @@ class MysqlDialect:
 
     # SYSDATE, because NOW stands still while a statement waits for a lock; as seconds since 1970 it knows no time zone.
     now = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
-    begun = now.replace("SYSDATE", "NOW")
+    begun: str = now.replace("SYSDATE", "NOW")
 
     relations = (
         "SELECT t.table_name, CASE t.table_type WHEN 'VIEW' THEN 'view' ELSE 'table' END, c.column_name"

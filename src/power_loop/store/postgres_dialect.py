@@ -24,7 +24,7 @@ class PostgresDialect:
     # The transaction's own `now()` stands still while a statement waits for a lock. (`extract` says the same with a FROM in
     # it, and a statement that looks elsewhere is not put together with others: `postgres_text`.)
     now = "(date_part('epoch', clock_timestamp()) * 1000)::bigint"
-    begun = now.replace("clock", "statement")
+    begun: str = now.replace("clock", "statement")
 
     # What unqualified names mean to this role: of two schemas in the search path, the first one's tables.
     relations = (
