@@ -1,10 +1,14 @@
-"""Ctrl-C while a send runs: the first one cancels the send, the second leaves, the third breaks off at once."""
+"""Ctrl-C while a send runs: the first one cancels the send, the second leaves, the third breaks off at once.
+
+Commands that serve others have another way: the first one stops them, a second one breaks off.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -13,6 +17,18 @@ from power_loop.contracts.cancel import CancellationToken
 T = TypeVar("T")
 
 LEAVES_AT = 2
+
+
+def at_first_ctrl_c(stop: Callable[[], object]) -> None:
+    """Have ``stop`` called at the first Ctrl-C while this event loop runs; a second one is none of its business."""
+    running = asyncio.get_running_loop()
+
+    def heard() -> None:
+        running.remove_signal_handler(signal.SIGINT)
+        stop()
+
+    with suppress(NotImplementedError):  # Windows: Ctrl-C raises there
+        running.add_signal_handler(signal.SIGINT, heard)
 
 
 class CtrlC:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from contextlib import suppress
 from typing import Any
 
+from power_loop.cli.ctrl_c import at_first_ctrl_c
 from power_loop.cli.exits import OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options
 from power_loop.cli.worker import loop_of, refuse_what_the_app_brings
@@ -55,13 +55,11 @@ async def _serve(args: argparse.Namespace) -> int:
 
 def _let_a_second_ctrl_c_through() -> None:
     """The first one cancels what runs. A thread that reads stdin cannot be cancelled; the second one waits for nobody."""
-    running, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
 
     def stop() -> None:
-        running.remove_signal_handler(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         task.cancel()
 
-    with suppress(NotImplementedError):  # Windows: Ctrl-C raises there
-        running.add_signal_handler(signal.SIGINT, stop)
+    at_first_ctrl_c(stop)

@@ -7,11 +7,10 @@ import asyncio
 import importlib
 import inspect
 import os
-import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
+from power_loop.cli.ctrl_c import at_first_ctrl_c
 from power_loop.cli.exits import OK, USAGE, CommandFailed
 from power_loop.cli.model import chosen_model
 from power_loop.cli.place import add_options, dsn_of, tell
@@ -49,14 +48,7 @@ async def _work(args: argparse.Namespace) -> int:
         name, agents = loop.drivers.holder, args.agent or [loop.name]
         tell(args, {"worker": name, "agents": agents}, f"{name} drives sessions of {', '.join(agents)}")
         sys.stdout.flush()
-        running = asyncio.get_running_loop()
-
-        def stop() -> None:
-            running.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C is not for us
-            worker.request_stop()
-
-        with suppress(NotImplementedError):  # Windows: Ctrl-C raises there
-            running.add_signal_handler(signal.SIGINT, stop)
+        at_first_ctrl_c(worker.request_stop)
         await worker.run()
     return OK
 

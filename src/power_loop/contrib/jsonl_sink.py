@@ -12,7 +12,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable
-from itertools import repeat, starmap
 from pathlib import Path
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
@@ -110,7 +109,7 @@ class JsonlSink(Sink):
             self._changed.wait_for(lambda: self._queue or self._stops)
             self._idle = False
             self._changed.wait_for(lambda: self._stops or self._flushing or len(self._queue) >= GATHERED, GATHER_S)
-            batch = list(starmap(self._queue.popleft, repeat((), len(self._queue))))
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
             if not batch:
                 self._idle = True
             return batch

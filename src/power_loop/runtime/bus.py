@@ -152,12 +152,8 @@ class AgentEventBus:
                 await self._line.room()
         raised: list[Exception] = []
         for subscriber in listeners.now:
-            try:
-                given = subscriber.handler(event)
-            except (Exception, asyncio.CancelledError) as error:  # the host's handler
-                raised += self._failed(subscriber, error)
-                continue
-            if given is not None and inspect.isawaitable(given):
+            given = self._call(subscriber, event, raised)
+            if given is not None:
                 raised += await self._wait_for(subscriber, given)
         if raised and self._raises:
             raise raised[0]
@@ -165,17 +161,22 @@ class AgentEventBus:
     def _tell(self, event: AgentEvent, subscribers: tuple[Subscriber, ...]) -> list[Exception]:
         raised: list[Exception] = []
         for subscriber in subscribers:
-            try:
-                given = subscriber.handler(event)
-            except (Exception, asyncio.CancelledError) as error:  # the host's handler
-                raised += self._failed(subscriber, error)
-                continue
-            if given is not None and inspect.isawaitable(given):
+            given = self._call(subscriber, event, raised)
+            if given is not None:
                 self._start(subscriber, given)
         return raised
 
     def _tell_queued(self, queued: Queued) -> None:
         self._tell(*queued)
+
+    def _call(self, subscriber: Subscriber, event: AgentEvent, raised: list[Exception]) -> Awaitable[object] | None:
+        """Call the handler; what it wants awaited, if it does."""
+        try:
+            given = subscriber.handler(event)
+        except (Exception, asyncio.CancelledError) as error:  # the host's handler
+            raised += self._failed(subscriber, error)
+            return None
+        return given if given is not None and inspect.isawaitable(given) else None
 
     def _failed(self, subscriber: Subscriber, error: Exception | asyncio.CancelledError) -> list[Exception]:
         """Count what a handler raised, and log it the first time. A future that it touched was cancelled: the run is not meant."""
