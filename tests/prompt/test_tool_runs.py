@@ -145,6 +145,14 @@ async def test_a_second_try_that_a_handler_asked_for_is_the_second_attempt() -> 
 # --- the environment ----------------------------------------------------------------------------------------
 
 
+def test_the_environment_is_asked_for_once_and_only_where_somebody_looks() -> None:
+    asked: list[object] = []
+    base = ToolRun(env_of=lambda tools: asked.append(tools) or len(asked))
+    idle, first, second = base.of_call(call_id="a"), base.of_call(call_id="b"), base.of_call(call_id="c", env="given")
+    assert (first.env, first.env, second.env, idle.call_id, asked) == (1, 1, "given", "a", [None])
+    assert (ToolRun().env, ToolRun(env="given").of_call(tool_name="t").env) == (None, "given")
+
+
 async def test_the_environment_of_a_run_is_that_of_its_registry_else_of_the_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,13 +99,23 @@ class ToolRun:
     late: Sequence[LateResult] = ()
     """For ``reconcile``: what this attempt gave after nobody waited for it any more."""
     env_of: Callable[[Toolbox | None], Any] | None = None
-    """Where ``env`` is asked for when a call is prepared."""
+    """``(tools)``: where ``env`` is asked for when somebody first looks at it."""
     tools: Toolbox | None = None
     """What the model of this send may call."""
     closes: list[str] = field(default_factory=list[str])
     """Sessions to be deleted in the batch that stores this call's result."""
     posts: list[Post] = field(default_factory=list[Post])
     """What this attempt leaves for sessions, in the batch that stores what came of it."""
+
+    def __post_init__(self) -> None:
+        if self.env is None and self.env_of is not None:
+            del self.env
+
+    def of_call(self, **own: Any) -> ToolRun:
+        """The run of one call: what stands here, and ``own`` in the place of what it names."""
+        run = object.__new__(ToolRun)
+        run.__dict__ = {**self.__dict__, **own}  # `dataclasses.replace` would look at every field
+        return run
 
     @property
     def has_session_store(self) -> bool:
@@ -132,6 +142,19 @@ class ToolRun:
         await self.look(session_id)
         self.posts.append(Post(session_id, f"tool:{self.idempotency_key}:{len(self.answered)}.{len(self.posts) + 1}", text))
 
+
+class _AskedFor:
+    """Stands in for ``env`` until somebody looks; what an instance has of its own goes before it."""
+
+    def __get__(self, run: ToolRun | None, owner: type[ToolRun]) -> Any:
+        if run is None or run.env_of is None:
+            raise AttributeError("env")
+        run.env = env = run.env_of(run.tools)
+        return env
+
+
+# Behind the dataclass's back, for which it would be a default value.
+setattr(ToolRun, "env", _AskedFor())  # noqa: B010 - assigned, a type checker would take it for the field
 
 ToolRuntimeContext = ToolRun
 """Its name in the 3.x line."""
@@ -167,6 +190,9 @@ class Toolbox(Protocol):
         ...
 
 
+_spell = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode
+
+
 def canonical(arguments: Any) -> str:
     """JSON in one spelling: sorted keys, no blanks. Equal arguments have equal text."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return _spell(arguments)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -142,11 +142,11 @@ def tool_run(send: Send, asked: ToolCall, tool: Tool, key: str) -> ToolRun:
     def tell(kind: str, told: Mapping[str, Any]) -> None:
         send.teller.say(kind, **told)
 
-    return replace(
-        base, session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
+    return base.of_call(
+        session_id=send.session_id, call_id=asked.id, tool_name=tool.definition.name, send_index=send.send_index,
         round_index=max(0, state.rounds - 1), idempotency_key=key,
         depth=send.terms.depth, deps=send.terms.deps, cancel=send.scope.token, tell=tell, answered=answered(state, asked.id),
-        env=base.env if base.env_of is None else base.env_of(tools), usage=Usage.of(state.usage, tool_calls=state.tool_calls),
+        usage=Usage.of(state.usage, tool_calls=state.tool_calls),
         attempt=1 + (asked.id in state.started), tools=tools, closes=[], posts=[],
     )  # fmt: skip
 
@@ -200,18 +200,25 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
 
 async def _call(send: Send, prepared: Prepared) -> Any:
     timeout_s = prepared.tool.definition.timeout_s or send.terms.settings.tool_timeout_s
+    if timeout_s is None:
+        return await _value(send, prepared)
     limit = asyncio.timeout(timeout_s)
     try:
         async with limit:
-            if prepared.is_async:
-                return await prepared.tool.call(prepared.run, prepared.arguments)
-            late = partial(_came_late, send, prepared)
-            value = await send.ports.threads.run(lambda: prepared.tool.call(prepared.run, prepared.arguments), late)
-            return await value if inspect.isawaitable(value) else value
+            return await _value(send, prepared)
     except TimeoutError as error:
-        if limit.expired() and timeout_s is not None:
+        if limit.expired():
             raise ToolTimeout(prepared.call.name, timeout_s) from error
         raise
+
+
+async def _value(send: Send, prepared: Prepared) -> Any:
+    """What the handler gives: an async one in this task, a synchronous one in a thread."""
+    if prepared.is_async:
+        return await prepared.tool.call(prepared.run, prepared.arguments)
+    late = partial(_came_late, send, prepared)
+    value = await send.ports.threads.run(lambda: prepared.tool.call(prepared.run, prepared.arguments), late)
+    return await value if inspect.isawaitable(value) else value
 
 
 async def _came_late(send: Send, prepared: Prepared, value: Any, error: BaseException | None) -> None:
@@ -243,7 +250,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         if context.directive == HookDirective.SKIP:
             return ToolReturned(call_id, context.output or text, "ok", name)
         if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
-            prepared.run = replace(prepared.run, attempt=2, posts=list(prepared.beforehand))
+            prepared.run = prepared.run.of_call(attempt=2, posts=list(prepared.beforehand))
             return await _outcome(send, prepared)
     return ToolReturned(call_id, text, outcome, name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from power_loop.contracts.effects import ReportCancelled, ReportUnknown
 from power_loop.contracts.late import LateResult
@@ -62,7 +61,7 @@ async def _reconciled(send: Send, call: ToolCall, key: str, late: Sequence[LateR
         return None
     await send.flush()
     tool, arguments = checked
-    prepared = Prepared(call, tool, arguments, replace(tool_run(send, asked, tool, key), late=late), leaves_a_trace=True)
+    prepared = Prepared(call, tool, arguments, tool_run(send, asked, tool, key).of_call(late=late), leaves_a_trace=True)
     try:
         value = await reconcile(prepared.run, arguments)
     except Exception:  # the tool's own code: when even that fails, the outcome stays unknown

@@ -20,7 +20,30 @@ from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by
 from power_loop.runtime.rounds import begin_round, used_todo
 from power_loop.runtime.send import Send
 
-Running = dict[asyncio.Task[Record], Prepared]
+
+class Running:
+    """The calls of a group that run now, each in a task of its own; whoever waits for the next to land is woken by it."""
+
+    def __init__(self) -> None:
+        self.calls: dict[asyncio.Task[Record], Prepared] = {}
+        self._waiting: asyncio.Future[None] | None = None
+
+    def begin(self, send: Send, prepared: Prepared) -> None:
+        self.calls[asyncio.create_task(self._land(send, prepared))] = prepared
+
+    async def _land(self, send: Send, prepared: Prepared) -> Record:
+        try:
+            return await run_one(send, prepared)
+        finally:
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(None)
+
+    async def landed(self) -> set[asyncio.Task[Record]]:
+        """Those that are done, one at least."""
+        if not any(task.done() for task in self.calls):
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return {task for task in self.calls if task.done()}
 
 
 async def run_tools(send: Send, effect: RunTools) -> None:
@@ -83,9 +106,9 @@ async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:
     """Run ``ready`` side by side, as many at once as there are places."""
     waiting, running = deque(ready), Running()
     try:
-        while waiting or running:
+        while waiting or running.calls:
             await _fill_places(send, waiting, running)
-            if running:
+            if running.calls:
                 await _collect(send, running)
     except Cut:
         await _wind_down(send, running)
@@ -97,27 +120,27 @@ async def _fill_places(send: Send, waiting: deque[Prepared], running: Running) -
     """Begin calls while there is room, what happened so far written first. Once the send stops, no call begins."""
     if send.ahead.stop is not None or send.scope.stop is not None:
         waiting.clear()
-    begun = [waiting.popleft() for _ in range(min(len(waiting), send.terms.settings.concurrency - len(running)))]
+    begun = [waiting.popleft() for _ in range(min(len(waiting), send.terms.settings.concurrency - len(running.calls)))]
     for prepared in begun:
         if prepared.leaves_a_trace and prepared.call.id not in send.ahead.started:
             send.note(ToolStarted(prepared.call.id, *prepared.rewritten))
-    if begun or running:
+    if begun or running.calls:
         await send.flush()
     for prepared in begun:
-        running[asyncio.create_task(run_one(send, prepared))] = prepared
+        running.begin(send, prepared)
 
 
 async def _collect(send: Send, running: Running) -> None:
     """Note results as they land; those that land while a batch is written share the next one."""
     with send.scope:
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        done = await running.landed()
     await _note_done(send, running, done)
 
 
 async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record]]) -> None:
-    landed = [(task, prepared) for task, prepared in running.items() if task in done]
+    landed = [(task, prepared) for task, prepared in running.calls.items() if task in done]
     for task, _ in landed:
-        del running[task]
+        del running.calls[task]
     broken = [error for task, _ in landed if (error := task.exception()) is not None]
     for task, prepared in landed:
         if task.exception() is None:
@@ -140,19 +163,19 @@ async def _note_one(send: Send, record: Record, prepared: Prepared) -> None:
 
 async def _wind_down(send: Send, running: Running) -> None:
     """The send was stopped: async handlers are cancelled, synchronous ones get a moment to finish."""
-    for task, prepared in running.items():
+    for task, prepared in running.calls.items():
         if prepared.is_async:
             task.cancel()
-    _, late = await asyncio.wait(running, timeout=send.terms.settings.cancel_grace_s)
-    finished = {task for task in running if task not in late and not task.cancelled() and task.exception() is None}
+    _, late = await asyncio.wait(running.calls, timeout=send.terms.settings.cancel_grace_s)
+    finished = {task for task in running.calls if task not in late and not task.cancelled() and task.exception() is None}
     await _note_done(send, running, finished)
     for task in late:
-        send.note(still_running(running[task]))
+        send.note(still_running(running.calls[task]))
 
 
 async def _abandon(running: Running) -> None:
     """Nothing of ours runs on when the round is left."""
-    for task in running:
+    for task in running.calls:
         task.cancel()
-    if running:
-        await asyncio.gather(*running, return_exceptions=True)
+    if running.calls:
+        await asyncio.gather(*running.calls, return_exceptions=True)
