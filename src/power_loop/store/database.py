@@ -7,8 +7,9 @@ all answers that are ready together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,16 +22,57 @@ NOT_READ = "nothing was read"
 
 
 class Settled(asyncio.Future[T]):
-    """A future that no waiter can cancel.
+    """A future that no waiter can cancel, and whose first waiter goes on in the very step that settles it.
 
     `Task.cancel` asks the future that the task waits for; told no, the task is cancelled once the future is done.
     So whoever awaits a write learns its outcome first: after CancelledError, `exception()` is None if it was written.
     """
 
-    __slots__ = ()
+    __slots__ = ("_first",)
+
+    _first: tuple[Callable[[asyncio.Future[T]], object], Context] | None
+    """The task that waits for it; it is no concern of the future below."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         return False
+
+    def add_done_callback(self, fn: Callable[[asyncio.Future[T]], object], /, *, context: Context | None = None) -> None:
+        if context is None or self.done() or hasattr(self, "_first"):
+            super().add_done_callback(fn, context=context)
+        else:
+            self._first = (fn, context)
+
+    def remove_done_callback(self, fn: Callable[[asyncio.Future[T]], object], /) -> int:
+        first = getattr(self, "_first", None)
+        if first is None or first[0] != fn:
+            return super().remove_done_callback(fn)
+        self._first = None
+        return 1
+
+    def set_result(self, result: T, /) -> None:
+        super().set_result(result)
+        self._call_first()
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        super().set_exception(exception)
+        self._call_first()
+
+    def _call_first(self) -> None:
+        first = getattr(self, "_first", None)
+        if first is not None:
+            self._first = None
+            self.get_loop().call_soon(first[0], self, context=first[1])
+
+    def settle(self, value: T, error: Exception | None) -> None:
+        """Give it its outcome, and let the first waiter go on at once: on the event loop's own thread, outside of any task."""
+        first, self._first = getattr(self, "_first", None), None
+        if error is None:
+            super().set_result(value)
+        else:
+            super().set_exception(error)
+        if first is not None:
+            callback, context = first
+            context.run(callback, self)
 
 
 class Answer(NamedTuple):
@@ -72,8 +114,10 @@ def _wake(loop: asyncio.AbstractEventLoop, answers: list[Answer]) -> None:
 
 def settle(answers: Iterable[Answer]) -> None:
     """Give each future its answer; on the event loop's own thread."""
-    for future, value, error in answers:
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+    left = iter(answers)
+    try:
+        for future, value, error in left:
+            future.settle(value, error)
+    except BaseException:  # what ends the program, out of a task that went on
+        _wake(asyncio.get_running_loop(), list(left))
+        raise
