@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from power_loop.contracts.errors import RecordFromTheFuture
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.records import (
@@ -49,8 +50,7 @@ CHANGED: dict[str, int] = {}
 # (kind, version) → the body as the next version has it. Released versions stay readable through these.
 UPCASTERS: dict[tuple[str, int], Callable[[Body], Body]] = {}
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
+_encode, _encode_ascii = writer(), writer(ascii_only=True)
 
 
 def dumps(value: Any) -> str:

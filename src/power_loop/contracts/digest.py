@@ -7,11 +7,11 @@ seldom changes, then what differs from call to call. Bookkeeping (ids, reason, c
 
 from __future__ import annotations
 
-import json
 from binascii import b2a_base64
 from hashlib import blake2b
 from typing import Any
 
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.messages import Message
 from power_loop.contracts.model import LLMRequest
 
@@ -25,7 +25,7 @@ def _type_name(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=_type_name).encode
+_encode = writer(sort_keys=True, default=_type_name)
 
 
 def _bytes_of(value: Any) -> bytes:

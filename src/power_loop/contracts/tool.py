@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.store import Post
 from power_loop.contracts.usage import Usage
 
@@ -190,7 +190,7 @@ class Toolbox(Protocol):
         ...
 
 
-_spell = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode
+_spell = writer(sort_keys=True, default=str)
 
 
 def canonical(arguments: Any) -> str:
