@@ -18,15 +18,16 @@ WARM_UP = 100
 
 
 class Instant(LLMService):
-    """A model without latency: one fixed answer, or the calls that a send asks for."""
+    """A model without latency: one fixed answer, or a call before each. What it is asked it does not read."""
 
     def __init__(self, calls_first: str | None = None) -> None:
         self.model = "instant"
-        self._tool = calls_first
+        self._tool, self._called = calls_first, False
 
     async def complete(self, request: LLMRequest, **callbacks: object) -> LLMResponse:
         usage = LLMTokenUsage(prompt=20, completion=4)
-        if self._tool is not None and request.messages[-1]["role"] == "user":
+        self._called = self._tool is not None and not self._called
+        if self._called:
             call = {"id": "", "type": "function", "function": {"name": self._tool, "arguments": '{"n": 1}'}}
             return LLMResponse(tool_calls=[call], token_usage=usage)
         return LLMResponse(content_text="It is twenty degrees and sunny in Lisbon today.", token_usage=usage)
