@@ -55,14 +55,18 @@ class WriterGate:
         self._file: int | None = None
         self._line: _Line | None = None
 
-    def enter(self, timeout_s: float) -> None:
-        """Be the only writer until `leave`. Raises TimeoutError, or OSError when the file cannot be made or locked."""
+    def try_enter(self) -> bool:
+        """Be the only writer until `leave`, if nobody is inside or in line. Raises OSError when the file cannot be made or locked."""
         if self._file is None:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        if self._line is None:
-            if _try_lock(self._file):
-                return
-            self._line = _Line(self._file)
+        return _try_lock(self._file) if self._line is None else self._line.try_enter()
+
+    def enter(self, timeout_s: float) -> None:
+        """Be the only writer until `leave`. Raises TimeoutError, or OSError when the file cannot be made or locked."""
+        if self.try_enter():
+            return
+        assert self._file is not None, "opened by the first try"
+        self._line = self._line or _Line(self._file)
         if not self._line.enter(timeout_s):
             raise TimeoutError
 
@@ -90,10 +94,12 @@ class _Line:
         self._wanted = self._standing = self._granted = self._closed = False
         threading.Thread(target=self._stand, name="power-loop-gate", daemon=True).start()
 
+    def try_enter(self) -> bool:
+        with self._changed:
+            return not self._standing and _try_lock(self._file)
+
     def enter(self, timeout_s: float) -> bool:
         with self._changed:
-            if not self._standing and _try_lock(self._file):
-                return True
             self._wanted = self._standing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._granted, timeout_s)

@@ -16,11 +16,21 @@ Outcome = Exception | None
 """None: written, and durable as far as the connection's settings go."""
 
 
-def commit_group(connection: sqlite3.Connection, batches: Sequence[Batch], path: str, faults: Faults | None = None) -> list[Outcome]:
+def nothing() -> None:
+    """What is done before a commit where nothing is to be done."""
+
+
+def commit_group(
+    connection: sqlite3.Connection,
+    batches: Sequence[Batch],
+    path: str,
+    faults: Faults | None = None,
+    before_commit: Callable[[], None] = nothing,
+) -> list[Outcome]:
     """Write the batches in one transaction, in order; a batch that fails harms none of its neighbours.
 
     `Conflict` and `StoreUnavailable` mean that nothing of that batch was written. After a `CommitUnknown` the
-    connection must be dropped. ``path`` is for the texts.
+    connection must be dropped. ``path`` is for the texts. ``before_commit`` is called when only the commit is left.
     """
     outcomes: list[Outcome] = [None] * len(batches)
     careful = False
@@ -32,6 +42,7 @@ def commit_group(connection: sqlite3.Connection, batches: Sequence[Batch], path:
         except (sqlite3.Error, OSError) as error:
             return [outcome or unavailable(path, error, NOT_WRITTEN) for outcome in outcomes]
         if _fill(connection, batches, outcomes, path, careful):
+            before_commit()
             failure = _commit(connection, path, faults)
             return outcomes if failure is None else [outcome or failure() for outcome in outcomes]
         careful = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ from power_loop.store.sqlite_file import SqliteFile
 
 # More would make the first of a group wait for the last; measured, throughput hardly grows beyond it.
 GROUP = 64
+# When so many wait behind a group, its answers are told while the next one is committed; see `_serve`.
+CROWD = 16
+# Where a commit takes longer than this, in seconds, as few as possible are best; where it does not, two in turn are quicker.
+QUICK_S = 0.001
 
 
 class Write(NamedTuple):
@@ -80,6 +85,9 @@ class SqliteWorker:
         self._gate = WriterGate(file.gate_path)
         self._connection: sqlite3.Connection | None = None
         self._opened = self._groups = 0
+        self._untold: list[Answer] = []
+        self._began = self._commit_s = 0.0
+        """When the last COMMIT began, and how long it took, in seconds."""
         self._lost: str | None = None
         self._pause = Pause(threading.Event(), threading.Event())
         self.thread: threading.Thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
@@ -110,9 +118,11 @@ class SqliteWorker:
 
     def _gather(self) -> list[Job]:
         """Wait for one job, then take along what else stands there already, within bounds."""
+        if self.jobs.qsize() < CROWD:
+            self._tell()
         job = self.jobs.get()
-        group = [job]
-        while type(job) not in LAST and len(group) < GROUP:
+        group, most = [job], self._room(self.jobs.qsize() + 1)
+        while type(job) not in LAST and len(group) < most:
             try:
                 job = self.jobs.get_nowait()
             except queue.Empty:
@@ -120,12 +130,24 @@ class SqliteWorker:
             group.append(job)
         return group
 
+    def _room(self, waiting: int) -> int:
+        """So many of those that wait go into the next group: one half of two crowds, so that the other may work meanwhile."""
+        return min(GROUP, waiting // 2) if waiting >= 2 * CROWD and self._commit_s < QUICK_S else GROUP
+
     def _serve(self, group: list[Job]) -> bool:
-        """Do all of it, writes first; False when it ended with `Close`."""
+        """Do all of it, writes first; False when it ended with `Close`.
+
+        Whoever hears of a commit goes on and keeps Python's lock busy. So while a crowd waits, it is told only when the
+        next group's statements are run and nothing is left but its COMMIT, which needs no Python: each half works while
+        the other is written.
+        """
         writes = [job for job in group if isinstance(job, Write)]
         if writes:
-            tell(self._write(writes))
+            answers = self._write(writes)
+            self._tell()
+            self._untold = answers
         if len(writes) < len(group):
+            self._tell()
             tell([self._do(job) for job in group if isinstance(job, (Read, Care, Version))])
         if writes:
             self._tidy()
@@ -140,6 +162,11 @@ class SqliteWorker:
             case _:
                 pass
         return True
+
+    def _tell(self) -> None:
+        """Tell those who were not told yet what became of their batches."""
+        answers, self._untold = self._untold, []
+        tell(answers)
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -163,9 +190,15 @@ class SqliteWorker:
 
     def _commit(self, connection: sqlite3.Connection, batches: list[Batch]) -> list[Outcome]:
         try:
-            return commit_group(connection, batches, self._file.path, self._faults)
+            outcomes = commit_group(connection, batches, self._file.path, self._faults, self._before_commit)
+            self._commit_s = time.monotonic() - self._began
+            return outcomes
         except Exception as error:  # the driver's: even undoing may fail, and whoever waits must be told
             return [CommitUnknown(f"SQLite database {self._file.path}: {error!r}; the batch is there or it is not") for _ in batches]
+
+    def _before_commit(self) -> None:
+        self._tell()
+        self._began = time.monotonic()
 
     def _do(self, job: Read | Care | Version) -> Answer:
         try:
@@ -211,6 +244,7 @@ class SqliteWorker:
         """Keep the log short; a checkpoint that fails is tried again later, and loses nothing."""
         if self._connection is None or not self._file.log_is_long():
             return
+        self._tell()
         try:
             self._gate.enter(self._file.busy_timeout_s)
         except OSError:
@@ -242,7 +276,9 @@ class SqliteWorker:
     def _pass_gate(self) -> None:
         timeout_s = self._file.busy_timeout_s
         try:
-            self._gate.enter(timeout_s)
+            if not self._gate.try_enter():
+                self._tell()
+                self._gate.enter(timeout_s)
         except TimeoutError:
             raise StoreUnavailable(
                 f"SQLite database {self._file.path}: other processes have been writing for {timeout_s:g} s (busy_timeout_ms), "
