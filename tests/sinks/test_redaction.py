@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from power_loop.contracts import redact as rules
 from power_loop.contrib.redact import HIDDEN, Redactor, redact, redact_text
 
 # Put together here, so that no scanner of the repository takes them for real ones.
@@ -381,3 +382,12 @@ def test_a_line_of_five_megabytes_is_redacted_whole_and_cut_short(piece: str) ->
     assert clean.startswith("Bearer *** ")
     assert clean.endswith(" password=***")
     assert len(Redactor(max_field_len=500).json(line)) < 2000
+
+
+def test_every_mark_of_a_secret_is_looked_for() -> None:
+    for mark in rules._KEY_MARKS:
+        assert rules._KEY_MARKED.search(f"so {mark}so"), mark
+    for mark in (*rules._HINTS, *(mark for marks, _, _ in rules._PATTERNS for mark in marks), "curl", "mysql", "mariadb"):
+        assert rules._SUSPECT.search(f"so {mark}so"), mark
+    assert all(map(rules._HINTED.search, rules._HINTS))
+    assert not any(pattern.search("so it is") for pattern in (rules._KEY_MARKED, rules._SUSPECT, rules._HINTED))

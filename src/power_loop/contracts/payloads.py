@@ -108,12 +108,11 @@ STATUS_PAYLOADS: dict[str, type[StatusChangedPayload]] = {
 }
 
 
-# By type, or by kind of ``status_changed``: what a payload says where nothing else is said. A default that can be changed
-# belongs to one event; classes with such are not here.
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    name: chosen().to_dict()
+# By type, or by kind of ``status_changed``: what a payload says where nothing else is said, and the fields that must be said:
+# a default that can be changed belongs to one event.
+_DEFAULTS: Mapping[str, tuple[Mapping[str, Any], frozenset[str]]] = {
+    name: (chosen().to_dict(), frozenset(each.name for each in fields_of(chosen) if each.default_factory is not MISSING))
     for name, chosen in (PAYLOADS | STATUS_PAYLOADS).items()
-    if all(each.default_factory is MISSING for each in fields_of(chosen))
 }
 
 
@@ -146,12 +145,14 @@ def payload_of(type: str, fields: Mapping[str, Any]) -> BaseEventPayload:
 
 def said(type: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, BaseEventPayload | None]:
     """What an event of ``type`` says with ``fields``, as plain data, or typed: the other form is made when it is asked for."""
-    defaults = _DEFAULTS.get(fields.get("kind", "") if type == Type.STATUS_CHANGED else type)
-    if defaults is not None:
+    known = _DEFAULTS.get(fields.get("kind", "") if type == "status_changed" else type)
+    if known is not None:
+        defaults, must = known
         told = {**defaults, **fields}
-        if len(told) == len(defaults):
+        if len(told) == len(defaults) and (not must or must <= fields.keys()):
             return told, None
-    return None, payload_of(type, fields)
+    result = fields.get("result")
+    return result.to_dict() if isinstance(result, StatefulResult) else None, payload_of(type, fields)
 
 
 def restored(type: str, payload: Mapping[str, Any]) -> BaseEventPayload | None:

@@ -6,7 +6,8 @@ Pure, and harmless to apply twice. Cutting long fields is the business of whoeve
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, cast
 
 HIDDEN = "***"
@@ -112,6 +113,24 @@ _PLAIN = re.compile(
 )
 
 
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of ``words``. Those that begin alike are looked for together: most letters of a text begin none of them."""
+
+    def joined(ends: Sequence[str]) -> str:
+        if "" in ends:
+            return ""
+        by_first = groupby(sorted(ends), key=lambda end: end[0])
+        return f"(?:{'|'.join(re.escape(first) + joined([end[1:] for end in alike]) for first, alike in by_first)})"
+
+    return re.compile(joined([*words]))
+
+
+_KEY_MARKED = _any_of(_KEY_MARKS)
+_HINTED = _any_of(_HINTS)
+# Where nothing of this is, in small letters, nothing but a key can be hidden.
+_SUSPECT = _any_of([*_HINTS, "curl", "mysql", "mariadb", *(mark for marks, _, _ in _PATTERNS for mark in marks)])
+
+
 def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = True) -> Any:
     """A copy of ``value`` with `HIDDEN` for secrets; mappings become dicts, sets and tuples lists, numbers stay.
 
@@ -128,8 +147,10 @@ def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = Tr
 def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
     """``text`` without what looks like a secret; ``keys`` name what is one in JSON and ``name=value`` inside it."""
     small = text.casefold()
-    if any(mark in text for mark in _KEY_MARKS):
+    if _KEY_MARKED.search(text):
         text = _KEYS.sub(HIDDEN, text)
+    if (keys is SECRET_NAMES or not keys) and not _SUSPECT.search(small):
+        return text
     for marks, pattern, replacement in _PATTERNS:
         if any(mark in small for mark in marks):
             text = pattern.sub(replacement, text)
@@ -137,15 +158,15 @@ def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
         text = _SIGN_IN.sub(lambda found: _given(found, ("curl",), ";|"), text)
     if "mysql" in small or "mariadb" in small:
         text = _SHORT_PASSWORD.sub(lambda found: _given(found, ("mysql", "mariadb"), ";|&\n"), text)
-    hints = _HINTS if keys is SECRET_NAMES else ("",) if keys else ()
-    return _without_named(text, keys) if any(hint in small for hint in hints) else text
+    named = _HINTED.search(small) if keys is SECRET_NAMES else keys
+    return _without_named(text, keys) if named else text
 
 
 def is_secret_name(name: str, names: Collection[str] = SECRET_NAMES) -> bool:
     """Whether what stands under ``name`` is a secret, whatever it looks like. ``names`` are words, however they are joined."""
     if names is SECRET_NAMES:
         small = name.casefold()
-        return any(hint in small for hint in _HINTS) and name not in _NO_SECRET_NAMES and _NAMES.search(_words(name)) is not None
+        return _HINTED.search(small) is not None and name not in _NO_SECRET_NAMES and _NAMES.search(_words(name)) is not None
     words = _words(name)
     return any(_words(secret) in words for secret in names)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contrib.jsonl_file import RotatingFile, replay
-from power_loop.contrib.redact import Redactor, word
+from power_loop.contrib.process import Process
+from power_loop.contrib.redact import Redactor, quoted, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
@@ -26,7 +27,7 @@ __all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
 QUEUE_LIMIT = 1000
 MAY_GIVE_WAY = frozenset({"stream_delta", "stream_think_delta", "tool_progress"})
 # What comes within so many seconds is written together, unless it is so much already: one wake-up for many events.
-GATHER_S, GATHERED = 0.05, 200
+GATHER_S, GATHERED = 0.05, 500
 # How long closing waits for a disk that does not answer, in seconds.
 CLOSE_WAIT_S = 10.0
 # And how long a program that ends without closing.
@@ -38,14 +39,15 @@ class JsonlSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
         self.dropped: int = 0
-        self._file, self._redactor, self._words, self._fsync = file, redactor, Seen(word), fsync
+        self._file, self._redactor, self._fsync = file, redactor, fsync
+        self._words, self._places = Seen(word), Seen(_place)
         self._queue: deque[str] = deque()
         """Lines."""
         self._changed = threading.Condition()
         self._idle, self._stops = True, False
         self._flushing = 0
         """How many wait for the file."""
-        self._pid = os.getpid()
+        self._pid = Process.id
         # A daemon: a program that ends without closing is not held up by its log.
         self._writer = threading.Thread(target=self._write_on, name="power-loop-jsonl", daemon=True)
         self._writer.start()
@@ -58,7 +60,7 @@ class JsonlSink(Sink):
 
     def flush(self, timeout: float | None = CLOSE_WAIT_S) -> bool:
         """Wait until what was heard so far is in the file; False when ``timeout`` (seconds) ran out first."""
-        if os.getpid() != self._pid:  # nobody writes in a forked child, and the writer may have held the lock
+        if Process.id != self._pid:  # nobody writes in a forked child, and the writer may have held the lock
             return True
         with self._changed:
             self._flushing += 1
@@ -71,7 +73,7 @@ class JsonlSink(Sink):
     def close(self) -> None:
         super().close()
         atexit.unregister(self.flush)
-        if os.getpid() != self._pid:
+        if Process.id != self._pid:
             return
         with self._changed:
             self._stops = True
@@ -79,17 +81,18 @@ class JsonlSink(Sink):
         self._writer.join(CLOSE_WAIT_S)
 
     def _take(self, event: AgentEvent) -> None:
-        if os.getpid() != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
+        if Process.id != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
             return
-        waiting = len(self._queue)
-        if waiting >= QUEUE_LIMIT and (waiting >= 10 * QUEUE_LIMIT or event.type in MAY_GIVE_WAY):
+        queue = self._queue
+        if len(queue) >= QUEUE_LIMIT and (len(queue) >= 10 * QUEUE_LIMIT or event.type in MAY_GIVE_WAY):
             with self._changed:
                 self.dropped += 1
             return
-        self._queue.append(self._line(event))
-        # Before the writer waits it says so and looks at the queue: it has seen the line, or is woken here.
-        if self._idle or len(self._queue) == GATHERED:
+        queue.append(self._line(event))
+        # Before the writer waits it says so and looks at the queue: it has seen the line, or is woken here, once.
+        if self._idle or len(queue) == GATHERED:
             with self._changed:
+                self._idle = self._idle and not queue
                 self._changed.notify_all()
 
     def _write_on(self) -> None:
@@ -125,13 +128,19 @@ class JsonlSink(Sink):
 
     def _line(self, event: AgentEvent) -> str:
         """What `AgentEvent.to_dict` says, as one line; the payload without secrets."""
-        words, (payload, ts) = self._words, self._redactor.shown(event)
+        words, cursor = self._words, event.cursor
+        _, payload, ts = self._redactor.shown(event)
+        place = self._places[event.session_id, event.round_index, event.stream_id, event.source]
         return (
-            f'{{"type":{words[event.type]},"payload":{payload},"session_id":{words[event.session_id]},'
-            f'"round_index":{words[event.round_index]},"stream_id":{words[event.stream_id]},"source":{words[event.source]},'
-            f'"ts":{ts},"seq":{event.seq},"mono":{event.mono!r},"send_index":{words[event.send_index]},"depth":{event.depth},'
-            f'"record_seq":{words[event.record_seq]},"cursor":{word(event.cursor)}}}\n'
+            f'{{"type":{words[event.type]},"payload":{payload},{place},"ts":{ts},"seq":{event.seq},"mono":{event.mono!r},'
+            f'"send_index":{words[event.send_index]},"depth":{event.depth},"record_seq":{words[event.record_seq]},'
+            f'"cursor":{quoted(cursor) if type(cursor) is str else word(cursor)}}}\n'
         )
+
+
+def _place(at: tuple[str | None, int | None, str | None, str | None]) -> str:
+    session_id, round_index, stream_id, source = map(word, at)
+    return f'"session_id":{session_id},"round_index":{round_index},"stream_id":{stream_id},"source":{source}'
 
 
 def attach_jsonl_sink(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable
-from os import getpid
-from threading import Thread, current_thread
+from typing import Any
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
+from power_loop.contrib.process import Process
 from power_loop.contrib.redact import Redactor, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
@@ -18,50 +19,54 @@ __all__ = ["LoggingSink", "attach_logging_sink"]
 LOGGER = "power_loop.events"
 
 
+class Here(threading.local):
+    """What records that are made in this thread have in common: what one said that nobody got."""
+
+    like: dict[str, Any] | None = None
+
+
 class LoggingSink(Sink):
     """What `attach_logging_sink` gives: ``close()`` detaches it, ``errors`` counts what could not be logged."""
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
-        self._logger, self._level, self._redactor, self._words = logger, level, redactor, Seen(word)
+        self._logger, self._level, self._redactor = logger, level, redactor
+        self._words, self._places = Seen(word), Seen(_place)
         self._makes_its_own = type(logger).makeRecord is not logging.Logger.makeRecord
-        self._like: tuple[Thread, logging.LogRecord] | None = None
-        """A record that nobody gets: what it says of its thread and process is true of the next ones there. Threads by themselves:
-        one that begins may be given the number of one that ended."""
+        self._here = Here()
         super().__init__(bus, self._log, only(events))
 
     def _log(self, event: AgentEvent) -> None:
         logger = self._logger
         if logger.isEnabledFor(self._level):
-            logger.handle(self._record(event))
+            line = self._line(event)
+            plain = not self._makes_its_own and logging.getLogRecordFactory() is logging.LogRecord
+            logger.handle(self._record(line, event.ts) if plain else self._made(line))
 
-    def _record(self, event: AgentEvent) -> logging.LogRecord:
+    def _record(self, line: str, at: float) -> logging.LogRecord:
         """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
-        line, at = self._line(event), event.ts
-        if self._makes_its_own or logging.getLogRecordFactory() is not logging.LogRecord:
-            return self._made(line)
-        record, like = logging.LogRecord.__new__(logging.LogRecord), self._like_here()
-        told = record.__dict__ = like.__dict__.copy()
+        like = self._here.like
+        if like is None or like["process"] != Process.id:
+            like = self._here.like = self._made("").__dict__
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        told = record.__dict__ = like.copy()
         told["msg"], told["created"], told["msecs"] = line, at, at % 1 * 1000 // 1
-        told["relativeCreated"] = like.relativeCreated + (at - like.created) * 1000
+        told["relativeCreated"] = (at - like["created"]) * 1000 + like["relativeCreated"]
         if "taskName" in told:
             told["taskName"] = _task_name()
         return record
-
-    def _like_here(self) -> logging.LogRecord:
-        kept = self._like
-        if kept is None or kept[0] is not current_thread() or kept[1].process != getpid():
-            kept = self._like = current_thread(), self._made("")
-        return kept[1]
 
     def _made(self, line: str) -> logging.LogRecord:
         return self._logger.makeRecord(self._logger.name, self._level, "(events)", 0, line, (), None)
 
     def _line(self, event: AgentEvent) -> str:
-        words, (payload, ts) = self._words, self._redactor.shown(event)
-        return (
-            f'{{"event":{words[event.type]},"seq":{event.seq},"ts":{ts},"session_id":{words[event.session_id]},'
-            f'"round_index":{words[event.round_index]},"source":{words[event.source]},"payload":{payload}}}'
-        )
+        _, payload, ts = self._redactor.shown(event)
+        place = self._places[event.session_id, event.round_index, event.source]
+        return f'{{"event":{self._words[event.type]},"seq":{event.seq},"ts":{ts},{place},"payload":{payload}}}'
+
+
+def _place(at: tuple[str | None, int | None, str | None]) -> str:
+    session_id, round_index, source = map(word, at)
+    return f'"session_id":{session_id},"round_index":{round_index},"source":{source}'
 
 
 def _task_name() -> str | None:

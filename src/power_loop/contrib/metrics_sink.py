@@ -24,6 +24,11 @@ Labels = Mapping[str, str]
 VALUES_PER_LABEL = 100
 OTHER = "other"
 
+NAMES = (
+    "llm_calls", "llm_call_duration_ms", "llm_retries", "tool_calls", "rounds", "errors", "usage_total_tokens", "usage_tokens",
+    "running_sends",
+)  # fmt: skip
+
 # Milliseconds: from a cached answer to a model that thinks for minutes.
 BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000)
 
@@ -42,7 +47,7 @@ class MetricsSink(Sink):
     """What `attach_metrics_sink` gives: ``close()`` detaches it, ``errors`` counts what the backend refused."""
 
     def __init__(self, bus: EventBusProtocol, backend: MetricsBackend, prefix: str, events: Iterable[str] | None) -> None:
-        self._backend, self._prefix = backend, prefix
+        self._backend, self._names = backend, {name: f"{prefix}_{name}" for name in NAMES}
         self._seen: Mapping[str, set[str]] = {"model": set(), "tool": set(), "error_type": set()}
         self._running: set[str | None] = set()
         self._lock = threading.Lock()
@@ -50,10 +55,10 @@ class MetricsSink(Sink):
             "session_started": self._run,
             "session_ended": self._run,
             "llm_call_completed": self._llm_call,
-            "llm_retry_attempted": lambda event: self._incr("llm_retries"),
+            "llm_retry_attempted": lambda event: self._incr("llm_retries", 1, {}),
             "llm_degraded": self._error,
             "tool_call_completed": self._tool_call,
-            "round_completed": lambda event: self._incr("rounds"),
+            "round_completed": lambda event: self._incr("rounds", 1, {}),
             "agent_error": self._error,
             "usage_updated": self._usage,
         }
@@ -62,34 +67,34 @@ class MetricsSink(Sink):
     def _run(self, event: AgentEvent) -> None:
         with self._lock:
             (self._running.add if event.type == "session_started" else self._running.discard)(event.session_id)
-            self._backend.gauge(f"{self._prefix}_running_sends", len(self._running), {})
+            self._backend.gauge(self._names["running_sends"], len(self._running), {})
 
     def _llm_call(self, event: AgentEvent) -> None:
         told = event.payload
         model = self._label("model", told["model"])
-        self._incr("llm_calls", model=model, success=_yes(told["success"]))
-        self._backend.observe(f"{self._prefix}_llm_call_duration_ms", told["duration_ms"], {"model": model})
+        self._incr("llm_calls", 1, {"model": model, "success": _yes(told["success"])})
+        self._backend.observe(self._names["llm_call_duration_ms"], told["duration_ms"], {"model": model})
 
     def _tool_call(self, event: AgentEvent) -> None:
         told = event.payload
-        self._incr("tool_calls", tool=self._label("tool", told["name"]), success=_yes(told["outcome"] == "ok"))
+        self._incr("tool_calls", 1, {"tool": self._label("tool", told["name"]), "success": _yes(told["outcome"] == "ok")})
 
     def _error(self, event: AgentEvent) -> None:
-        self._incr("errors", error_type=self._label("error_type", event.payload["error_type"]))
+        self._incr("errors", 1, {"error_type": self._label("error_type", event.payload["error_type"])})
 
     def _usage(self, event: AgentEvent) -> None:
         usage: Mapping[str, int] = event.payload["usage"]
         read, written = usage["cache_read_tokens"], usage.get("cache_write_tokens", 0)
-        self._incr("usage_total_tokens", usage["total_tokens"])
-        self._incr("usage_tokens", max(0, usage["prompt_tokens"] - read - written), direction="input", cache="none")
-        self._incr("usage_tokens", usage["completion_tokens"], direction="output", cache="none")
+        self._incr("usage_total_tokens", usage["total_tokens"], {})
+        self._incr("usage_tokens", max(0, usage["prompt_tokens"] - read - written), {"direction": "input", "cache": "none"})
+        self._incr("usage_tokens", usage["completion_tokens"], {"direction": "output", "cache": "none"})
         if read:
-            self._incr("usage_tokens", read, direction="input", cache="read")
+            self._incr("usage_tokens", read, {"direction": "input", "cache": "read"})
         if written:
-            self._incr("usage_tokens", written, direction="input", cache="write")
+            self._incr("usage_tokens", written, {"direction": "input", "cache": "write"})
 
-    def _incr(self, name: str, value: float = 1, **labels: str) -> None:
-        self._backend.incr(f"{self._prefix}_{name}", value, labels)
+    def _incr(self, name: str, value: float, labels: Labels) -> None:
+        self._backend.incr(self._names[name], value, labels)
 
     def _label(self, name: str, value: object) -> str:
         """``value`` as a label; what comes after the first hundred of its kind is told as one."""
@@ -140,26 +145,34 @@ class PrometheusBackend:
         self.registry: Any = prometheus_client.REGISTRY if registry is None else registry
         with _registering:
             self._metrics: dict[str, Any] = _registered.setdefault(self.registry, {})
+        self._found: dict[tuple[str, ...], Any] = {}
+        """What counts under a name and labels."""
 
     def incr(self, name: str, value: float, labels: Labels) -> None:
         self._of("Counter", name, labels).inc(value)
 
     def observe(self, name: str, value: float, labels: Labels) -> None:
-        self._of("Histogram", name, labels, buckets=BUCKETS_MS).observe(value)
+        self._of("Histogram", name, labels).observe(value)
 
     def gauge(self, name: str, value: float, labels: Labels) -> None:
         self._of("Gauge", name, labels).set(value)
 
-    def _of(self, kind: str, name: str, labels: Labels, **more: Any) -> Any:
-        metric = self._metrics.get(name)
-        if metric is None:
-            with _registering:
-                metric = self._metrics.get(name)
-                if metric is None:
-                    make = getattr(self._client, kind)
-                    metric = make(name, name.replace("_", " "), tuple(labels), registry=self.registry, **more)
-                    self._metrics[name] = metric
-        return metric.labels(**labels) if labels else metric
+    def _of(self, kind: str, name: str, labels: Labels) -> Any:
+        key = (name, *labels, *labels.values()) if labels else (name,)
+        found = self._found.get(key)
+        if found is None:
+            metric = self._metric(kind, name, labels)
+            found = self._found[key] = metric.labels(**labels) if labels else metric
+        return found
+
+    def _metric(self, kind: str, name: str, labels: Labels) -> Any:
+        with _registering:
+            metric = self._metrics.get(name)
+            if metric is None:
+                more = {"buckets": BUCKETS_MS} if kind == "Histogram" else {}
+                metric = getattr(self._client, kind)(name, name.replace("_", " "), tuple(labels), registry=self.registry, **more)
+                self._metrics[name] = metric
+            return metric
 
 
 # --- StatsD ------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class OtelSpanBridge(Sink):
         self._over: OrderedDict[str, Run] = OrderedDict()
         self._parents: OrderedDict[str, Context] = OrderedDict()
         self._errors: dict[str, str] = {}
+        self._asked: tuple[tuple[object, object] | None, dict[str, Any]] = None, {}
+        """What the last call was asked of, and its `_chat_attributes`."""
         self._lock = threading.RLock()
         hears = (*ALWAYS, "message_appended") if self._captures else ALWAYS
         super().__init__(bus, self._tell, hears)
@@ -85,12 +87,12 @@ class OtelSpanBridge(Sink):
             return carrier.get("traceparent")
 
     def _tell(self, event: AgentEvent) -> None:
+        of_no_run = OF_NO_RUN.get(event.type)
         with self._lock:
-            run = self._runs.get(event.session_id or "")
-            if run is not None and (teller := TELLERS.get(event.type)) is not None:
-                teller(self, run, event, event.payload)
-            elif event.type in OF_NO_RUN:
-                OF_NO_RUN[event.type](self, event)
+            if of_no_run is not None:
+                of_no_run(self, event)
+            elif (run := self._runs.get(event.session_id or "")) is not None:
+                TELLERS[event.type](self, run, event, event.payload)
 
     # --- runs ------------------------------------------------------------------------------------------
 
@@ -183,9 +185,12 @@ class OtelSpanBridge(Sink):
         if chat is None:
             return
         chat.ended, chat.succeeded, chat.finish_reason = event.ts, told["success"], told["finish_reason"]
-        about: dict[str, Any] = {"gen_ai.response.model": told.get("response_model"), "gen_ai.response.id": told.get("response_id")}
-        about["gen_ai.response.finish_reasons"] = (told["finish_reason"],) if told["finish_reason"] else None
-        about["gen_ai.response.time_to_first_chunk"] = chat.first_chunk
+        about: dict[str, Any] = {
+            "gen_ai.response.model": told.get("response_model"),
+            "gen_ai.response.id": told.get("response_id"),
+            "gen_ai.response.finish_reasons": (told["finish_reason"],) if told["finish_reason"] else None,
+            "gen_ai.response.time_to_first_chunk": chat.first_chunk,
+        }
         if not told["success"]:
             about["error.type"] = told["error_type"] or "_OTHER"
             chat.span.set_status(trace.StatusCode.ERROR, about["error.type"])
@@ -203,7 +208,8 @@ class OtelSpanBridge(Sink):
         if chat is None:
             chat = self._unseen_chat(run, event, told)
         chat.charged = True
-        chat.told.update(usage_attributes(told["usage"]), **{"power_loop.purpose": told["purpose"]})
+        chat.told.update(usage_attributes(told["usage"]))
+        chat.told["power_loop.purpose"] = told["purpose"]
         self._meters.used(chat, told["usage"])
         if chat.folds or not (self._captures and chat.succeeded):
             self._finish(run, chat, event.ts)
@@ -218,9 +224,13 @@ class OtelSpanBridge(Sink):
         return Chat(span, common, started, event.ts)
 
     def _chat_attributes(self, model: object, provider: object = None) -> dict[str, Any]:
-        """Those that a call's span and its metrics share."""
-        common = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider_name(provider), "gen_ai.request.model": model}
-        return self._spans.names.attributes(common)
+        """Those that a call's span and its metrics share; most calls of a loop have the same."""
+        asked, common = self._asked
+        if asked != (model, provider):
+            about = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider_name(provider), "gen_ai.request.model": model}
+            common = self._spans.names.attributes(about)
+            self._asked = (model, provider), common
+        return common
 
     def _finish(self, run: Run, chat: Chat, at: float) -> None:
         self._spans.end(chat.span, at if chat.ended is None else chat.ended, chat.told)
@@ -278,10 +288,10 @@ class OtelSpanBridge(Sink):
     def note(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
         """Something worth a mark on the run: its kinds and numbers, never texts."""
         if event.type == "status_changed":
+            if told["kind"] == "round_usage":
+                return
             if told.get("phase") == "started":
                 run.fold_started = event.ts
-            if told["kind"] in ("round_usage",):
-                return
         if event.type in ("agent_error", "llm_degraded"):
             self._errors[run.session_id] = str(told["error_type"])
         known = ("kind", "phase", "error_type", "attempt", "attempts", "from_model", "to_model", "limit", "max_rounds", "code")

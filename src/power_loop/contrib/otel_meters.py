@@ -34,9 +34,10 @@ class Meters:
 
     def called(self, chat: Chat, told: Mapping[str, Any]) -> None:
         """A model call is over."""
-        error = None if told["success"] else told["error_type"] or "_OTHER"
-        more = {"gen_ai.response.model": told.get("response_model"), "error.type": error}
-        about = {**chat.attributes, **self._names.attributes(more)}
+        error, model = None if told["success"] else told["error_type"] or "_OTHER", told.get("response_model")
+        about = chat.attributes
+        if error or model:
+            about = {**about, **self._names.attributes({"gen_ai.response.model": model, "error.type": error})}
         self._duration.record(told["duration_ms"] / 1000, about)
         if chat.first_chunk is not None:
             self._first_chunk.record(chat.first_chunk, about)

@@ -48,7 +48,7 @@ class Names:
 
     def attributes(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """``given`` without what is not known, under the names of this style."""
-        known = {name: value for name, value in given.items() if value is not None and value != ""}
+        known = {name: value for name, value in given.items() if value or (value is not None and value != "")}
         return known if self.style == "gen_ai" else {self.attribute(name): value for name, value in known.items()}
 
     def attribute(self, name: str) -> str:

@@ -102,9 +102,10 @@ class Spans:
         return self.names.attributes(place)
 
     def end(self, span: Span, at: float, attributes: Mapping[str, Any], error: str | None = None) -> None:
-        about = self.names.attributes(attributes if error is None else {**attributes, "error.type": error})
-        for name, value in about.items():  # they are few: to give them as a mapping takes longer
-            span.set_attribute(name, value)
+        if attributes or error is not None:
+            about = self.names.attributes(attributes if error is None else {**attributes, "error.type": error})
+            for name, value in about.items():  # they are few: to give them as a mapping takes longer
+                span.set_attribute(name, value)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error))
         span.end(end_time=nanoseconds(at))

@@ -63,6 +63,7 @@ class Redactor:
         self._keys: dict[str, tuple[str, bool]] = {}
         """Names that were seen: as JSON, with the colon, and whether what stands under them is hidden."""
         self._max_chars, self._max_items = max_field_len, max_items
+        self._longest = PLAIN if max_field_len is None else max_field_len
         self._rules = self._names, redact_values, max_items
         self._straight = _encoder(Seen(self._plain).__getitem__)
 
@@ -76,14 +77,11 @@ class Redactor:
             line = "".join(self._straight(value, 0))
         except Exception:  # `_plain`'s; the encoder's, of what JSON does not have; the value's own
             return self._walk(value)
-        return line if self._fits(line) else self._walk(value)
+        is_flat = "[" not in line and line.rfind("{") < 1
+        return line if len(line) < SHORT_LINE_CHARS and (is_flat or self._is_small(line)) else self._walk(value)
 
-    def _fits(self, line: str) -> bool:
-        """Whether nothing in ``line`` can be too long or too deep: a longer list has more commas, what stands deeper more brackets."""
-        if len(line) >= SHORT_LINE_CHARS:
-            return False
-        if "[" not in line and line.rfind("{") < 1:
-            return True
+    def _is_small(self, line: str) -> bool:
+        """Whether nothing in ``line`` can be too many or too deep: a longer list has more commas, what stands deeper more brackets."""
         few = self._max_items is None or line.count(",") < self._max_items
         return few and line.count("{") + line.count("[") < DEPTH_LIMIT
 
@@ -93,18 +91,17 @@ class Redactor:
             raise ValueError("this takes a closer look")
         return quoted(redact_text(text, self._names) if self._values else text)
 
-    def shown(self, event: AgentEvent) -> tuple[str, str]:
-        """What ``event`` says, and its time, as JSON: written once for all who would write it alike.
+    def shown(self, event: AgentEvent) -> tuple[object, str, str]:
+        """What ``event`` says, and its time, as JSON, behind the rules by which it was written: once for all who would write it alike.
 
         Where nothing was cut, and all of it is shorter than a text may be here, another's limit made no difference.
         """
-        if event.shown is not None:
-            rules, line, ts = event.shown
-            if rules == self._rules and (self._max_chars is None or len(line) <= self._max_chars) and CUT_JSON not in line:
-                return line, ts
-        line, ts = self.json(event.payload), repr(event.ts)
-        event.shown = self._rules, line, ts
-        return line, ts
+        if (known := event.shown) is not None:
+            rules, line, _ = known
+            if rules == self._rules and len(line) <= self._longest and CUT_JSON not in line:
+                return known
+        event.shown = known = self._rules, self.json(event.payload), repr(event.ts)
+        return known
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
@@ -207,6 +204,8 @@ class Redactor:
 
 def word(value: str | int | None) -> str:
     """A name, an id or a count, as JSON: it is no secret."""
+    if type(value) is str:
+        return quoted(value)
     if value is None:
         return "null"
     return int.__repr__(value) if isinstance(value, int) else quoted(str(value))  # a host's event may have anything there

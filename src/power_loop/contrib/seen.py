@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 REMEMBERED = 2000
-SHORT_CHARS = 80
+SHORT_CHARS = 120
 
 
 class Seen(dict[Any, str]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, NamedTuple, get_args
 
 from power_loop.contracts.events import AgentEvent, EventHandler
@@ -136,47 +136,45 @@ class AgentEventBus:
 
         With ``suppress_subscriber_errors=False`` the first exception of a handler told here is raised, after everyone was told.
         """
-        listeners = self._by_type.get(event.type, self._of_all)
-        if listeners.queued and self._line is not None:
-            self._line.put((event, listeners.queued))
-        if listeners.now:
-            raised = self._tell(event, listeners.now)
-            if raised and self._raises:
-                raise raised[0]
-
-    async def publish_async(self, event: AgentEvent) -> None:
-        """The same, but async handlers have finished when it returns, and a full queue does not block the event loop."""
-        listeners = self._by_type.get(event.type, self._of_all)
-        if listeners.queued and self._line is not None:
-            while not self._line.offer((event, listeners.queued)):
-                await self._line.room()
-        raised: list[Exception] = []
-        for subscriber in listeners.now:
-            given = self._call(subscriber, event, raised)
-            if given is not None:
-                raised += await self._wait_for(subscriber, given)
+        now, queued = self._by_type.get(event.type, self._of_all)
+        if queued and self._line is not None:
+            self._line.put((event, queued))
+        raised = self._tell(event, now) if now else ()
         if raised and self._raises:
             raise raised[0]
 
-    def _tell(self, event: AgentEvent, subscribers: tuple[Subscriber, ...]) -> list[Exception]:
+    async def publish_async(self, event: AgentEvent) -> None:
+        """The same, but async handlers have finished when it returns, and a full queue does not block the event loop."""
+        now, queued = self._by_type.get(event.type, self._of_all)
+        if queued and self._line is not None:
+            while not self._line.offer((event, queued)):
+                await self._line.room()
+        raised: list[Exception] = []
+        begun: list[tuple[Subscriber, Awaitable[object]]] = []
+        for subscriber in now:
+            raised += self._tell(event, (subscriber,), lambda subscriber, given: begun.append((subscriber, given)))
+            while begun:
+                raised += await self._wait_for(*begun.pop())
+        if raised and self._raises:
+            raise raised[0]
+
+    def _tell(
+        self, event: AgentEvent, subscribers: tuple[Subscriber, ...], begin: Callable[[Subscriber, Awaitable[object]], object] | None = None
+    ) -> list[Exception]:
+        """Call the handlers in turn; what one of them wants awaited is handed to ``begin``, or started."""
         raised: list[Exception] = []
         for subscriber in subscribers:
-            given = self._call(subscriber, event, raised)
-            if given is not None:
-                self._start(subscriber, given)
+            try:
+                given = subscriber.handler(event)
+            except (Exception, asyncio.CancelledError) as error:  # the host's handler
+                raised += self._failed(subscriber, error)
+                continue
+            if given is not None and inspect.isawaitable(given):
+                (begin or self._start)(subscriber, given)
         return raised
 
     def _tell_queued(self, queued: Queued) -> None:
         self._tell(*queued)
-
-    def _call(self, subscriber: Subscriber, event: AgentEvent, raised: list[Exception]) -> Awaitable[object] | None:
-        """Call the handler; what it wants awaited, if it does."""
-        try:
-            given = subscriber.handler(event)
-        except (Exception, asyncio.CancelledError) as error:  # the host's handler
-            raised += self._failed(subscriber, error)
-            return None
-        return given if given is not None and inspect.isawaitable(given) else None
 
     def _failed(self, subscriber: Subscriber, error: Exception | asyncio.CancelledError) -> list[Exception]:
         """Count what a handler raised, and log it the first time. A future that it touched was cancelled: the run is not meant."""

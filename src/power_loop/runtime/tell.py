@@ -115,7 +115,7 @@ class Teller:
 
     def say(self, type: str, **fields: Any) -> None:
         """A passing event: now, or behind the records that are not yet written."""
-        if not self.wants(type):
+        if not self._bus.wants(type):
             return
         of_a_call = type.startswith(("llm_", "stream_"))
         if self._holds or not self._began or (self._queue and not of_a_call):
@@ -166,7 +166,8 @@ class Teller:
         at: int | None = None, send_index: int | None = None,
     ) -> None:  # fmt: skip
         """Of ``row`` its ``n``-th event, or something passing, behind the record ``at``."""
-        self._over = self._over or type == "session_ended"
+        if type == "session_ended":
+            self._over = True
         if self._payload is None:
             self._payload = payloads()
         payload, data = self._payload(type, fields)
