@@ -15,7 +15,7 @@ from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
-from power_loop.runtime.drive import Driver, Patience
+from power_loop.runtime.drive import Driver, OwnPatience, Patience
 from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -152,11 +152,15 @@ class Drivers(Posts):
         """The loop takes on nothing more."""
         return self._closing
 
+    def _at_hand(self) -> Driver | None:
+        """The driver, once the store is open."""
+        self._mind_a_fork()
+        return self._driver
+
     async def open(self) -> tuple[SessionStore, Driver]:
         """The store and its driver; opened once, whoever comes first."""
-        self._mind_a_fork()
-        if self._driver is not None and self.store is not None:
-            return self.store, self._driver
+        if (driver := self._at_hand()) is not None and self.store is not None:
+            return self.store, driver
         async with self._lines.held(OPENING):
             if self._driver is None:
                 self.refuse_when_closing("ensure_store")
@@ -191,6 +195,7 @@ class Drivers(Posts):
         )  # fmt: skip
         driver.memory = self._memory
         self._shower = TextShower(store, loop.event_bus, self.holder, driver.running.__contains__)
+        self._shower.mind(loop.config.running.durable_stream)
         return driver
 
     def _mind_memory(self) -> None:
@@ -254,12 +259,9 @@ class Drivers(Posts):
 
     async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
         """Drive the session from this opening until it rests, and say how it stands."""
-        _, driver = await self.open()
+        driver = self._at_hand() or (await self.open())[1]
         if session_id.startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call)) is not None:
             return stands
-        if self._shower is not None:
-            self._shower.mind(self._loop.config.running.durable_stream)
-
         tools = call.tools if call.tools is not None else self._loop.tool_registry
         loader = tools.get(LOAD_SKILL) if tools is not None else None
         skills = await self._skills_of(loader) if loader is not None else ""
@@ -284,7 +286,7 @@ class Drivers(Posts):
 
     async def hear(self, session_id: str) -> StatefulResult:
         """Drive the session as far as something waits for it."""
-        return await self.drive(session_id, LookAfter(), Call(deps=self._loop.deps), Patience())
+        return await self.drive(session_id, LookAfter(), Call(deps=self._loop.deps), OwnPatience())
 
     async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:
         """The value of the answer that a send ended with earlier."""
@@ -354,5 +356,7 @@ class Drivers(Posts):
             self._settings = (config.revision, settings_of(config, self._loop.llm))
             if config.memory is not None or self._memory is not None:
                 self._mind_memory()
+            if self._shower is not None:
+                self._shower.mind(config.running.durable_stream)
             self._keep_notes_policy()
         return self._settings[1]

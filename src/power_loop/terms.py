@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from power_loop.config import AgentLoopConfig
@@ -45,9 +45,9 @@ class OwnTerms(NamedTuple):
     def of(self, settings: Settings, model: object) -> Settings:
         """The parent's ``settings`` for the sub-agent. What bounds the parent's send bounds it through the parent's ledger."""
         settings = settings if self.inherit_context else with_plain_context(settings, model)
-        return settings._replace(
-            model=self.model or settings.model, temperature=self.temperature, max_tokens=self.max_tokens, output=None,
-            output_validators=(), response_format=None, limits=settings.limits._replace(usage=None),
+        return replace(
+            settings, model=self.model or settings.model, temperature=self.temperature, max_tokens=self.max_tokens, output=None,
+            output_validators=(), response_format=None, limits=replace(settings.limits, usage=None),
         )  # fmt: skip
 
 
@@ -167,10 +167,10 @@ def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
 def with_plain_context(settings: Settings, model: object) -> Settings:
     """``settings`` with the context of a loop that configures none. How finished sends are shown stays: a sub-agent has one send."""
     plain = settings_of(AgentLoopConfig(), model)
-    return settings._replace(
-        fold=plain.fold, fold_timeout_s=plain.fold_timeout_s, fold_target_tokens=plain.fold_target_tokens, projectors=plain.projectors,
-        context_tokens=plain.context_tokens, context_is_known=plain.context_is_known,
-        limits=settings.limits._replace(fold_at_tokens=plain.limits.fold_at_tokens),
+    return replace(
+        settings, fold=plain.fold, fold_timeout_s=plain.fold_timeout_s, fold_target_tokens=plain.fold_target_tokens,
+        projectors=plain.projectors, context_tokens=plain.context_tokens, context_is_known=plain.context_is_known,
+        limits=replace(settings.limits, fold_at_tokens=plain.limits.fold_at_tokens),
     )  # fmt: skip
 
 

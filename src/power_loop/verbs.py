@@ -33,7 +33,7 @@ from power_loop.drivers import Drivers
 from power_loop.runtime.approvals_outside import Verdict, answer, decide, list_approvals, settle
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.doctor import doctor
-from power_loop.runtime.drive import Patience
+from power_loop.runtime.drive import OwnPatience, Patience
 from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.openings import Abort, Resume, Say
 from power_loop.runtime.outcome import pending
@@ -45,7 +45,7 @@ from power_loop.sync import BlockingTwin
 from power_loop.terms import PLAIN, Call, OwnTerms, call_of, chosen_tools, form_of
 from power_loop.tools.shell.closing import release_session, stop_job
 from power_loop.tools.toolbox import ToolRegistry
-from power_loop.words import Said, content_said
+from power_loop.words import Said, Understood, content_said, text_said
 
 if TYPE_CHECKING:
     from power_loop.contracts.agents import ChildRun
@@ -80,12 +80,13 @@ class Verbs(Drivers):
     def patience(self, on_busy: str | None = None, timeout_s: float | None = None) -> Patience:
         """How long to wait for a session that somebody else drives; where the call says nothing, as configured."""
         running = self._loop.config.running
-        chosen = on_busy if on_busy is not None else running.on_busy
-        if chosen not in ("wait", "raise"):
-            raise ValueError(f"on_busy is {chosen!r}; it must be 'wait' or 'raise'")
+        if on_busy is None and timeout_s is None:
+            return running
+        if on_busy not in (None, "wait", "raise"):
+            raise ValueError(f"on_busy is {on_busy!r}; it must be 'wait' or 'raise'")
         if timeout_s is not None and not (isinstance(cast("Any", timeout_s), (int, float)) and timeout_s >= 0):
             raise ValueError(f"busy_timeout_s is {timeout_s!r}; it must be seconds, or None to wait")
-        return made(Patience, (chosen, timeout_s if timeout_s is not None else running.busy_timeout_s))
+        return OwnPatience(on_busy or running.on_busy, timeout_s if timeout_s is not None else running.busy_timeout_s)
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -189,17 +190,21 @@ class Verbs(Drivers):
 
     # --- sends ----------------------------------------------------------------------------------
 
-    async def send(
-        self, said: Said, session_id: str, call: Call, patience: Patience, *, heal_pending: bool, key: str | None,
+    async def understood(self, said: Said) -> Understood:
+        """What is said otherwise than in plain text; files that it names are read now."""
+        return await content_said(said)
+
+    def send(
+        self, said: str | Understood, session_id: str, call: Call, patience: Patience, *, heal_pending: bool, key: str | None,
         metadata: Mapping[str, Any] | None,
-    ) -> StatefulResult:  # fmt: skip
+    ) -> Sending:  # fmt: skip
         check_key("key", key)
-        content, name = await content_said(said)
+        content, name = (text_said(said), None) if isinstance(said, str) else said
         word = made(UserSaid, (content, name, call.stored(), key, dict(metadata) if metadata is not None else None))
         say = Say(word, heal_pending, key)
         if key is not None:
-            return await self.drive_once(session_id, say, key, call, patience)
-        return await self.drive(session_id, say, call, patience)
+            return self.drive_once(session_id, say, key, call, patience)
+        return self.drive(session_id, say, call, patience)
 
     async def follow_up(self, said: Said, session_id: str, call: Call, key: str | None, mode: str) -> StatefulResult | FollowUpQueued:
         check_key("key", key)
@@ -208,9 +213,7 @@ class Verbs(Drivers):
         posted = await self.post_to_running(session_id, UserSaid(content, name), key, mode)
         if posted is not None:
             return posted
-        # As it was understood above: an attachment is read once.
-        understood = {"content": content, "name": name}
-        return await self.send(understood, session_id, call, self.patience(), heal_pending=False, key=key, metadata=None)
+        return await self.send((content, name), session_id, call, self.patience(), heal_pending=False, key=key, metadata=None)
 
     async def enqueue(self, said: Said, session_id: str, key: str | None, mode: str, not_before: int | None) -> FollowUpQueued:
         check_key("key", key)
@@ -256,7 +259,8 @@ class Verbs(Drivers):
     async def run_child(self, child: ChildRun) -> StatefulResult:
         """Drive a sub-agent's session under its spec; what it did before under the same key is read, not done again."""
         call, patience = self._as_child(child), self.patience("wait")
-        return await self.send(child.said, child.session_id, call, patience, heal_pending=False, key=child.key, metadata=None)
+        said = child.said if isinstance(child.said, str) else await content_said(child.said)
+        return await self.send(said, child.session_id, call, patience, heal_pending=False, key=child.key, metadata=None)
 
     async def resume_child(self, child: ChildRun) -> StatefulResult:
         """Go on with a sub-agent whose limits stopped it, under the limits of its spec as they are now."""

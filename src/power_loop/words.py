@@ -17,13 +17,17 @@ BLOCK_FORMS = (
 )
 
 
-async def content_said(said: Said) -> tuple[Content, str | None]:
-    """(content, name) of what the caller says. Raises `ValueError` or `TypeError` for what no model could be sent.
+Understood = tuple[Content, str | None]
+"""(content, name of whoever says it)."""
+
+
+async def content_said(said: Said) -> Understood:
+    """What the caller says. Raises `ValueError` or `TypeError` for what no model could be sent.
 
     The bytes of attachments are read now, so that a file that moves later changes nothing.
     """
     if isinstance(said, str):
-        return _not_empty(said), None
+        return text_said(said), None
     if isinstance(said, Mapping):
         role = said.get("role", "user")
         if role != "user":
@@ -40,13 +44,21 @@ async def content_said(said: Said) -> tuple[Content, str | None]:
     given: Any = said  # whatever a caller without a type checker says
     if not isinstance(given, Sequence):
         raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(given).__name__}")
-    return [await _block(block) for block in _not_empty(list(said))], None
+    blocks: list[Any] = list(cast("Sequence[Any]", given))
+    if not blocks:
+        raise empty()
+    return [await _block(block) for block in blocks], None
 
 
-def _not_empty(said: Any) -> Any:
-    if not said or (isinstance(said, str) and not said.strip()):
-        raise ValueError("user_input is empty; say something, or use resume() to go on without a new word")
+def text_said(said: str) -> str:
+    """What a caller says who says text alone: nothing has to be read for it. Raises `ValueError` where it says nothing."""
+    if not said or said.isspace():
+        raise empty()
     return said
+
+
+def empty() -> ValueError:
+    return ValueError("user_input is empty; say something, or use resume() to go on without a new word")
 
 
 async def _block(block: Any) -> dict[str, Any]:

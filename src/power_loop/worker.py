@@ -17,7 +17,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.store import Conflict
 from power_loop.runtime.cancel import to_its_end
-from power_loop.runtime.drive import Patience
+from power_loop.runtime.drive import OwnPatience
 from power_loop.runtime.openings_worker import LookAfter, may_pass
 from power_loop.runtime.timers import tell_queued
 from power_loop.store.claims import Standing
@@ -261,7 +261,7 @@ class Care:
             return StatefulResult(standing.session_id, "completed")  # somebody else did what there was to do
         opening = LookAfter(self._recover, retries)
         try:
-            return await self._loop.drivers.drive(standing.session_id, opening, Call(deps=self._loop.deps), Patience("raise"))
+            return await self._loop.drivers.drive(standing.session_id, opening, Call(deps=self._loop.deps), OwnPatience("raise"))
         except (SessionNotFoundError, SessionArchivedError, SessionBusyError, SessionLeaseLost, StoreUnavailable):
             raise
         except Exception as error:  # of the model, or of the host's hooks and tools

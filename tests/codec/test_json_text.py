@@ -38,7 +38,7 @@ def outcome(encode, value: object) -> object:
 
 
 @pytest.mark.parametrize("without_c", [False, True])
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "ascii", "sorted", "sorted-else-text", "else-a-list"])
 def test_every_value_has_the_text_or_the_error_that_the_standard_encoder_gives(settings, without_c, monkeypatch):
     theirs = {"ensure_ascii": settings.get("ascii_only", False), "separators": (",", ":")}
     theirs |= {name: value for name, value in settings.items() if name != "ascii_only"}

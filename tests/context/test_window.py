@@ -44,10 +44,7 @@ def facts(window: Window) -> dict[str, Any]:
 
 
 def chained(messages: list[Message]) -> str:
-    digest = RequestDigest()
-    for message in messages:
-        digest.message(message)
-    return digest.text()
+    return RequestDigest().text(messages)
 
 
 # --- what is shown ------------------------------------------------------------------------------

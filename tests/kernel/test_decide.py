@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from histories import MAIL, READ, SAVE, effects_of, parked, replied, returned, said
 
@@ -180,7 +182,7 @@ def test_the_round_that_crosses_the_budget_finishes_and_no_further_call_is_made(
 
 def test_the_round_limit_comes_before_the_budget_and_the_budget_before_a_fold() -> None:
     records: list[Record] = [said(), replied("", READ), returned(READ)]
-    assert follows(records, TINY._replace(usage=BROKE.usage)) == EndSend("hit_round_limit")
+    assert follows(records, replace(TINY, usage=BROKE.usage)) == EndSend("hit_round_limit")
     assert follows(records, BROKE, too_long=True) == EndSend("budget_exceeded", "total_tokens")
 
 

@@ -18,14 +18,11 @@ REQUEST = LLMRequest([{"role": "user", "content": "hi"}, {"role": "assistant", "
 
 def test_a_chain_over_the_messages_gives_the_digest_of_the_whole() -> None:
     chain = RequestDigest()
-    for message in REQUEST.messages:
-        chain.message(message)
-    first = chain.copy()
-    first.close(closing(REQUEST))
-    assert first.text() == request_digest(REQUEST)
-    chain.message({"role": "user", "content": "more"})
-    chain.close(closing(REQUEST))
-    assert chain.text() == request_digest(replace(REQUEST, messages=[*REQUEST.messages, {"role": "user", "content": "more"}]))
+    chain.add(REQUEST.messages)
+    assert chain.text(closing=closing(REQUEST)) == request_digest(REQUEST)
+    more: list[dict[str, Any]] = [{"role": "user", "content": "more"}]
+    chain.add(more)
+    assert chain.text(closing=closing(REQUEST)) == request_digest(replace(REQUEST, messages=[*REQUEST.messages, *more]))
 
 
 @pytest.mark.parametrize(

@@ -35,20 +35,22 @@ class Transcript:
             self._close_the_round()
         if cells.role == "tool":
             self._answer(cells)
+        elif cells.tool_calls is not None:
+            self._ask(spoken(cells))
         elif cells.role is not None:
-            self._say(spoken(cells), cells)
+            self._show(spoken(cells))
 
     def with_open_round(self) -> list[Message]:
         """All messages, with the results that have landed in a round that is still open."""
         return self.messages + [self._results[call] for call in self._asked if call in self._results]
 
-    def _say(self, message: Message, cells: Cells) -> None:
+    def _ask(self, message: Message) -> None:
+        """A message with calls: their results belong behind it."""
         self._show(message)
-        if cells.tool_calls is not None:
-            self._asked = dict.fromkeys(call["id"] for call in message["tool_calls"])
-            self._results = {}
-            if len(self._asked) < len(message["tool_calls"]):
-                self._leave_out_twins(message)
+        self._asked = dict.fromkeys(call["id"] for call in message["tool_calls"])
+        self._results = {}
+        if len(self._asked) < len(message["tool_calls"]):
+            self._leave_out_twins(message)
 
     def _answer(self, cells: Cells) -> None:
         if cells.call_id not in self._asked or cells.call_id in self._results:

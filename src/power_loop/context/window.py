@@ -82,20 +82,21 @@ class Window(Transcript):
     def add(self, row: RecordRow) -> None:
         cells = row.cells
         role = cells.role
-        if self._asked and role in ("user", "assistant"):
+        if role is None:
+            self._mark(cells)
+            return
+        if self._asked and role != "tool":
             self._close_the_round()
         if role == "user":
             if not self.borders or self.borders[-1].send_index != row.send_index:
                 self._begin_send(row)
             elif self._word is None:
                 self._word = Border(row.send_index, row.seq, len(self.messages))
-            self._say(spoken(cells), cells)
+            self._show(spoken(cells))
         elif role == "assistant":
             self._reply(row, cells)
-        elif role == "tool":
-            self._answer(cells)
         else:
-            self._mark(cells)
+            self._answer(cells)
 
     def showing(self, messages: list[Message]) -> Window:
         """A window of its own with ``messages`` instead; what is added later goes on from there."""
@@ -145,14 +146,13 @@ class Window(Transcript):
         return call_id in self._calls
 
     def digest(self) -> RequestDigest:
-        """A digest over all messages, ready to be continued; each message is hashed once."""
+        """A digest over all messages; each is hashed once."""
         chain = self._digest
         if chain is None:
             chain, self._digested = RequestDigest(), 0
-        for message in self.messages[self._digested :]:
-            chain.message(message)
+        chain.add(self.messages[self._digested :])
         self._digest, self._digested = chain, len(self.messages)
-        return chain.copy()
+        return chain
 
     def _begin_send(self, row: RecordRow) -> None:
         if self._private:
@@ -177,7 +177,8 @@ class Window(Transcript):
             del message["name"]
         elif (counted := COUNTED(body)) is not None:
             self._counted = (int(counted[1]), self.tokens)
-        if cells.tool_calls is not None:
+        asks = cells.tool_calls is not None
+        if asks:
             self._calls.update(call["id"] for call in message["tool_calls"])
         elif not text_of(message["content"]).strip():
             return
@@ -185,7 +186,10 @@ class Window(Transcript):
             self._summary_at = at
         if '"blocks":' in body:
             self._keep_blocks(message, body)
-        self._say(message, cells)
+        if asks:
+            self._ask(message)
+        else:
+            self._show(message)
         self.rounds.append(self._word or made(Border, (row.send_index, row.seq, at)))
         self._word = None
 

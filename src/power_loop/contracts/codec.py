@@ -77,8 +77,8 @@ def content_of(content: str | None, escaped: int | None) -> Content:
     return json.loads(content or '""') if escaped else content or ""
 
 
-def calls_to_json(calls: tuple[ToolCall, ...]) -> str | None:
-    return dumps([call.to_message() for call in calls]) if calls else None
+def calls_to_json(calls: tuple[ToolCall, ...]) -> str:
+    return dumps([call.to_message() for call in calls])
 
 
 def calls_of(tool_calls: str | None) -> tuple[ToolCall, ...]:
@@ -115,27 +115,30 @@ def to_cells(record: Record) -> Cells:
     return _WRITERS[type(record)](record)
 
 
+SAID, REPLIED = version_of("user_said"), version_of("model_replied")
+
+
 def _said_cells(record: UserSaid) -> Cells:
     said, name, overrides, key, metadata = record
     text, escaped = content_cells(said)
     plain = overrides is None and key is None and metadata is None
     body = None if plain else _body(overrides=overrides, key=key, metadata=metadata)
-    return made(Cells, ("user_said", version_of("user_said"), "user", name, text, escaped, None, None, None, body))
+    return made(Cells, ("user_said", SAID, "user", name, text, escaped, None, None, None, body))
 
 
 def _reply_cells(record: ModelReplied) -> Cells:
-    text, escaped = content_cells(record.text)
-    name = None if record.purpose == "round" else record.purpose
-    calls, body = calls_to_json(record.calls), _reply_body(record)
-    return made(Cells, ("model_replied", version_of("model_replied"), "assistant", name, text, escaped, calls, None, None, body))
+    said, calls, purpose, usage, finish, model, response_id, digest, think, blocks = record
+    text, escaped = content_cells(said)
+    name = None if purpose == "round" else purpose
+    told = (None if finish == ("tool_calls" if calls else "stop") else finish, model, response_id, think or None, blocks)
+    asked = calls_to_json(calls) if calls else None
+    return made(Cells, ("model_replied", REPLIED, "assistant", name, text, escaped, asked, None, None, _reply_body(usage, digest, told)))
 
 
-def _reply_body(record: ModelReplied) -> str:
-    _, calls, _, usage, finish, model, response_id, digest, think, blocks = record
-    told = (None if finish == _usual_finish(calls) else finish, model, response_id, think or None, blocks)
-    if told == NOTHING_MORE and usage.calls and usage.cost is None and not usage.estimated and digest is not None:
+def _reply_body(usage: CallUsage, digest: str | None, told: tuple[Any, ...]) -> str:
+    prompt, completion, cache_read, cache_write, reasoning, times, cost, estimated = usage
+    if told == NOTHING_MORE and times and cost is None and not estimated and digest is not None:
         # The plain reply, of which there is one in every send: setting the encoder up would take longer than all of this.
-        prompt, completion, cache_read, cache_write, reasoning, times, _, _ = usage
         return f'{{"usage":[{prompt},{completion},{cache_read},{cache_write},{reasoning},{times}],"digest":{dumps(digest)}}}'
     body: Body = {"usage": usage_to_json(usage), "digest": digest}
     body.update(zip(("finish", "model", "id", "think", "blocks"), told, strict=True))

@@ -8,6 +8,7 @@ seldom changes, then what differs from call to call. Bookkeeping (ids, reason, c
 from __future__ import annotations
 
 from binascii import b2a_base64
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -49,33 +50,28 @@ class RequestDigest:
     def __init__(self) -> None:
         self._chain = blake2b(digest_size=_BYTES)
 
-    def message(self, message: Message) -> None:
-        """Add the next message."""
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add the next messages."""
+        _lengthen(self._chain, messages)
+
+    def text(self, tail: Sequence[Message] = (), closing: bytes = b"") -> str:
+        """The digest of what was added so far, with ``tail`` behind and ``closing`` at the end; the chain goes on without them."""
+        chain = self._chain.copy()
+        if tail:
+            _lengthen(chain, tail)
+        chain.update(closing)
+        return b2a_base64(chain.digest(), newline=False).translate(_URL_SAFE).decode("ascii")
+
+
+def _lengthen(chain: blake2b, messages: Iterable[Message]) -> None:
+    for message in messages:
         content = message.get("content")
         if len(message) == 2 and isinstance(content, str):  # the common one, in a form that no JSON text begins with
-            self._chain.update(f"{message.get('role')}:{len(content)}:{content}".encode("utf-8", "surrogatepass"))
+            chain.update(f"{message.get('role')}:{len(content)}:{content}".encode("utf-8", "surrogatepass"))
         else:
-            self._chain.update(_bytes_of(message))
-
-    def copy(self) -> RequestDigest:
-        """A chain of its own that goes on from here."""
-        twin = RequestDigest.__new__(RequestDigest)
-        twin._chain = self._chain.copy()
-        return twin
-
-    def close(self, closing: bytes) -> None:
-        """Add what is no message; see `closing`."""
-        self._chain.update(closing)
-
-    def text(self) -> str:
-        """The digest of what was added so far."""
-        return b2a_base64(self._chain.digest(), newline=False).translate(_URL_SAFE).decode("ascii")
+            chain.update(_bytes_of(message))
 
 
 def request_digest(request: LLMRequest) -> str:
     """The digest of ``request``; the same as of a chain kept over its messages, with head and settings added."""
-    digest = RequestDigest()
-    for message in request.messages:
-        digest.message(message)
-    digest.close(closing(request))
-    return digest.text()
+    return RequestDigest().text(request.messages, closing(request))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from power_loop.contracts.usage import UsageLimits
 
@@ -10,7 +10,8 @@ from power_loop.contracts.usage import UsageLimits
 TIME_LIMIT = "time limit"
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """The limits of one send, from its config and its own overrides."""
 
     rounds: int = 24

@@ -148,16 +148,17 @@ class LLMRequest:
     on_restart: Callable[[ModelRestart], Awaitable[None] | None] | None = field(default=None, repr=False, compare=False)
     """Told before a transport or a `FallbackLLM` tries again. Without it nobody does so once a delta was shown."""
 
+    # No fields: of a request whose messages are made late. Attributes all the same, since whoever reaches into
+    # `__dict__` instead makes every other attribute of the request slower.
+    unseen = False
+    """Nobody has looked at the messages yet."""
+    _make = None
+
     def showing(self, messages: Callable[[], list[Message]]) -> LLMRequest:
         """The same request, with ``messages`` that are made when somebody first looks: of a long session they are thousands."""
         del self.messages
-        self.__dict__["_make"] = messages
+        self._make, self.unseen = messages, True
         return self
-
-    @property
-    def unseen(self) -> bool:
-        """Nobody has looked at the messages yet."""
-        return "messages" not in self.__dict__
 
     @classmethod
     def from_prompt(cls, prompt: str, **settings: Any) -> LLMRequest:
@@ -179,6 +180,7 @@ class _MadeWhenSeen:
         if request is None or make is None:
             raise AttributeError("messages")
         request.messages = made = make()
+        request.unseen = False
         return made
 
 

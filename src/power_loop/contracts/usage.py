@@ -55,12 +55,12 @@ class Usage(dict[str, int]):
     estimated: bool = False
 
     @classmethod
-    def of(cls, sums: CallUsage, *, tool_calls: int = 0) -> Usage:
+    def of(cls, sums: CallUsage, tool_calls: int = 0) -> Usage:
         prompt, completion, cache_read, cache_write, reasoning, calls, cost, estimated = sums
-        usage = cls() if not calls else cls(
-            prompt_tokens=prompt, completion_tokens=completion, cache_read_tokens=cache_read,
-            reasoning_tokens=reasoning, total_tokens=prompt + completion, calls=calls,
-        )  # fmt: skip
+        usage = cls() if not calls else cls({
+            "prompt_tokens": prompt, "completion_tokens": completion, "cache_read_tokens": cache_read,
+            "reasoning_tokens": reasoning, "total_tokens": prompt + completion, "calls": calls,
+        })  # fmt: skip
         if (cost, estimated, cache_write, tool_calls) != NOTHING_MORE:
             usage.cost, usage.estimated = cost, estimated
             usage.cache_write_tokens, usage.tool_calls = cache_write, tool_calls

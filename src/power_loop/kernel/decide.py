@@ -33,7 +33,7 @@ def fits() -> bool:
     return False
 
 
-def decide(state: State, limits: Limits, *, effects_of: Callable[[str], Effects], too_long: Callable[[], bool] = fits) -> Effect:
+def decide(state: State, limits: Limits, effects_of: Callable[[str], Effects], too_long: Callable[[], bool] = fits) -> Effect:
     """What to do next. ``too_long``: the window that the records make exceeds what may be sent; asked only where it matters."""
     if state.idle:
         return REST

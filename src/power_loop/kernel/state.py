@@ -116,6 +116,7 @@ IDLE, BEGUN = State(), State(idle=False)
 
 # Its fields stand in parts: how the send stands, the send, the round. What changes one of them takes the others over as they are.
 AT_STOP, AT_SEND, AT_ROUND = map(State._fields.index, ("stop", "extra_rounds", "answered"))
+UNDER_WAY = BEGUN[:AT_STOP]
 
 
 def apply(state: State, record: Record) -> State:
@@ -144,16 +145,16 @@ def _replied(state: State, record: ModelReplied) -> State:
     empties = 0 if calls or text.strip() else state.empties + 1
     waits = calls if len(calls) < 2 else _one_of_each(calls)
     # Every send comes through here and through its end: ``_replace`` takes several times as long.
-    return made(State, (
-        False, "", *state[AT_STOP:AT_ROUND],
-        not calls, state.rounds + 1, usage, calls, waits, (), NONE, NONE, (), (), (), True, empties,
-        text, finish_reason, "round",
-    ))  # fmt: skip
+    of_the_round = (
+        not calls, state.rounds + 1, usage, calls, waits, (), NONE, NONE, (), (), (), True, empties, text, finish_reason, "round",
+    )  # fmt: skip
+    return made(State, UNDER_WAY + state[AT_STOP:AT_ROUND] + of_the_round)
 
 
 def _ended(state: State, record: SendEnded) -> State:
     status, reason, error = record
-    return made(State, (True, status, None, reason, error, state.counted or finishes(status), *state[AT_SEND:]))
+    ended = (True, status, None, reason, error, state.counted or finishes(status))
+    return made(State, ended + state[AT_SEND:])
 
 
 def _stop_asked(state: State, record: StopRequested) -> State:
@@ -266,9 +267,10 @@ CHANGES: Mapping[type[Record], Callable[[State, Any], State]] = {
 
 def round_of(before: State, record: Record) -> int:
     """The round that ``record`` belongs to: a reply opens one, what answers its calls stays in it. Each send counts from 0."""
-    if before.idle and type(record) is UserSaid:
+    kind = type(record)
+    if kind is UserSaid and before.idle:
         return 0
-    if before.open_calls or type(record) is ToolReturned or type(record) is ToolStarted:
+    if kind is ToolReturned or kind is ToolStarted or before.open_calls:
         return max(0, before.rounds - 1)
     return before.rounds
 

@@ -22,7 +22,8 @@ def counts(before: State, record: Record) -> Tally:
 
 
 def _reply(_: State, record: ModelReplied) -> Tally:
-    return NO_TALLY if record.purpose == "degraded" else _charged(record.usage, rounds=int(record.purpose in ROUNDS))
+    purpose = record.purpose
+    return NO_TALLY if purpose == "degraded" else _charged(record.usage, 1 if purpose in ROUNDS else 0)
 
 
 def _end(before: State, record: SendEnded) -> Tally:

@@ -53,11 +53,12 @@ async def reply_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse
 class Attempts:
     """One model call, attempt after attempt; what the attempt in hand has shown."""
 
+    _started: float
+    _text: list[str]
+
     def __init__(self, send: Send, request: LLMRequest, purpose: str) -> None:
         self._send, self._request, self._purpose = send, request, purpose
         self._number = 0
-        self._text: list[str] = []
-        self._started = 0.0
         self._in_hand = False
         form = send.terms.output
         self._partial = Partial(form, send.teller) if form is not None and purpose in ROUNDS else None

@@ -17,8 +17,8 @@ from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.fold_context import makes_room
 from power_loop.runtime.projecting import NOTHING_SHOWN, projected
-from power_loop.runtime.reply import Charge, charge_for, degrade, reply_record
-from power_loop.runtime.rounds import open_round
+from power_loop.runtime.reply import charge_for, degrade, reply_record
+from power_loop.runtime.rounds import begin_round, close_round, may_start
 from power_loop.runtime.send import Send
 from power_loop.runtime.spilling import spill
 from power_loop.runtime.steer import hear_steering
@@ -26,9 +26,14 @@ from power_loop.runtime.steer import hear_steering
 
 async def call_model(send: Send, effect: CallModel) -> None:
     """The next round's reply."""
-    if await open_round(send):
-        reminder: list[Message] = [{"role": "user", "content": effect.reminder}] if effect.reminder else []
-        await ask_model(send, effect.purpose, reminder)
+    if send.round_open:
+        await close_round(send)
+    send.teller.round_index = send.ahead.rounds
+    if "round.start" in send.ports.hooks.standing and not await may_start(send):
+        return
+    begin_round(send)
+    reminder: list[Message] = [{"role": "user", "content": effect.reminder}] if effect.reminder else []
+    await ask_model(send, effect.purpose, reminder)
 
 
 async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool_choice: str | None = None) -> None:
@@ -36,6 +41,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
 
     Raises `LLMError` when the model failed and no retry policy says that this is data.
     """
+    hooks = send.ports.hooks
     await (send.flush() if send.books is None else send.books.may_call(send, purpose))
     if send.ahead.stop is not None:  # heard just now, or refused: no call is paid for that nobody waits for
         return
@@ -48,7 +54,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         request.response_format = None
     if send.terms.settings.spill is not None:
         await spill(send, request)
-    given = await _before(send, request, purpose) if "llm.before" in send.ports.hooks.standing else None
+    given = await _before(send, request, purpose) if "llm.before" in hooks.standing else None
     if given is True:
         return
     digest = digest_of(send, request, tail)
@@ -67,18 +73,21 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         degrade(send, error)
         return
     if given is not None:  # what a handler gave in the model's place cost nothing
-        await send.say(reply_record(send, response, Charge(purpose, NO_USAGE, response.model), digest))
+        await send.say(reply_record(send, response, CallCharged(purpose, NO_USAGE, model=response.model), digest))
         return
     charge = charge_for(send, response, purpose, request)
     try:
-        await _keep(send, response, charge, digest)
+        if "llm.after" in hooks.standing or "message.append" in hooks.standing:
+            await _keep(send, response, charge, digest)
+        else:
+            send.note(reply_record(send, response, charge, digest))
         send.seen_jobs = shown.seen_jobs
     except BaseException as error:  # of a handler; the call was made all the same
-        send.note(CallCharged(purpose, charge.usage, type(error).__name__, charge.model))
+        send.note(charge._replace(error=type(error).__name__))
         raise
 
 
-async def _keep(send: Send, response: LLMResponse, charge: Charge, digest: str) -> None:
+async def _keep(send: Send, response: LLMResponse, charge: CallCharged, digest: str) -> None:
     """Note the reply, as the handlers leave it."""
     stop: StopRequested | None = None
     if "llm.after" in send.ports.hooks.standing:
@@ -122,10 +131,7 @@ def digest_of(send: Send, request: LLMRequest, tail: Sequence[Message]) -> str:
         digest, rest = window.digest(), request.messages[len(window.messages) :]
     else:
         digest, rest = RequestDigest(), request.messages
-    for message in rest:
-        digest.message(message)
-    digest.close(send.ports.closings.of(request))
-    return digest.text()
+    return digest.text(rest, send.ports.closings.of(request))
 
 
 def _begins_with(shown: Sequence[Message], known: Sequence[Message]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from power_loop.context.represent import Representation
 from power_loop.contracts.cancel import CancellationToken
@@ -44,11 +44,25 @@ FIRST_POLL_S, LINE_POLL_S = 0.005, 0.05
 SIGN_OF_LIFE_S = 1.0
 
 
-class Patience(NamedTuple):
-    """What to do when somebody else drives the session."""
+class Patience(Protocol):
+    """What to do when somebody else drives the session: as configured (`RunPolicy` is one), or as a call says."""
+
+    @property
+    def on_busy(self) -> str:
+        """``wait`` or ``raise``."""
+        ...
+
+    @property
+    def busy_timeout_s(self) -> float | None:
+        """How long to wait; None: as long as it takes."""
+        ...
+
+
+class OwnPatience(NamedTuple):
+    """That of one call."""
 
     on_busy: str = "wait"
-    timeout_s: float | None = None
+    busy_timeout_s: float | None = None
 
 
 def word_for_word() -> Representation | None:
@@ -133,7 +147,7 @@ class Driver:
         if patience.on_busy == "raise":
             raise busy
         try:
-            async with asyncio.timeout(patience.timeout_s):
+            async with asyncio.timeout(patience.busy_timeout_s):
                 await self.lines.wait(session_id)
         except TimeoutError:
             raise busy from None
@@ -145,37 +159,39 @@ class Driver:
         session, shown_as = self.cache.get(session_id), self._shown_as()
         if session is not None and session.shown_as is not shown_as:
             session = None
-        fresh = session is None
+        place: Place | None = None  # while the session is as last seen, nobody stands in line for it
         if session is None:
             session = await Session.load(self._ports.log, session_id, shown_as)
-        place = Place(self._ports, session_id, patience, self._lifeline)
+            place = Place(self._ports, session_id, patience, self._lifeline)
         try:
             while True:
-                if self._may_take(session, place.ticket):
+                ticket = place.ticket if place is not None else None
+                if self._may_take(session, ticket):
                     epoch = session.head.epoch
                     try:
-                        send = await self._enter(session, opening, terms, place.ticket)
-                        if fresh:
+                        send = await self._enter(session, opening, terms, ticket)
+                        if place is not None:
                             self.cache.keep(session)
                             if send is None:
                                 await place.leave()
-                        if send is not None or fresh:
+                        if send is not None or place is not None:
                             return session, send
                     except Conflict:
                         if opening.key is not None and await self._ports.log.send_of_key(session_id, opening.key) is not None:
                             raise KeyTaken from None
-                        if fresh:
+                        if place is not None:
                             await place.stand()
                     except PowerLoopError:
-                        if fresh or session.head.epoch != epoch:
+                        if place is not None or session.head.epoch != epoch:
                             raise
-                elif fresh:
+                elif place is not None:
                     await place.wait(session)
                 await session.refresh(self._ports.log)
-                fresh = True
+                place = place or Place(self._ports, session_id, patience, self._lifeline)
         except BaseException:
             self.cache.forget(session_id)
-            await place.leave()
+            if place is not None:
+                await place.leave()
             raise
 
     def _may_take(self, session: Session, ticket: int | None) -> bool:
@@ -200,7 +216,16 @@ class Driver:
         self._lifeline.hold()
         epoch = session.head.epoch
         try:
-            await self._begin(send, opening, ticket)
+            # Something may come before the word that begins the send, or shape it.
+            if session.waiting or session.window.projects or "message.append" in self._ports.hooks.standing:
+                await self._prepare(send, opening, ticket)
+            elif opening.word is not None:
+                send.note(opening.word)
+            if may_have_books(send):
+                from power_loop.runtime.ledger import keep_books  # most sends have no ledger
+
+                await keep_books(send)
+            await (self._write_take(send, ticket) if session.head.epoch == epoch else send.flush())
         except KeyTaken:
             await to_its_end(send.flush(release=True))
             raise
@@ -210,10 +235,12 @@ class Driver:
             raise
         return send
 
-    async def _begin(self, send: Send, opening: Opening, ticket: int | None) -> None:
+    async def _prepare(self, send: Send, opening: Opening, ticket: int | None) -> None:
+        """What stands before the first words, and these. Handlers that shape them are asked once the session is ours."""
         if send.session.window.projects:
             await migrate(send)
-        shaped = "message.append" in self._ports.hooks.standing or (send.session.waiting and "timer.fire" in self._ports.hooks.standing)
+        standing = self._ports.hooks.standing
+        shaped = "message.append" in standing or (send.session.waiting and "timer.fire" in standing)
         if shaped:
             await self._write_take(send, ticket)
         if send.session.waiting and opening.hears:
@@ -222,20 +249,12 @@ class Driver:
             await send.say(opening.word)
         elif opening.word is not None:
             send.note(opening.word)
-        if may_have_books(send):
-            from power_loop.runtime.ledger import keep_books  # most sends have no ledger
-
-            await keep_books(send)
-        if shaped:
-            await send.flush()
-        else:
-            await self._write_take(send, ticket)
 
     async def _write_take(self, send: Send, ticket: int | None) -> None:
         head, now = send.session.head, self._ports.clock.now_ms()
         # Only an expired lease may come back to life under its epoch (a late renewal); all else shows in the epoch.
-        expired = head.holder not in (None, self._ports.holder) and head.lease_until <= now
-        batch = send.take(ticket=ticket, bound=now + 1 if expired else FAR)
+        expired = head.holder is not None and head.holder != self._ports.holder and head.lease_until <= now
+        batch = send.take(now, ticket=ticket, bound=now + 1 if expired else FAR)
         try:
             await self._ports.log.append(batch)
         except (asyncio.CancelledError, StoreUnavailable):
@@ -326,7 +345,8 @@ class Place:
         now = clock.monotonic()
         if self._since is None:
             self._since = now
-        if self._patience.on_busy == "raise" or (self._patience.timeout_s is not None and now - self._since >= self._patience.timeout_s):
+        timeout_s = self._patience.busy_timeout_s
+        if self._patience.on_busy == "raise" or (timeout_s is not None and now - self._since >= timeout_s):
             raise SessionBusyError(self._session_id, holder=session.head.holder, expires_at=session.head.lease_until)
         if self.ticket is None:
             await self.stand()

@@ -38,7 +38,7 @@ class Lifeline:
 
     def hold(self) -> None:
         """Begin the sign of life, once per process. Without a place for it, others wait for our lease to end."""
-        if fcntl is None or self._pid == os.getpid():
+        if fcntl is None or self._pid:
             return
         self._pid, self._file = os.getpid(), None
         try:
@@ -54,10 +54,10 @@ class Lifeline:
         return fcntl is not None and holder != self.holder and _is_loose(self._path(holder))
 
     def let_go(self) -> None:
-        """In a forked child: a lock that it inherits would outlive the parent that it stands for."""
+        """In a forked child: a lock that it inherits would outlive the parent that it stands for. The child begins its own."""
         if self._file is not None:
             os.close(self._file)
-            self._file = None
+        self._file, self._pid = None, 0
 
     def release(self, *, owes: bool = False) -> None:
         """End the sign of life. ``owes``: a lease was not given back; the file stays as proof that nobody holds it."""

@@ -30,13 +30,14 @@ def final_text(status: str, reason: str, text: str) -> str:
 
 def result_of(session: Session, *, rounds: int, partial_text: str = "") -> StatefulResult:
     """The outcome of the last send of ``session``; ``rounds`` are those of this run."""
-    state, head = session.state, session.head
-    usage = Usage.of(state.usage, tool_calls=state.tool_calls)
+    state, session_id, send_index = session.state, session.head.session_id, session.head.send_index
+    status, open_calls, error, tool_calls = state.status or "completed", state.open_calls, state.error, state.tool_calls
+    usage = Usage.of(state.usage, tool_calls)
     return StatefulResult(
-        head.session_id, state.status or "completed", final_text(state.status, state.reason, state.text), rounds,
-        [call.to_message() for call in state.open_calls], interactions(session), usage, state.tool_calls,
-        None, state.finish_reason, dict(state.error) if state.error else None,
-        head.send_index, f"{head.session_id}/{head.send_index}", usage, partial_text,
+        session_id, status, final_text(status, state.reason, state.text), rounds,
+        [call.to_message() for call in open_calls] if open_calls else [], interactions(session), usage, tool_calls,
+        None, state.finish_reason, dict(error) if error else None,
+        send_index, f"{session_id}/{send_index}", usage, partial_text,
     )  # fmt: skip
 
 

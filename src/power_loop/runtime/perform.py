@@ -47,14 +47,13 @@ async def run(send: Send) -> None:
         await PERFORMERS[type(effect)](send, effect)
 
 
-async def rest(send: Send, effect: Rest) -> None:
+def rest(send: Send, effect: Rest) -> Awaitable[None]:
     """Nothing follows: see the round off, then give the lease back."""
     if send.round_open:  # while a handler sees the round off, something may be heard
-        await close_round(send)
-        return
+        return close_round(send)
     if not send.ahead.idle:
         send.note(SendRested("waiting_for_input" if send.ahead.parked else "pending_tools"))
-    await send.flush(release=True)
+    return send.flush(release=True)
 
 
 PERFORMERS: Mapping[type[Effect], Callable[[Send, Any], Awaitable[None]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids
@@ -88,7 +88,8 @@ class Ports:
     closings: Closings = field(default_factory=Closings)
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """What the loop's configuration says; read once, at the start of a send."""
 
     system_prompt: str | None = None

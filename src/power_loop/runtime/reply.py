@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse
-from power_loop.contracts.records import ROUNDS, ModelReplied
+from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.ports import priced
@@ -22,29 +22,21 @@ from power_loop.runtime.send import Send
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class Charge(NamedTuple):
-    """What a model call cost, and for what."""
-
-    purpose: str
-    usage: CallUsage
-    model: str | None
-
-
-def reply_record(send: Send, response: LLMResponse, charge: Charge, digest: str, *, calls: bool = True) -> ModelReplied:
+def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, calls: bool = True) -> ModelReplied:
     """The reply as it is stored, with what it cost; without its ``calls`` where none may follow from it."""
-    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and charge.purpose in ROUNDS else ()
+    purpose, usage, _, model = charge
+    asked = asked_calls(response.tool_calls, send) if response.tool_calls and calls and purpose in ROUNDS else ()
     finish = response.finish_reason or ("tool_calls" if asked else "stop")
     return made(ModelReplied, (
-        response.text, asked, charge.purpose, charge.usage, finish, charge.model, response.response_id, digest, response.think,
-        response.provider_blocks,
+        response.text, asked, purpose, usage, finish, model, response.response_id, digest, response.think, response.provider_blocks,
     ))  # fmt: skip
 
 
-def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> Charge:
+def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> CallCharged:
     """What the call that brought ``response`` cost."""
     model = response.model or request.model
     priced_as = model or getattr(send.ports.model, "model", None)
-    return made(Charge, (purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), model))
+    return made(CallCharged, (purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), None, model))
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:

@@ -10,17 +10,6 @@ from power_loop.runtime.send import Send
 LIST_TOOL = "todo"
 
 
-async def open_round(send: Send) -> bool:
-    """Begin the next round; False when a handler stopped the send or used the round up."""
-    if send.round_open:
-        await close_round(send)
-    send.teller.round_index = send.ahead.rounds
-    if "round.start" in send.ports.hooks.standing and not await _may_start(send):
-        return False
-    begin_round(send)
-    return True
-
-
 def begin_round(send: Send) -> None:
     """Say that a round is under way: a new one, or one that an earlier run left open."""
     send.round_open = True
@@ -54,7 +43,8 @@ def used_todo(send: Send) -> bool:
     return bool(send.ahead.asked) and any(call.name == LIST_TOOL for call in send.ahead.asked)
 
 
-async def _may_start(send: Send) -> bool:
+async def may_start(send: Send) -> bool:
+    """Ask the handlers before a round begins; False when one stopped the send or used the round up."""
     await send.flush()
     context = await ask(send, "round.start", messages=send.window.messages, stop_event=send.terms.cancel)
     adopt(send, context)

@@ -37,7 +37,7 @@ from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.heard import as_follow_up, wakes
-from power_loop.runtime.noted import MAX_CONFLICTS, KeyTaken, Noted, Posts, leaving, no_way_through, staying
+from power_loop.runtime.noted import MAX_CONFLICTS, NOTHING_NOTED, KeyTaken, Noted, Posts, leaving, no_way_through, staying
 from power_loop.runtime.ports import Ports, Terms, effects_of
 from power_loop.runtime.project_send import projection_of
 from power_loop.runtime.session import Session
@@ -109,7 +109,7 @@ class Send:
             self.terms.cancel.is_cancelled()  # what cannot call back is asked; if so, the scope hears of it
         if self.scope.stop is not None and not (self.ahead.stop or self.ahead.idle):
             self.note(self.scope.stop)
-        return decide(self.ahead, self.terms.limits, effects_of=self.effects_of, too_long=self._window_is_too_long)
+        return decide(self.ahead, self.terms.limits, self.effects_of, self._window_is_too_long)
 
     def _window_is_too_long(self) -> bool:
         limit = self.overflow_at or self.terms.settings.context_tokens
@@ -134,7 +134,7 @@ class Send:
             self.note(shown)
         self.ahead = apply(before, record)
         seq = self.session.head.head + len(self.noted) + 1
-        if before.idle and type(record) is UserSaid:
+        if type(record) is UserSaid and before.idle:
             self.send_index, self.send_seq = self.send_index + 1, seq
             self.teller.send_index, self.session.below = self.send_index, None
         elif type(record) is ContextFolded:
@@ -186,9 +186,9 @@ class Send:
             return self._append(self.session.head.epoch, None, 0, 0, now)
         return self._append(self.session.head.epoch, self.ports.holder, now + self.terms.settings.lease_ttl_ms, 0, now)
 
-    def take(self, *, ticket: int | None, bound: int) -> Append:
+    def take(self, now: int, *, ticket: int | None, bound: int) -> Append:
         """What is noted, as one write that takes the lease."""
-        seen, now = self.session.head, self.ports.clock.now_ms()
+        seen = self.session.head
         takeovers = seen.takeovers + (seen.holder is not None)
         until = now + self.terms.settings.lease_ttl_ms
         return self._append(seen.epoch + 1, self.ports.holder, until, takeovers, now, ticket, self.ports.ids.bits(62), bound)
@@ -203,7 +203,7 @@ class Send:
             seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
             self.fold_seq, self.fold_through, seen.archived, takeovers, ticket if take_id is not None else seen.first_ticket, seen.waiting,
         ))  # fmt: skip
-        rows, tallies = [each.row for each in noted], [each.tally for each in noted]
+        _, rows, _, tallies = zip(*noted, strict=True) if noted else NOTHING_NOTED
         key, closes = self.key if noted else None, ()
         entries = self.books.entries(noted, release=holder is None) if self.books is not None else None
         if self.closes and any(isinstance(each.record, ToolReturned) for each in noted):
@@ -216,15 +216,16 @@ class Send:
 
     def believe(self, batch: Append) -> None:
         """The batch is written."""
-        self.session.believe(batch.next, batch.rows, self.ahead)
+        rows = batch.rows
+        self.session.believe(batch.next, rows, self.ahead)
         if self.window is not self.session.window:
-            for row in batch.rows:
+            for row in rows:
                 self.window.add(row)
         self.noted, self.heard, self.seen_jobs, self.timers = [], [], (), ()
         if batch.closes:
             self.closes = []
         if batch.posts:
-            self.posts = staying(self.posts, batch.rows)
+            self.posts = staying(self.posts, rows)
         if batch.send_key is not None:
             self.key = None
         if self.books is not None:

@@ -28,8 +28,8 @@ class Watched:
     def __init__(self, session: Session, scope: Scope | None, since: float) -> None:
         self.session, self.scope, self.since = session, scope, since
         self.epoch: int = session.head.epoch
-        self.seen: int = session.head.wake_no
-        """``wake_no`` up to which the inbox was looked at."""
+        self.seen: int = 0
+        """``wake_no`` up to which the inbox was looked at for it; the send may have looked further itself."""
         self.renewed_until = 0
         """ms; by the heartbeat. The session knows only of what the send itself wrote."""
 

@@ -92,12 +92,6 @@ def taken_from(jobs: SimpleQueue[J]) -> Iterator[J]:
 
 def tell(answers: list[Answer]) -> None:
     """Hand the answers to the event loops that wait for them; from any thread."""
-    if not answers:
-        return
-    loop = answers[0].future.get_loop()
-    if all(answer.future.get_loop() is loop for answer in answers):
-        _wake(loop, answers)
-        return
     by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
     for answer in answers:
         by_loop.setdefault(answer.future.get_loop(), []).append(answer)

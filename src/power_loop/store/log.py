@@ -145,8 +145,8 @@ class RecordLog(LargeContent):
         if self._server_decides:
             until, bound = self._at_or_none(until), self._at(bound)
         which, values = changed(seen, new, tally, now, mark)
-        fence = (head, epoch, holder, until, takeovers, now, *values, session_id, seen.epoch, seen.head, seen.wake_no, bound)
-        statements = [made(Statement, (self._fences[which], fence, 1))]
+        left, found = (head, epoch, holder, until, takeovers, now), (session_id, seen.epoch, seen.head, seen.wake_no, bound)
+        statements = [made(Statement, (self._fences[which], left + values + found, 1))]
         place = (session_id, epoch, now) if take_id is None else (session_id, epoch, now, take_id)
         forms, other = self._going_on if take_id is None else self._taking
         for row in rows:

@@ -121,18 +121,17 @@ class SqliteWorker:
         if self.jobs.qsize() < CROWD:
             self._tell()
         job = self.jobs.get()
-        group, most = [job], self._room(self.jobs.qsize() + 1)
+        group, most = [job], self._room(1 + self.jobs.qsize())
         while type(job) not in LAST and len(group) < most:
-            try:
-                job = self.jobs.get_nowait()
-            except queue.Empty:
-                break
+            job = self.jobs.get()  # nobody else takes any
             group.append(job)
         return group
 
     def _room(self, waiting: int) -> int:
         """So many of those that wait go into the next group: one half of two crowds, so that the other may work meanwhile."""
-        return min(GROUP, waiting // 2) if waiting >= 2 * CROWD and self._commit_s < QUICK_S else GROUP
+        if waiting >= 2 * CROWD and self._commit_s < QUICK_S:
+            waiting //= 2
+        return min(GROUP, waiting)
 
     def _serve(self, group: list[Job]) -> bool:
         """Do all of it, writes first; False when it ended with `Close`.
@@ -165,8 +164,9 @@ class SqliteWorker:
 
     def _tell(self) -> None:
         """Tell those who were not told yet what became of their batches."""
-        answers, self._untold = self._untold, []
-        tell(answers)
+        if self._untold:
+            answers, self._untold = self._untold, []
+            tell(answers)
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class SqliteWorker:
         try:
             outcomes = self._commit(connection, batches)
             self._groups += 1
-            if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
+            if any(outcomes) and any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
                 self._drop(connection)  # behind the gate, because the last one to close writes the log back
             return outcomes
         finally:
