@@ -33,34 +33,34 @@ def commit_group(
     connection must be dropped. ``path`` is for the texts. ``before_commit`` is called when only the commit is left.
     """
     outcomes: list[Outcome] = [None] * len(batches)
-    careful, cursor = False, connection.cursor()
+    careful = False
     while None in outcomes:
         try:
             if faults is not None:
                 faults("before_begin")
-            cursor.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError) as error:
             return [outcome or unavailable(path, error, NOT_WRITTEN) for outcome in outcomes]
-        if _fill(cursor, batches, outcomes, path, careful):
+        if _fill(connection, batches, outcomes, path, careful):
             before_commit()
-            failure = _commit(cursor, path, faults)
+            failure = _commit(connection, path, faults)
             return outcomes if failure is None else [outcome or failure() for outcome in outcomes]
         careful = True
     return outcomes
 
 
-def _fill(cursor: sqlite3.Cursor, batches: Sequence[Batch], outcomes: list[Outcome], path: str, careful: bool) -> bool:
+def _fill(connection: sqlite3.Connection, batches: Sequence[Batch], outcomes: list[Outcome], path: str, careful: bool) -> bool:
     """Run the batches that have no outcome yet; False when one of them took the transaction down with it.
 
     Most groups hold no batch that fails, so the first try does without savepoints; the repetition has them.
     """
-    shared = False
+    shared, cursor = False, connection.cursor()
     for place, batch in enumerate(batches):
         if outcomes[place] is None:
             outcomes[place] = error = _attempt(cursor, batch, shared and careful, path)
             if error is None:
                 shared = True
-            elif not cursor.connection.in_transaction:
+            elif not connection.in_transaction:
                 return False
     return True
 
@@ -113,20 +113,20 @@ def _reason(error: Exception, path: str) -> Exception:
             return error
 
 
-def _commit(cursor: sqlite3.Cursor, path: str, faults: Faults | None) -> Callable[[], Exception] | None:
+def _commit(connection: sqlite3.Connection, path: str, faults: Faults | None) -> Callable[[], Exception] | None:
     """COMMIT; what to tell each batch when it raised."""
     try:
         if faults is not None:
             faults("before_commit")
-        cursor.execute("COMMIT")
+        connection.execute("COMMIT")
         if faults is not None:
             faults("after_commit")
     except (sqlite3.Error, OSError) as error:
         raised = error
     else:
         return None
-    if cursor.connection.in_transaction:
-        cursor.execute("ROLLBACK")
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
     # Not even a full disk makes it certain: where the log is written over, the bytes of an earlier round may happen to
     # complete a last frame that did not fit, and whoever recovers the log finds it whole.
     return lambda: _unknown(path, raised)
