@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sqlite3
+import threading
 from pathlib import Path
 
 from forks import Job, serve
@@ -18,6 +20,7 @@ from forks import Job, serve
 from power_loop import StatefulAgentLoop
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage
 from power_loop.contracts.tool import ToolDefinition, ToolRun
+from power_loop.store import sqlite_worker
 from power_loop.store.sql_store import SessionStore
 from power_loop.store.sqlite import SqliteDatabase
 from power_loop.testing.invariants import check_invariants
@@ -36,10 +39,21 @@ class Program:
         self.boundaries = 0
 
     def boundary(self, where: str) -> None:
+        of_a_crowd = self.job["verb"] == "crowd"
+        if of_a_crowd and threading.current_thread() is threading.main_thread():
+            return  # it dies at its commits, of which it has few
         self.boundaries += 1
         if self.boundaries == self.job.get("die_at"):
+            if of_a_crowd:
+                self.let_all_hear()
             self.tell("deaths", {"where": where})
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def let_all_hear(self) -> None:
+        """Whoever was told something by now goes on with it first."""
+        heard = threading.Event()
+        self.event_loop.call_soon_threadsafe(heard.set)
+        heard.wait(30)
 
     def tell(self, name: str, what: dict) -> None:
         """Add a line to a file of the outside world; what was written survives the process."""
@@ -100,6 +114,7 @@ class Program:
     # --- verbs ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        self.event_loop = asyncio.get_running_loop()
         database = SqliteDatabase(self.folder / "app.db", faults=self.boundary)
         store = SessionStore(database, SqliteDatabase.dialect, PREFIX)
         loop = StatefulAgentLoop(llm=self, store=store, tool_registry=self.tools())
@@ -129,6 +144,26 @@ class Program:
             result = await loop.send(text, SESSION)
             assert (result.status, result.final_text) == ("completed", f"done: {text}"), result
             self.tell("sent", {"text": text, "send_index": result.send_index})
+
+    async def crowd(self, loop: StatefulAgentLoop) -> None:
+        """So many at once that one half is written while the other goes on, however slow the disk is."""
+        sqlite_worker.QUICK_S = math.inf
+        sessions = [await loop.new_session() for _ in range(3 * sqlite_worker.CROWD)]
+
+        async def talk(session: str) -> None:
+            for n in range(self.job["count"]):
+                await loop.send(str(n), session)
+                self.tell("sent", {"session": session, "n": n})
+
+        await asyncio.gather(*map(talk, sessions))
+
+    async def after_the_crowd(self, loop: StatefulAgentLoop) -> None:
+        """Whoever comes next finds each session in order, and can talk to it."""
+        store = await loop.ensure_store()
+        for session in {told["session"] for told in self.job["sent"]}:
+            result = await loop.send("again", session, heal_pending=True)
+            assert result.status == "completed", result
+        self.tell("violations", {"found": await check_invariants(store)})
 
 
 if __name__ == "__main__":
