@@ -56,11 +56,14 @@ class LargeContent(Part):
 
     async def _with_large_kept(self, batch: Append) -> Append:
         """``batch`` with large results out of its rows; they are kept first, so that no row points at nothing."""
+        results = [(at, row.cells) for at, row in enumerate(batch.rows) if row.cells.kind == "tool_returned"]
+        large = [(at, cells, data) for at, cells in results if (data := _large(cells)) is not None]
+        if not large:
+            return batch
         rows = list(batch.rows)
-        for at, row in enumerate(rows):
-            if row.cells.kind == "tool_returned" and (data := _large(row.cells)) is not None:
-                digest = await self.keep_blob(batch.seen.session_id, data)
-                rows[at] = row._replace(cells=_set_aside(row.cells, digest, len(data)))
+        for at, cells, data in large:
+            digest = await self.keep_blob(batch.seen.session_id, data)
+            rows[at] = rows[at]._replace(cells=_set_aside(cells, digest, len(data)))
         return batch._replace(rows=rows)
 
     async def _made_whole(self, session_id: str, rows: list[RecordRow]) -> list[RecordRow]:
