@@ -150,15 +150,19 @@ class LLMRequest:
 
     # No fields: of a request whose messages are made late. Attributes all the same, since whoever reaches into
     # `__dict__` instead makes every other attribute of the request slower.
-    unseen = False
-    """Nobody has looked at the messages yet."""
+    _unseen = False
     _make = None
 
     def showing(self, messages: Callable[[], list[Message]]) -> LLMRequest:
         """The same request, with ``messages`` that are made when somebody first looks: of a long session they are thousands."""
         del self.messages
-        self._make, self.unseen = messages, True
+        self._make, self._unseen = messages, True
         return self
+
+    @property
+    def unseen(self) -> bool:
+        """Nobody has looked at the messages yet."""
+        return self._unseen
 
     @classmethod
     def from_prompt(cls, prompt: str, **settings: Any) -> LLMRequest:
@@ -180,7 +184,7 @@ class _MadeWhenSeen:
         if request is None or make is None:
             raise AttributeError("messages")
         request.messages = made = make()
-        request.unseen = False
+        request.__dict__["_unseen"] = False
         return made
 
 
