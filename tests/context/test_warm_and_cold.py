@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from power_loop import AgenticFold, LLMSummaryFold, NeverFold, ProjectedRepresentation, VerbatimRepresentation, tool
+from power_loop import AgentEventBus, AgenticFold, LLMSummaryFold, NeverFold, ProjectedRepresentation, VerbatimRepresentation, tool
 from power_loop.testing import FunctionLLM, call, calls, say
 
 AXES = [VerbatimRepresentation(), ProjectedRepresentation(max_chars=50)]
@@ -67,6 +68,36 @@ async def test_warm_and_cold_ask_the_same_in_every_combination(desk: Any, axis: 
     cold = await talked(desk, cold=True, **config)
     assert [one == other for one, other in zip(warm, cold, strict=True)] == [True] * len(warm)
     assert any("compact_note" in request for request in warm) is not isinstance(fold, NeverFold)
+
+
+async def test_results_that_land_one_by_one_are_folded_where_those_are_that_land_together(desk: Any) -> None:
+    """What is written of an open round by the time of the question must not matter."""
+    landed, folds = asyncio.Event(), []
+
+    @tool(effects="pure")
+    async def long(apart: bool, last: bool) -> str:
+        """Give a long result; the last one, where they come apart, when another one is stored."""
+        if apart and last:
+            await landed.wait()
+        return "x" * 6000
+
+    def told(event: Any) -> None:
+        if event.payload["role"] == "tool":
+            landed.set()
+
+    bus = AgentEventBus()
+    bus.subscribe("message_appended", told)
+    for apart in (False, True):
+        answers = iter([say("word " * 100), calls(*(call("long", apart=apart, last=last) for last in (False, False, True))), say("done")])
+        desk.answers(lambda _, answers=answers: next(answers))
+        desk.folds.clear()
+        landed.clear()
+        loop = desk.loop(tools=[long], event_bus=bus, context_tokens=4600, fold_strategy=LLMSummaryFold(keep_last_sends=1))
+        session = await loop.new_session()
+        await loop.send("first " + "word " * 60, session)
+        await loop.send("second", session)
+        folds.append(len(desk.folds))
+    assert folds == [1, 1]
 
 
 # acceptance: 95

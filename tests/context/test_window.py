@@ -50,6 +50,15 @@ def chained(messages: list[Message]) -> str:
 # --- what is shown ------------------------------------------------------------------------------
 
 
+def test_a_result_that_has_landed_counts_although_its_round_is_open() -> None:
+    rows = rows_of(said("go"), replied("", READ, MAIL), returned(READ, "data " * 50), returned(MAIL, "sent"))
+    still_open, closed = window_of(rows[:-1]), window_of(rows)
+    (result,) = still_open.with_open_round()[len(still_open.messages) :]
+    assert still_open.landed() == estimate_tokens([result]) > 50
+    assert closed.landed() == 0
+    assert closed.tokens == still_open.tokens + still_open.landed() + estimate_tokens(closed.messages[-1:])
+
+
 def test_what_is_said_is_shown_as_it_was_said() -> None:
     assert shown(said("hi", name="ann"), replied("let me see", READ), returned(READ, "data"), replied("yes"), ENDED) == [
         {"role": "user", "content": "hi", "name": "ann"},

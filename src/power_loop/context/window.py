@@ -114,6 +114,10 @@ class Window(Transcript):
         messages, known = self.messages, len(self.messages)
         return lambda: [*messages[:known], *tail]
 
+    def landed(self) -> int:
+        """How many tokens the results have that stand in a round which is still open: no message yet, and not among ``tokens``."""
+        return sum(map(estimate_message_tokens, self._results.values()))
+
     def growth(self) -> int:
         """How many tokens were added since the last fold or attempt, or since the beginning."""
         return self.tokens - self._grown

@@ -115,10 +115,12 @@ class Send:
         limit = self.overflow_at or self.terms.settings.context_tokens
         if limit is None:
             return False
-        if self.window is not self.session.window:  # what a handler put in its place is not ours to fold
+        window = self.session.window
+        if self.window is not window:  # what a handler put in its place is not ours to fold
             return False
-        more = sum(tokens_of(noted.row.cells) for noted in self.noted) if self.noted else 0
-        return exceeds(self.session.window, self.terms.head_tokens, limit, more)
+        # Which results are written by now, and which only noted, is a matter of time: both count.
+        more = (window.landed() + sum(tokens_of(noted.row.cells) for noted in self.noted)) if self.noted else 0
+        return exceeds(window, self.terms.head_tokens, limit, more)
 
     # --- the one way to write ----------------------------------------------------------------
 
