@@ -150,6 +150,9 @@ def test_the_environment_is_asked_for_once_and_only_where_somebody_looks() -> No
     base = ToolRun(env_of=lambda tools: asked.append(tools) or len(asked))
     idle, first, second = base.of_call(call_id="a"), base.of_call(call_id="b"), base.of_call(call_id="c", env="given")
     assert (first.env, first.env, second.env, idle.call_id, asked) == (1, 1, "given", "a", [None])
+    assert base.env is None, "what all calls have in common is in no environment"
+    assert base.of_call(tools="others").env == first.of_call(attempt=2).env - 1 == 2
+    assert asked == [None, "others", None]
     assert (ToolRun().env, ToolRun(env="given").of_call(tool_name="t").env) == (None, "given")
 
 

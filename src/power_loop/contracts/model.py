@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import Message
 from power_loop.contracts.usage import CallUsage
+from power_loop.contracts.when_seen import made_when_seen
 
 DeltaCallback = Callable[[str], Awaitable[None] | None]
 
@@ -148,21 +149,20 @@ class LLMRequest:
     on_restart: Callable[[ModelRestart], Awaitable[None] | None] | None = field(default=None, repr=False, compare=False)
     """Told before a transport or a `FallbackLLM` tries again. Without it nobody does so once a delta was shown."""
 
-    # No fields: of a request whose messages are made late. Attributes all the same, since whoever reaches into
+    # No field: what makes the messages, until somebody looks. An attribute all the same, since whoever reaches into
     # `__dict__` instead makes every other attribute of the request slower.
-    _unseen = False
     _make = None
 
     def showing(self, messages: Callable[[], list[Message]]) -> LLMRequest:
         """The same request, with ``messages`` that are made when somebody first looks: of a long session they are thousands."""
         del self.messages
-        self._make, self._unseen = messages, True
+        self._make = messages
         return self
 
     @property
     def unseen(self) -> bool:
         """Nobody has looked at the messages yet."""
-        return self._unseen
+        return self._make is not None
 
     @classmethod
     def from_prompt(cls, prompt: str, **settings: Any) -> LLMRequest:
@@ -176,20 +176,14 @@ class LLMRequest:
         return head + [render(message, capabilities or UNKNOWN_CAPABILITIES) for message in self.messages]
 
 
-class _MadeWhenSeen:
-    """Stands in for ``messages`` until somebody looks; what an instance has of its own goes before it."""
-
-    def __get__(self, request: LLMRequest | None, owner: type[LLMRequest]) -> list[Message]:
-        make: Callable[[], list[Message]] | None = request.__dict__.get("_make") if request is not None else None
-        if request is None or make is None:
-            raise AttributeError("messages")
-        request.messages = made = make()
-        request.__dict__["_unseen"] = False
-        return made
+def _messages_of(request: LLMRequest) -> list[Message]:
+    make: Callable[[], list[Message]] | None = request.__dict__.pop("_make", None)
+    if make is None:
+        raise AttributeError("messages")
+    return make()
 
 
-# Behind the dataclass's back, for which it would be a default value.
-setattr(LLMRequest, "messages", _MadeWhenSeen())  # noqa: B010 - assigned, a type checker would take it for the field
+made_when_seen(LLMRequest, "messages", _messages_of)
 
 
 @dataclass

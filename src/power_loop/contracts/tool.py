@@ -10,6 +10,7 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.json_text import writer
 from power_loop.contracts.store import Post
 from power_loop.contracts.usage import Usage
+from power_loop.contracts.when_seen import made_when_seen
 
 if TYPE_CHECKING:
     from power_loop.contracts.late import LateResult
@@ -99,7 +100,7 @@ class ToolRun:
     late: Sequence[LateResult] = ()
     """For ``reconcile``: what this attempt gave after nobody waited for it any more."""
     env_of: Callable[[Toolbox | None], Any] | None = None
-    """``(tools)``: where ``env`` is asked for when somebody first looks at it."""
+    """``(tools)``: where ``env`` of a call is asked for when somebody first looks at it."""
     tools: Toolbox | None = None
     """What the model of this send may call."""
     closes: list[str] = field(default_factory=list[str])
@@ -107,14 +108,12 @@ class ToolRun:
     posts: list[Post] = field(default_factory=list[Post])
     """What this attempt leaves for sessions, in the batch that stores what came of it."""
 
-    def __post_init__(self) -> None:
-        if self.env is None and self.env_of is not None:
-            del self.env
-
     def of_call(self, **own: Any) -> ToolRun:
-        """The run of one call: what stands here, and ``own`` in the place of what it names."""
+        """The run of one call: what stands here, and ``own`` in the place of what it names; its ``env`` is asked for anew."""
         run = object.__new__(ToolRun)
         run.__dict__ = {**self.__dict__, **own}  # `dataclasses.replace` would look at every field
+        if run.env_of is not None and "env" not in own:
+            run.__dict__.pop("env", None)
         return run
 
     @property
@@ -143,18 +142,11 @@ class ToolRun:
         self.posts.append(Post(session_id, f"tool:{self.idempotency_key}:{len(self.answered)}.{len(self.posts) + 1}", text))
 
 
-class _AskedFor:
-    """Stands in for ``env`` until somebody looks; what an instance has of its own goes before it."""
-
-    def __get__(self, run: ToolRun | None, owner: type[ToolRun]) -> Any:
-        if run is None or run.env_of is None:
-            raise AttributeError("env")
-        run.env = env = run.env_of(run.tools)
-        return env
+def _env_of(run: ToolRun) -> Any:
+    return None if run.env_of is None else run.env_of(run.tools)
 
 
-# Behind the dataclass's back, for which it would be a default value.
-setattr(ToolRun, "env", _AskedFor())  # noqa: B010 - assigned, a type checker would take it for the field
+made_when_seen(ToolRun, "env", _env_of)
 
 ToolRuntimeContext = ToolRun
 """Its name in the 3.x line."""
