@@ -6,15 +6,18 @@ import json
 import zlib
 from typing import Any
 
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.model import LLMRequest
 
 SENT = ("messages", "system_prompt", "tools", "model", "temperature", "max_tokens", "tool_choice", "response_format", "extra")
+
+_encode = writer(ascii_only=True, default=str)
 
 
 def packed(request: LLMRequest) -> bytes:
     """Everything of ``request`` that its model is told. What has no JSON (a type, say) is kept as its text."""
     told = {name: value for name in SENT if (value := getattr(request, name)) not in (None, {})}
-    return zlib.compress(json.dumps(told, default=str, separators=(",", ":")).encode("ascii"))
+    return zlib.compress(_encode(told).encode("ascii"))
 
 
 def unpacked(data: bytes) -> dict[str, Any]:

@@ -59,8 +59,7 @@ class StatefulResult:
     """What was streamed before a cut; it is not in the transcript."""
 
     def to_dict(self) -> dict[str, Any]:
-        told = dict(self.__dict__)
-        return told if len(told) == len(self.__dataclass_fields__) else {name: told[name] for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def raise_for_status(self) -> None:
         """Raise what ``error`` describes, unless the send completed."""

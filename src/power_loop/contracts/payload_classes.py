@@ -385,8 +385,8 @@ class ResultPayload(BaseEventPayload):
 
     @classmethod
     def of(cls, result: StatefulResult) -> ResultPayload:
-        payload = cls.__new__(cls)  # the fields are the same
-        payload.__dict__.update(result.to_dict(), _result=result)  # beside the fields: it is told once, as data
+        payload = cls(**result.to_dict())
+        payload.__dict__["_result"] = result  # beside the fields: it is told once, as data
         return payload
 
     @property

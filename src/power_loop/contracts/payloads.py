@@ -151,8 +151,7 @@ def said(type: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None
         told = {**defaults, **fields}
         if len(told) == len(defaults) and (not must or must <= fields.keys()):
             return told, None
-    result = fields.get("result")
-    return result.to_dict() if isinstance(result, StatefulResult) else None, payload_of(type, fields)
+    return None, payload_of(type, fields)
 
 
 def restored(type: str, payload: Mapping[str, Any]) -> BaseEventPayload | None:

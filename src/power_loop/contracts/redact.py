@@ -85,6 +85,8 @@ _SIGN_IN = re.compile(
 _SHORT_PASSWORD = re.compile(
     r"""(?<=\s)-p(?P<quote>\\{0,16}["'])?(?P<value>(?(quote)[^"'\\\r\n]{1,1024}|(?!ort\b|[\d:./])[^\s"'\\;|&]{1,1024}))"""
 )
+# The programs that take them.
+_SIGNS_IN, _TAKES_A_PASSWORD = ("curl",), ("mysql", "mariadb")
 # How far in front of it the program may stand.
 _COMMAND_CHARS = 1000
 # One line under one name.
@@ -128,7 +130,7 @@ def _any_of(words: Iterable[str]) -> re.Pattern[str]:
 _KEY_MARKED = _any_of(_KEY_MARKS)
 _HINTED = _any_of(_HINTS)
 # Where nothing of this is, in small letters, nothing but a key can be hidden.
-_SUSPECT = _any_of([*_HINTS, "curl", "mysql", "mariadb", *(mark for marks, _, _ in _PATTERNS for mark in marks)])
+_SUSPECT = _any_of([*_HINTS, *_SIGNS_IN, *_TAKES_A_PASSWORD, *(mark for marks, _, _ in _PATTERNS for mark in marks)])
 
 
 def redact(value: Any, *, keys: bool | Collection[str] = True, values: bool = True) -> Any:
@@ -154,10 +156,10 @@ def redact_text(text: str, keys: Collection[str] = SECRET_NAMES) -> str:
     for marks, pattern, replacement in _PATTERNS:
         if any(mark in small for mark in marks):
             text = pattern.sub(replacement, text)
-    if "curl" in small:
-        text = _SIGN_IN.sub(lambda found: _given(found, ("curl",), ";|"), text)
-    if "mysql" in small or "mariadb" in small:
-        text = _SHORT_PASSWORD.sub(lambda found: _given(found, ("mysql", "mariadb"), ";|&\n"), text)
+    if any(program in small for program in _SIGNS_IN):
+        text = _SIGN_IN.sub(lambda found: _given(found, _SIGNS_IN, ";|"), text)
+    if any(program in small for program in _TAKES_A_PASSWORD):
+        text = _SHORT_PASSWORD.sub(lambda found: _given(found, _TAKES_A_PASSWORD, ";|&\n"), text)
     named = _HINTED.search(small) if keys is SECRET_NAMES else keys
     return _without_named(text, keys) if named else text
 

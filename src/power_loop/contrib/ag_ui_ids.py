@@ -7,12 +7,13 @@ many characters were shown, and their checksum, so that the record can be compar
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from power_loop.contracts.json_text import writer
 
 _ID = re.compile(
     r"(?P<seq>\d{1,18})(?:\.(?P<n>\d{1,9}))?(?::(?P<left>\d{1,9}))?"
@@ -23,7 +24,7 @@ END = 1 << 62
 
 # Line ends of Unicode that are none of server-sent events: many a client splits there all the same.
 _LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_encode = writer(default=str)
 
 
 def sse(event: Mapping[str, Any], id: str | None = None) -> bytes:

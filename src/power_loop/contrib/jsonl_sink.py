@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
+from power_loop.contracts.forks import mind_forks
 from power_loop.contrib.jsonl_file import RotatingFile, replay
-from power_loop.contrib.process import Process
-from power_loop.contrib.redact import Redactor, quoted, word
+from power_loop.contrib.redact import Redactor, under, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
@@ -40,14 +40,16 @@ class JsonlSink(Sink):
     def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
         self.dropped: int = 0
         self._file, self._redactor, self._fsync = file, redactor, fsync
-        self._words, self._places = Seen(word), Seen(_place)
+        self._words, self._places = Seen(word), Seen(under("session_id", "round_index", "stream_id", "source"))
         self._queue: deque[str] = deque()
         """Lines."""
         self._changed = threading.Condition()
         self._idle, self._stops = True, False
         self._flushing = 0
         """How many wait for the file."""
-        self._pid = Process.id
+        self._forked = False
+        """In a child: the writer is the parent's."""
+        mind_forks(self, in_child=JsonlSink._fall_silent)
         # A daemon: a program that ends without closing is not held up by its log.
         self._writer = threading.Thread(target=self._write_on, name="power-loop-jsonl", daemon=True)
         self._writer.start()
@@ -60,7 +62,7 @@ class JsonlSink(Sink):
 
     def flush(self, timeout: float | None = CLOSE_WAIT_S) -> bool:
         """Wait until what was heard so far is in the file; False when ``timeout`` (seconds) ran out first."""
-        if Process.id != self._pid:  # nobody writes in a forked child, and the writer may have held the lock
+        if self._forked:  # nobody writes in a forked child, and the writer may have held the lock
             return True
         with self._changed:
             self._flushing += 1
@@ -73,15 +75,18 @@ class JsonlSink(Sink):
     def close(self) -> None:
         super().close()
         atexit.unregister(self.flush)
-        if Process.id != self._pid:
+        if self._forked:
             return
         with self._changed:
             self._stops = True
             self._changed.notify_all()
         self._writer.join(CLOSE_WAIT_S)
 
+    def _fall_silent(self) -> None:
+        self._forked = True
+
     def _take(self, event: AgentEvent) -> None:
-        if Process.id != self._pid:  # a forked child has no writer; two processes in one file would tear its lines
+        if self._forked:  # a forked child has no writer; two processes in one file would tear its lines
             return
         queue = self._queue
         if len(queue) >= QUEUE_LIMIT and (len(queue) >= 10 * QUEUE_LIMIT or event.type in MAY_GIVE_WAY):
@@ -128,19 +133,14 @@ class JsonlSink(Sink):
 
     def _line(self, event: AgentEvent) -> str:
         """What `AgentEvent.to_dict` says, as one line; the payload without secrets."""
-        words, cursor = self._words, event.cursor
+        words = self._words
         _, payload, ts = self._redactor.shown(event)
         place = self._places[event.session_id, event.round_index, event.stream_id, event.source]
         return (
             f'{{"type":{words[event.type]},"payload":{payload},{place},"ts":{ts},"seq":{event.seq},"mono":{event.mono!r},'
             f'"send_index":{words[event.send_index]},"depth":{event.depth},"record_seq":{words[event.record_seq]},'
-            f'"cursor":{quoted(cursor) if type(cursor) is str else word(cursor)}}}\n'
+            f'"cursor":{word(event.cursor)}}}\n'
         )
-
-
-def _place(at: tuple[str | None, int | None, str | None, str | None]) -> str:
-    session_id, round_index, stream_id, source = map(word, at)
-    return f'"session_id":{session_id},"round_index":{round_index},"stream_id":{stream_id},"source":{source}'
 
 
 def attach_jsonl_sink(

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
-from power_loop.contrib.process import Process
-from power_loop.contrib.redact import Redactor, word
+from power_loop.contracts.forks import mind_forks
+from power_loop.contrib.redact import Redactor, under, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
@@ -30,10 +30,15 @@ class LoggingSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
         self._logger, self._level, self._redactor = logger, level, redactor
-        self._words, self._places = Seen(word), Seen(_place)
+        self._words, self._places = Seen(word), Seen(under("session_id", "round_index", "source"))
         self._makes_its_own = type(logger).makeRecord is not logging.Logger.makeRecord
-        self._here = Here()
+        self._begin_anew()
+        mind_forks(self, in_child=LoggingSink._begin_anew)
         super().__init__(bus, self._log, only(events))
+
+    def _begin_anew(self) -> None:
+        """Also in a forked child: records say which process they are of."""
+        self._here = Here()
 
     def _log(self, event: AgentEvent) -> None:
         logger = self._logger
@@ -45,7 +50,7 @@ class LoggingSink(Sink):
     def _record(self, line: str, at: float) -> logging.LogRecord:
         """As the logger makes it, of the time of the event. Where in the code it was logged says nothing, and finding out costs."""
         like = self._here.like
-        if like is None or like["process"] != Process.id:
+        if like is None:
             like = self._here.like = self._made("").__dict__
         record = logging.LogRecord.__new__(logging.LogRecord)
         told = record.__dict__ = like.copy()
@@ -62,11 +67,6 @@ class LoggingSink(Sink):
         _, payload, ts = self._redactor.shown(event)
         place = self._places[event.session_id, event.round_index, event.source]
         return f'{{"event":{self._words[event.type]},"seq":{event.seq},"ts":{ts},{place},"payload":{payload}}}'
-
-
-def _place(at: tuple[str | None, int | None, str | None]) -> str:
-    session_id, round_index, source = map(word, at)
-    return f'"session_id":{session_id},"round_index":{round_index},"source":{source}'
 
 
 def _task_name() -> str | None:

@@ -211,6 +211,11 @@ def word(value: str | int | None) -> str:
     return int.__repr__(value) if isinstance(value, int) else quoted(str(value))  # a host's event may have anything there
 
 
+def under(*names: str) -> Callable[[Sequence[str | int | None]], str]:
+    """What writes as many values as there are ``names`` as members of an object."""
+    return lambda values: ",".join(f'"{name}":{word(value)}' for name, value in zip(names, values, strict=True))
+
+
 def _encoder(write: Callable[[str], str]) -> Callable[[Any, int], Iterable[str]]:
     """The encoder of `json` with ``write`` for its texts; where Python has none in C, one that refuses everything."""
     made: Any = getattr(encoder, "c_make_encoder", None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import LLMError
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.model import (
     DeltaCallback,
     LLMRequest,
@@ -41,7 +42,7 @@ _RESPONSE_FIELDS = (
     "parse_error",
 )
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_encode = writer(ascii_only=True, default=str)
 
 
 class RecordingLLM(LLMService):

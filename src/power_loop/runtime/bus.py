@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from power_loop.contracts.events import AgentEvent, EventHandler
@@ -139,7 +139,9 @@ class AgentEventBus:
         now, queued = self._by_type.get(event.type, self._of_all)
         if queued and self._line is not None:
             self._line.put((event, queued))
-        raised = self._tell(event, now) if now else ()
+        raised: list[Exception] = []
+        for subscriber, given in self._awaitables(event, now, raised):
+            self._start(subscriber, given)
         if raised and self._raises:
             raise raised[0]
 
@@ -150,19 +152,15 @@ class AgentEventBus:
             while not self._line.offer((event, queued)):
                 await self._line.room()
         raised: list[Exception] = []
-        begun: list[tuple[Subscriber, Awaitable[object]]] = []
-        for subscriber in now:
-            raised += self._tell(event, (subscriber,), lambda subscriber, given: begun.append((subscriber, given)))
-            while begun:
-                raised += await self._wait_for(*begun.pop())
+        for subscriber, given in self._awaitables(event, now, raised):
+            raised += await self._wait_for(subscriber, given)
         if raised and self._raises:
             raise raised[0]
 
-    def _tell(
-        self, event: AgentEvent, subscribers: tuple[Subscriber, ...], begin: Callable[[Subscriber, Awaitable[object]], object] | None = None
-    ) -> list[Exception]:
-        """Call the handlers in turn; what one of them wants awaited is handed to ``begin``, or started."""
-        raised: list[Exception] = []
+    def _awaitables(
+        self, event: AgentEvent, subscribers: Sequence[Subscriber], raised: list[Exception]
+    ) -> Iterator[tuple[Subscriber, Awaitable[object]]]:
+        """Call the handlers in turn, and give what one of them wants awaited before the next is called. Errors go to ``raised``."""
         for subscriber in subscribers:
             try:
                 given = subscriber.handler(event)
@@ -170,11 +168,11 @@ class AgentEventBus:
                 raised += self._failed(subscriber, error)
                 continue
             if given is not None and inspect.isawaitable(given):
-                (begin or self._start)(subscriber, given)
-        return raised
+                yield subscriber, given
 
     def _tell_queued(self, queued: Queued) -> None:
-        self._tell(*queued)
+        for subscriber, given in self._awaitables(*queued, []):
+            self._start(subscriber, given)
 
     def _failed(self, subscriber: Subscriber, error: Exception | asyncio.CancelledError) -> list[Exception]:
         """Count what a handler raised, and log it the first time. A future that it touched was cancelled: the run is not meant."""

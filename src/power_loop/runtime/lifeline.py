@@ -33,14 +33,14 @@ class Lifeline:
         self.holder = holder
         self._directory = os.fspath(directory or os.path.join(os.environ.get("TMPDIR") or "/tmp", f"power-loop-{_user()}"))
         self._file: int | None = None
-        self._pid = 0
+        self._begun = False
         mind_forks(self, in_child=Lifeline.let_go)
 
     def hold(self) -> None:
         """Begin the sign of life, once per process. Without a place for it, others wait for our lease to end."""
-        if fcntl is None or self._pid:
+        if fcntl is None or self._begun:
             return
-        self._pid, self._file = os.getpid(), None
+        self._begun = True
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._file = _locked(self._path(self.holder), os.O_CREAT | os.O_RDWR)
@@ -57,16 +57,16 @@ class Lifeline:
         """In a forked child: a lock that it inherits would outlive the parent that it stands for. The child begins its own."""
         if self._file is not None:
             os.close(self._file)
-        self._file, self._pid = None, 0
+        self._file, self._begun = None, False
 
     def release(self, *, owes: bool = False) -> None:
         """End the sign of life. ``owes``: a lease was not given back; the file stays as proof that nobody holds it."""
-        if self._file is not None and self._pid == os.getpid():
+        if self._file is not None:
             with suppress(FileNotFoundError):
                 if not owes:
                     os.unlink(self._path(self.holder))
             os.close(self._file)
-            self._file, self._pid = None, 0
+            self._file, self._begun = None, False
 
     def _path(self, holder: str) -> str:
         return os.path.join(self._directory, f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in holder)}.alive")

@@ -6,12 +6,12 @@ A step's key is its path through whatever repeats it: ``research[2:9f3c1a2b]/r``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias, cast
 
+from power_loop.contracts.json_text import writer
 from power_loop.contracts.usage import CallUsage, Usage
 
 StepState = Literal["started", "returned", "waiting", "completed", "failed", "timeout"]
@@ -82,14 +82,16 @@ _RUN_DEFAULTS: Mapping[str, Any] = {each.name: each.default for each in fields(R
 
 def digest(value: Any, chars: int = 16) -> str:
     """The same for the same JSON, in any process."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_plain)
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]
+    return sha256(_spell(value).encode("utf-8", "surrogatepass")).hexdigest()[:chars]
 
 
 def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     return list(cast("Any", value))
+
+
+_spell = writer(sort_keys=True, default=_plain)
 
 
 def numbers_of(usage: Mapping[str, Any], cost: float | None = None) -> dict[str, Any]:
