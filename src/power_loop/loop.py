@@ -132,8 +132,7 @@ class StatefulAgentLoop(SessionVerbs):
         verbs.refuse_when_closing("send")
         call = verbs.call(tools, system_prompt, limits, max_rounds, stop_event, deps, output_type)
         patience = verbs.patience(on_busy, busy_timeout_s)
-        said = user_input if isinstance(user_input, str) else await verbs.understood(user_input)
-        return await verbs.send(said, session_id, call, patience, heal_pending=heal_pending, key=key, metadata=metadata)
+        return await verbs.send(user_input, session_id, call, patience, heal_pending=heal_pending, key=key, metadata=metadata)
 
     async def follow_up(
         self,

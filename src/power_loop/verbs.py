@@ -45,7 +45,7 @@ from power_loop.sync import BlockingTwin
 from power_loop.terms import PLAIN, Call, OwnTerms, call_of, chosen_tools, form_of
 from power_loop.tools.shell.closing import release_session, stop_job
 from power_loop.tools.toolbox import ToolRegistry
-from power_loop.words import Said, Understood, content_said, text_said
+from power_loop.words import Said, Understood, content_said
 
 if TYPE_CHECKING:
     from power_loop.contracts.agents import ChildRun
@@ -190,16 +190,19 @@ class Verbs(Drivers):
 
     # --- sends ----------------------------------------------------------------------------------
 
-    async def understood(self, said: Said) -> Understood:
-        """What is said otherwise than in plain text; files that it names are read now."""
-        return await content_said(said)
-
-    def send(
-        self, said: str | Understood, session_id: str, call: Call, patience: Patience, *, heal_pending: bool, key: str | None,
+    async def send(
+        self, said: Said, session_id: str, call: Call, patience: Patience, *, heal_pending: bool, key: str | None,
         metadata: Mapping[str, Any] | None,
-    ) -> Sending:  # fmt: skip
+    ) -> StatefulResult:  # fmt: skip
         check_key("key", key)
-        content, name = (text_said(said), None) if isinstance(said, str) else said
+        understood = await content_said(said)
+        return await self._say(understood, session_id, call, patience, heal_pending=heal_pending, key=key, metadata=metadata)
+
+    def _say(
+        self, understood: Understood, session_id: str, call: Call, patience: Patience, *, heal_pending: bool = False, key: str | None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Sending:  # fmt: skip
+        content, name = understood
         word = made(UserSaid, (content, name, call.stored(), key, dict(metadata) if metadata is not None else None))
         say = Say(word, heal_pending, key)
         if key is not None:
@@ -213,7 +216,7 @@ class Verbs(Drivers):
         posted = await self.post_to_running(session_id, UserSaid(content, name), key, mode)
         if posted is not None:
             return posted
-        return await self.send((content, name), session_id, call, self.patience(), heal_pending=False, key=key, metadata=None)
+        return await self._say((content, name), session_id, call, self.patience(), key=key)
 
     async def enqueue(self, said: Said, session_id: str, key: str | None, mode: str, not_before: int | None) -> FollowUpQueued:
         check_key("key", key)
@@ -259,8 +262,7 @@ class Verbs(Drivers):
     async def run_child(self, child: ChildRun) -> StatefulResult:
         """Drive a sub-agent's session under its spec; what it did before under the same key is read, not done again."""
         call, patience = self._as_child(child), self.patience("wait")
-        said = child.said if isinstance(child.said, str) else await content_said(child.said)
-        return await self.send(said, child.session_id, call, patience, heal_pending=False, key=child.key, metadata=None)
+        return await self.send(child.said, child.session_id, call, patience, heal_pending=False, key=child.key, metadata=None)
 
     async def resume_child(self, child: ChildRun) -> StatefulResult:
         """Go on with a sub-agent whose limits stopped it, under the limits of its spec as they are now."""

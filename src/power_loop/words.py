@@ -27,7 +27,7 @@ async def content_said(said: Said) -> Understood:
     The bytes of attachments are read now, so that a file that moves later changes nothing.
     """
     if isinstance(said, str):
-        return text_said(said), None
+        return _text_said(said), None
     if isinstance(said, Mapping):
         role = said.get("role", "user")
         if role != "user":
@@ -46,18 +46,18 @@ async def content_said(said: Said) -> Understood:
         raise TypeError(f"user_input is text, a list of content blocks or a message dict, not {type(given).__name__}")
     blocks: list[Any] = list(cast("Sequence[Any]", given))
     if not blocks:
-        raise empty()
+        raise _empty()
     return [await _block(block) for block in blocks], None
 
 
-def text_said(said: str) -> str:
-    """What a caller says who says text alone: nothing has to be read for it. Raises `ValueError` where it says nothing."""
+def _text_said(said: str) -> str:
+    """Raises `ValueError` where nothing is said."""
     if not said or said.isspace():
-        raise empty()
+        raise _empty()
     return said
 
 
-def empty() -> ValueError:
+def _empty() -> ValueError:
     return ValueError("user_input is empty; say something, or use resume() to go on without a new word")
 
 

@@ -130,7 +130,7 @@ def _reply_cells(record: ModelReplied) -> Cells:
     said, calls, purpose, usage, finish, model, response_id, digest, think, blocks = record
     text, escaped = content_cells(said)
     name = None if purpose == "round" else purpose
-    told = (None if finish == ("tool_calls" if calls else "stop") else finish, model, response_id, think or None, blocks)
+    told = (None if finish == _usual_finish(calls) else finish, model, response_id, think or None, blocks)
     asked = calls_to_json(calls) if calls else None
     return made(Cells, ("model_replied", REPLIED, "assistant", name, text, escaped, asked, None, None, _reply_body(usage, digest, told)))
 

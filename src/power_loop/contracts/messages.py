@@ -116,8 +116,7 @@ def estimate_tokens(messages: Sequence[Mapping[str, Any]], *, model: str | None 
 
 def estimate_message_tokens(message: Mapping[str, Any], model: str | None = None) -> int:
     """Roughly how many tokens ``message`` has: its content, its calls, and four for the frame."""
-    content = message.get("content")
-    tokens = 4 + (estimate_text_tokens(content, model=model) if isinstance(content, str) else estimate_content_tokens(content, model))
+    tokens = 4 + estimate_content_tokens(message.get("content"), model)
     if calls := message.get("tool_calls"):
         for call in calls:
             function: Mapping[str, Any] = call.get("function") or {}

@@ -41,7 +41,6 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
 
     Raises `LLMError` when the model failed and no retry policy says that this is data.
     """
-    hooks = send.ports.hooks
     await (send.flush() if send.books is None else send.books.may_call(send, purpose))
     if send.ahead.stop is not None:  # heard just now, or refused: no call is paid for that nobody waits for
         return
@@ -54,7 +53,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         request.response_format = None
     if send.terms.settings.spill is not None:
         await spill(send, request)
-    given = await _before(send, request, purpose) if "llm.before" in hooks.standing else None
+    given = await _before(send, request, purpose) if "llm.before" in send.ports.hooks.standing else None
     if given is True:
         return
     digest = digest_of(send, request, tail)
@@ -77,10 +76,7 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
         return
     charge = charge_for(send, response, purpose, request)
     try:
-        if "llm.after" in hooks.standing or "message.append" in hooks.standing:
-            await _keep(send, response, charge, digest)
-        else:
-            send.note(reply_record(send, response, charge, digest))
+        await _keep(send, response, charge, digest)
         send.seen_jobs = shown.seen_jobs
     except BaseException as error:  # of a handler; the call was made all the same
         send.note(charge._replace(error=type(error).__name__))

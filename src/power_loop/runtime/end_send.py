@@ -13,7 +13,7 @@ from power_loop.kernel.state import Stop
 from power_loop.runtime.asking import ask
 from power_loop.runtime.call_model import ask_model
 from power_loop.runtime.outcome import final_text
-from power_loop.runtime.rounds import close_round, leave_round
+from power_loop.runtime.rounds import close_round
 from power_loop.runtime.send import Send
 
 LIMIT_REQUEST: Message = {
@@ -24,16 +24,12 @@ LIMIT_REQUEST: Message = {
 
 async def end_send(send: Send, effect: EndSend) -> None:
     """End it with ``effect.status``, unless a handler wants another round, or something is heard before it is written."""
-    hooks = send.ports.hooks
-    ground = ground_of(send) if "complete.decide" in hooks.standing else None
-    if effect.status == "completed" and send.ahead.stop is None and ground is not None and await _vetoed(send):
+    hooks, ground = send.ports.hooks, ground_of(send)
+    if effect.status == "completed" and send.ahead.stop is None and "complete.decide" in hooks.standing and await _vetoed(send):
         return
-    if send.round_open and "round.end" in hooks.standing:
-        ground = ground or ground_of(send)
+    if send.round_open:
         await close_round(send)
-    else:
-        leave_round(send)
-    if ground is not None and ground != ground_of(send):
+    if ground != ground_of(send):
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
@@ -50,7 +46,7 @@ async def end_send(send: Send, effect: EndSend) -> None:
 
 
 def ground_of(send: Send) -> tuple[bool, Stop | None, bool]:
-    """What the end rests on; what is heard, or could be, while handlers are asked changes it."""
+    """What the end rests on; what is heard, or could be, while what was noted is written changes it."""
     return send.ahead.answered, send.ahead.stop, send.may_hear_a_word()
 
 

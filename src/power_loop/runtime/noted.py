@@ -24,9 +24,6 @@ class Noted(NamedTuple):
     tally: Tally
 
 
-# What a list of them falls apart into where it is empty.
-NOTHING_NOTED = ((), (), (), ())
-
 Posts = Mapping[str, Sequence[Post]]
 """Per call: what it leaves for sessions, in the batch that stores what came of it."""
 

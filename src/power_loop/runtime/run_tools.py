@@ -38,12 +38,12 @@ class Running:
             if self._waiting is not None and not self._waiting.done():
                 self._waiting.set_result(None)
 
-    async def landed(self) -> set[asyncio.Task[Record]]:
-        """Those that are done, one at least."""
+    async def landed(self) -> list[asyncio.Task[Record]]:
+        """Those that are done, in the order of their calls; one at least."""
         if not any(task.done() for task in self.calls):
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
-        return {task for task in self.calls if task.done()}
+        return [task for task in self.calls if task.done()]
 
 
 async def run_tools(send: Send, effect: RunTools) -> None:
@@ -137,10 +137,8 @@ async def _collect(send: Send, running: Running) -> None:
     await _note_done(send, running, done)
 
 
-async def _note_done(send: Send, running: Running, done: set[asyncio.Task[Record]]) -> None:
-    landed = [(task, prepared) for task, prepared in running.calls.items() if task in done]
-    for task, _ in landed:
-        del running.calls[task]
+async def _note_done(send: Send, running: Running, done: Sequence[asyncio.Task[Record]]) -> None:
+    landed = [(task, running.calls.pop(task)) for task in done]
     broken = [error for task, _ in landed if (error := task.exception()) is not None]
     for task, prepared in landed:
         if task.exception() is None:
@@ -167,7 +165,7 @@ async def _wind_down(send: Send, running: Running) -> None:
         if prepared.is_async:
             task.cancel()
     _, late = await asyncio.wait(running.calls, timeout=send.terms.settings.cancel_grace_s)
-    finished = {task for task in running.calls if task not in late and not task.cancelled() and task.exception() is None}
+    finished = [task for task in running.calls if task not in late and not task.cancelled() and task.exception() is None]
     await _note_done(send, running, finished)
     for task in late:
         send.note(still_running(running.calls[task]))

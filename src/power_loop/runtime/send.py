@@ -37,7 +37,7 @@ from power_loop.kernel.tally import counts, joined
 from power_loop.runtime.asking import at_message_append
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.heard import as_follow_up, wakes
-from power_loop.runtime.noted import MAX_CONFLICTS, NOTHING_NOTED, KeyTaken, Noted, Posts, leaving, no_way_through, staying
+from power_loop.runtime.noted import MAX_CONFLICTS, KeyTaken, Noted, Posts, leaving, no_way_through, staying
 from power_loop.runtime.ports import Ports, Terms, effects_of
 from power_loop.runtime.project_send import projection_of
 from power_loop.runtime.session import Session
@@ -205,7 +205,7 @@ class Send:
             seen.session_id, seen.head + len(noted), epoch, holder, until, seen.wake_no, self.send_index, self.send_seq,
             self.fold_seq, self.fold_through, seen.archived, takeovers, ticket if take_id is not None else seen.first_ticket, seen.waiting,
         ))  # fmt: skip
-        _, rows, _, tallies = zip(*noted, strict=True) if noted else NOTHING_NOTED
+        rows, tallies = [each.row for each in noted], [each.tally for each in noted]
         key, closes = self.key if noted else None, ()
         entries = self.books.entries(noted, release=holder is None) if self.books is not None else None
         if self.closes and any(isinstance(each.record, ToolReturned) for each in noted):

@@ -76,9 +76,7 @@ class Session:
     def believe(self, head: Head, rows: Sequence[RecordRow], state: State) -> None:
         """These rows are written: they count from now on."""
         for row in rows:
-            self.window.add(row)
-        if state.asked:
-            self.asked_at = next((row.seq for row in reversed(rows) if row.cells.tool_calls is not None), self.asked_at)
+            self._show(row)
         if self.parent is not None and self.given is None:
             self.given = state.overrides
         self.head, self.state = head, state
@@ -87,6 +85,9 @@ class Session:
         for row in rows:
             if row.seq >= whole_from:
                 self.state = apply(self.state, from_cells(row.cells))
-            if row.cells.tool_calls is not None:
-                self.asked_at = row.seq
-            self.window.add(row)
+            self._show(row)
+
+    def _show(self, row: RecordRow) -> None:
+        if row.cells.tool_calls is not None:
+            self.asked_at = row.seq
+        self.window.add(row)

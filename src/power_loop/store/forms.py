@@ -38,7 +38,7 @@ def fences(sql: str) -> list[str]:
 
 def changed(seen: Head, new: Head, tally: Tally, now: int, mark: str | None) -> tuple[int, tuple[Any, ...]]:
     """What a batch changes in the session's row beside the lease: which of `CHANGES`, and their parameters."""
-    which, values, at = 0, (), (now,)
+    which, values = 0, ()
     if new.send_index != seen.send_index:
         which, values = BEGINS, (new.send_index, new.send_seq, now)
     if new.fold_seq != seen.fold_seq:
@@ -46,7 +46,7 @@ def changed(seen: Head, new: Head, tally: Tally, now: int, mark: str | None) -> 
     if tally is not NO_TALLY:
         which, values = which | COUNTS, values + tally
         if tally.sends:
-            which, values = which | ENDS, values + at
+            which, values = which | ENDS, (*values, now)
     if mark is not None:
         which, values = which | MARKS, (*values, mark)
     return which, values

@@ -16,16 +16,12 @@ Outcome = Exception | None
 """None: written, and durable as far as the connection's settings go."""
 
 
-def nothing() -> None:
-    """What is done before a commit where nothing is to be done."""
-
-
 def commit_group(
     connection: sqlite3.Connection,
     batches: Sequence[Batch],
     path: str,
     faults: Faults | None = None,
-    before_commit: Callable[[], None] = nothing,
+    before_commit: Callable[[], None] | None = None,
 ) -> list[Outcome]:
     """Write the batches in one transaction, in order; a batch that fails harms none of its neighbours.
 
@@ -42,7 +38,8 @@ def commit_group(
         except (sqlite3.Error, OSError) as error:
             return [outcome or unavailable(path, error, NOT_WRITTEN) for outcome in outcomes]
         if _fill(connection, batches, outcomes, path, careful):
-            before_commit()
+            if before_commit is not None:
+                before_commit()
             failure = _commit(connection, path, faults)
             return outcomes if failure is None else [outcome or failure() for outcome in outcomes]
         careful = True

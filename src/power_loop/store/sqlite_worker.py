@@ -182,7 +182,7 @@ class SqliteWorker:
         try:
             outcomes = self._commit(connection, batches)
             self._groups += 1
-            if any(outcomes) and any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
+            if any(isinstance(outcome, CommitUnknown) for outcome in outcomes):
                 self._drop(connection)  # behind the gate, because the last one to close writes the log back
             return outcomes
         finally:
