@@ -32,8 +32,7 @@ import timers
 async def measure(folder: Path, *, long: int) -> Report:
     report = Report()
     for synchronous in ("full", "normal"):
-        await sends.plain(report, folder, synchronous)
-        await sends.tool_rounds(report, folder, synchronous)
+        await sends.one_after_another(report, folder, synchronous)
         await sends.fifty_at_once(report, folder, synchronous)
     await growth.send_ten_and_send_many(report, folder, long)
     await growth.cold_resume(report, folder, long)

