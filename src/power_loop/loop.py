@@ -241,7 +241,7 @@ class StatefulAgentLoop(SessionVerbs):
     def stream(
         self, user_input: Said, session_id: str, *, detach: bool = False, stop_event: CancellationLike = None, **send_parameters: Any
     ) -> AsyncGenerator[AgentEvent]:
-        """The events of a send as they happen; text is in ``event.delta``, the last is ``result``.
+        """The events of a send and its sub-agents (``event.depth``) as they happen; text is in ``event.delta``, the last is ``result``.
 
         Leaving early cancels the send, unless ``detach``.
         """

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.events import AgentEvent, AgentEventType
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.told import event_of
@@ -33,15 +33,20 @@ class Streams:
         leave: Leave,
         detach: bool,
     ) -> AsyncGenerator[AgentEvent]:
-        """Drive ``work`` and yield the events of ``session_id`` from when ``is_on`` says that its turn has come, ``result`` last.
+        """Drive ``work`` and yield the events of ``session_id`` and its sub-agents, from when ``is_on`` says that its turn has come.
+
+        The last is its ``result``: what is told behind that, of a fold after the send, is heard on the bus.
 
         When whoever iterates stops early, ``leave(task)`` stops the send, unless ``detach``. What ``work`` raises is raised here.
         """
         loop, queue, began, told = asyncio.get_running_loop(), asyncio.Queue[Any](), False, False
+        family: set[str | None] = {session_id}
 
         def hear(event: AgentEvent) -> None:
             nonlocal began
-            if event.session_id == session_id and (began := began or is_on()):
+            if event.session_id in family and (began := began or is_on()):
+                if event.type == AgentEventType.SUBAGENT_TASK_START:
+                    family.add(event.payload["sub_session_id"])
                 loop.call_soon_threadsafe(queue.put_nowait, event)
 
         bus.subscribe(None, hear, inline=True)
@@ -49,7 +54,9 @@ class Streams:
         task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
         try:
             while (event := await queue.get()) is not END:
-                told = event.type == "result"
+                if told:  # by a fold, say
+                    continue
+                told = event.type == AgentEventType.RESULT and event.session_id == session_id
                 yield event
             result = await task
             if not told:  # nothing ran: the outcome was there already

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,10 +33,10 @@ class BlockingTwin:
         else:
             work.close()
             raise RuntimeError(f"an event loop is running here: await {twin}() instead")
-        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        future = self._handed_over(work)
         try:
             return future.result()
-        except KeyboardInterrupt:
+        except BaseException:  # also what a signal's handler raises here: nobody is left who would hear of the work
             future.cancel()
             raise
 
@@ -44,8 +45,9 @@ class BlockingTwin:
         self._mind_a_fork()
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None and thread is not threading.current_thread():
-            loop.call_soon_threadsafe(loop.stop)
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _mind_a_fork(self) -> None:
@@ -53,24 +55,43 @@ class BlockingTwin:
         if self._pid != os.getpid():
             self._begin()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def _handed_over(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         self._mind_a_fork()
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="power-loop-sync", daemon=True)
-                self._thread.start()
-            return self._loop
+        with self._lock:  # a loop that ends takes it too, so nothing is handed to one that runs no more
+            try:
+                return asyncio.run_coroutine_threadsafe(work, self._loop or self._begun())
+            except BaseException:
+                work.close()
+                raise
+
+    def _begun(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._serve, args=(loop,), name="power-loop-sync", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
+        return loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            with self._lock:
+                if self._loop is loop:  # work ended it, with what ends a program
+                    self._loop = self._thread = None
+            _wind_up(loop)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    loop.stop()
+    loop.run_forever()  # one round: what was handed over last becomes a task
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 from power_loop.contracts.errors import PowerLoopError, SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.soon import soon
 from power_loop.contracts.store import RecordRow
 from power_loop.contracts.watch import PassingText, Watched, WatchedLog
 from power_loop.runtime.bus import AgentEventBus
@@ -139,10 +140,7 @@ class Reader:
 
     def call(self, tell: Callable[..., None], *told: object) -> None:
         """Tell it something from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(tell, *told)
-        except RuntimeError:
-            pass  # its event loop was closed: nobody is left to tell
+        soon(self.loop, tell, *told)
 
     def hear(self, event: AgentEvent) -> None:
         """The bus told something of the session."""
@@ -324,12 +322,8 @@ class Lookout:
 
     def _heard(self, session_id: str, head: int | None) -> None:
         """Somebody committed to a session; from any thread."""
-        if session_id not in self._readers or self._pid != os.getpid():
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._wake, session_id, head)
-        except RuntimeError:
-            pass  # the event loop was closed: nobody is left to tell
+        if session_id in self._readers and self._pid == os.getpid():
+            soon(self._loop, self._wake, session_id, head)
 
     def _wake(self, session_id: str, head: int | None) -> None:
         if head is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.retry import backoff
 from power_loop.contracts.store import Conflict
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.drive import OwnPatience
@@ -147,7 +148,7 @@ class Worker:
                 failures, claimed = failures + 1, 0
                 log.warning("worker %s: the store cannot be reached (look %d in a row): %s", self.worker_id, failures, error)
             if claimed < free or not free:
-                pause_s = min(self._poll_s * 2**failures, LONGEST_PAUSE_S) if failures else self._poll_s
+                pause_s = doubled(self._poll_s, failures, LONGEST_PAUSE_S)
                 await self._pause(store, woken, pause_s * store.ids.uniform(0.5, 1.0))
 
     async def _pause(self, store: SessionStore, woken: asyncio.Event, seconds: float) -> None:
@@ -289,10 +290,15 @@ class Care:
         """None: nothing is to be done before something else is said."""
         waiting = now.words if now.over else now.waiting
         if attempts and (attempts <= self._max_attempts or waiting):
-            return int(1000 * min(FIRST_RETRY_S * 2 ** (attempts - 1), LONGEST_RETRY_S))
+            return int(1000 * doubled(FIRST_RETRY_S, attempts - 1, LONGEST_RETRY_S))
         if not waiting:
             return _until_expiry_ms(now, result, at_ms)
         return RESTING_MS if result is not None and result.pending_tool_calls else 0
+
+
+def doubled(seconds: float, times: int, longest: float) -> float:
+    """``seconds``, doubled so many times, and no longer than ``longest`` unless they are from the first."""
+    return max(seconds, backoff(seconds, times, longest))
 
 
 def _until_expiry_ms(now: Standing, result: StatefulResult | None, at_ms: int) -> int | None:

@@ -164,6 +164,12 @@ def test_what_is_newer_is_refused_by_name(cells: Cells) -> None:
     assert isinstance(refused.value, PowerLoopError)
 
 
+@pytest.mark.parametrize("version", [0, -(2**70)])
+def test_a_version_that_never_was_is_refused_by_name(version: int) -> None:
+    with pytest.raises(ValueError, match=f"'user_said' has no version {version}"):
+        from_cells(Cells("user_said", version, "user"))
+
+
 def test_an_older_version_is_lifted_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(codec.CHANGED, "send_ended", 3)
     monkeypatch.setitem(codec.UPCASTERS, ("send_ended", 1), lambda body: {"status": body["how"]})

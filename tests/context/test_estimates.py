@@ -49,6 +49,15 @@ def test_after_a_reply_the_estimate_is_near_what_the_provider_counts(ratio: floa
     assert abs(window.estimate(head) - truly(window.tokens)) / truly(window.tokens) <= 0.15
 
 
+@pytest.mark.parametrize("hidden", [100, 350, 2000])
+def test_what_a_provider_puts_before_every_request_is_not_counted_again_with_what_is_added(hidden: int) -> None:
+    head = 50
+    window = window_of(rows_of(said("hi"), replied("yes?", usage=counted(60 + hidden)), ENDED, said("word " * 8000)))
+    truly = window.tokens + head + hidden
+    assert truly <= window.estimate(head) <= truly * 1.05
+    assert window.scale(head) < 1.3  # and a fold hands that on
+
+
 def test_an_estimate_of_ours_calibrates_nothing() -> None:
     plain = window_of(rows_of(said("x" * 400), replied("yes", usage=counted(9999, estimated=True))))
     assert plain.estimate(0) == plain.tokens

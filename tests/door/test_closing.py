@@ -231,6 +231,19 @@ async def test_closing_a_session_during_a_send_ends_it_as_cancelled_first(home: 
     assert not [row for rows in (await home.contents()).values() for row in rows if session in map(str, row)]
 
 
+@pytest.mark.parametrize("cascade", [True, False])
+async def test_a_send_below_a_session_that_is_closed_is_cancelled_first_where_it_goes_along(home: Any, cascade: bool) -> None:
+    slow = Slow()
+    loop = home.loop(respond(slow))
+    store, parent = await loop.ensure_store(), await loop.new_session()
+    child = await store.create_session(parent_session_id=await store.create_session(parent_session_id=parent))
+    sending = asyncio.create_task(loop.send("go", child))
+    await slow.begun.wait()
+    assert await loop.close_session(parent, cascade=cascade) == (3 if cascade else 1)
+    slow.go_on.set()
+    assert (await sending).status == ("cancelled" if cascade else "completed")
+
+
 async def test_a_closed_id_may_be_used_again_and_begins_anew(home: Any) -> None:
     loop = home.loop("a", "b")
     await loop.new_session(session_id="again")

@@ -20,7 +20,7 @@ from power_loop import (
     tool,
 )
 from power_loop.context.pairing import check_pairs
-from power_loop.testing import call, calls, fail, raw_call, respond, say
+from power_loop.testing import FunctionLLM, call, calls, fail, raw_call, respond, say
 
 AT_ONCE = LLMRetryPolicy(max_attempts=2, backoff_initial=0.0001, backoff_max=0.0001)
 
@@ -204,6 +204,22 @@ async def test_ids_that_are_missing_or_repeated_become_unique_ones(home: Any, ki
     assert all(isinstance(each, str) and 0 < len(each) <= 191 for each in ids)
     assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == ids
     assert [m["content"] for m in messages if m["role"] == "tool"] == ["saved 0", "saved 1", "saved 2"]
+
+
+async def test_an_id_of_a_round_that_was_folded_away_inside_its_send_is_replaced(home: Any) -> None:
+    @tool(effects="pure")
+    def read(part: int) -> str:
+        """Read a part."""
+        return f"part {part} " + "x" * 20_000
+
+    parts = [LLMResponse(tool_calls=[asked("call_0", {"part": n}, "read")]) for n in range(8)]
+    model = FunctionLLM(lambda request: say("so far") if request.reason == "fold" else parts.pop(0) if parts else say("done"))
+    loop = home.loop(llm=model, tools=[read], config=AgentLoopConfig(context_tokens=20_000))
+    session = await loop.new_session()
+    assert (await loop.send("go", session)).status == "completed"
+    assert any(request.reason == "fold" for request in model.requests)
+    ids = [each["id"] for row in await loop.store.load_all_messages(session) for each in row.tool_calls or ()]
+    assert len(ids) == len(set(ids)) == 8
 
 
 async def test_an_id_that_an_earlier_round_or_send_had_is_replaced(home: Any) -> None:

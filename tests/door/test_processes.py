@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scarce import no_threads
 
 from power_loop import StatefulAgentLoop, tool
 from power_loop.testing import FunctionLLM, call, say
@@ -124,6 +126,60 @@ def test_blocking_calls_need_no_event_loop_and_raise_what_the_awaitable_ones_rai
     with pytest.raises(RuntimeError, match="aclose"):
         loop.send_sync("x", session)
     assert not [thread for thread in threading.enumerate() if thread.name == "power-loop-sync"]
+
+
+@pytest.mark.parametrize("ends", [SystemExit, KeyboardInterrupt])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_ends_the_private_event_loop_is_raised_and_the_next_call_has_another(dsn: str, ends: type[BaseException]) -> None:
+    def end(_: Any) -> None:
+        raised.append(ends)
+        if len(raised) == 1:
+            raise ends("from a hook")
+
+    raised: list[Any] = []
+    loop = StatefulAgentLoop(llm=model(), dsn=dsn, tools=[thread_name])
+    loop.hooks.register("llm.before", end)
+    with pytest.raises(ends, match="from a hook"):
+        loop.run_sync("x")
+    assert loop.run_sync("y").final_text == "3 seen"
+    loop.close()
+
+
+def test_a_private_event_loop_that_finds_no_thread_is_begun_by_the_next_call(dsn: str) -> None:
+    loop = StatefulAgentLoop(llm=model(), dsn=dsn, tools=[thread_name])
+    with no_threads(), pytest.raises(RuntimeError, match="thread"):
+        loop.run_sync("x")
+    assert loop.run_sync("x").final_text == "3 seen"
+    loop.close()
+
+
+def test_what_a_signals_handler_raises_in_the_caller_cancels_the_work(dsn: str) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def never(_: Any) -> str:
+        begun.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the caller's own")
+
+    def ring() -> None:
+        begun.wait(30)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    usual = signal.signal(signal.SIGUSR1, give_up)
+    loop = StatefulAgentLoop(llm=FunctionLLM(never), dsn=dsn)
+    bell = threading.Thread(target=ring)
+    bell.start()
+    with pytest.raises(TimeoutError, match="the caller's own"):
+        loop.run_sync("x")
+    assert cancelled.wait(30)
+    bell.join()
+    signal.signal(signal.SIGUSR1, usual)
+    loop.close()
 
 
 # --- forks --------------------------------------------------------------------------------------------------------------

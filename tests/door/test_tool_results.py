@@ -132,6 +132,38 @@ async def test_whatever_a_handler_raises_becomes_a_failed_result(home: Any, kind
     assert (await loop.send("and now?", session)).final_text == "next"
 
 
+async def _waits() -> None:
+    await asyncio.Event().wait()
+
+
+async def _returns() -> None:
+    return
+
+
+@pytest.mark.parametrize("then", [_waits, _returns])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_async_handler_that_cancels_its_own_task_fails_and_nobody_else_is_cancelled(home: Any, then: Any, times: int) -> None:
+    async def quits() -> None:
+        """Quit."""
+        task = asyncio.current_task()
+        assert task is not None
+        for _ in range(times):
+            task.cancel()
+        await then()
+
+    def fine() -> str:
+        """Be fine."""
+        return "fine"
+
+    loop = home.loop(calls(call("quits"), call("fine")), "done", tools=[quits, fine])
+    heard: list[Any] = []
+    loop.event_bus.subscribe("tool_call_failed", heard.append)
+    assert (await loop.run("go")).final_text == "done"
+    told = [message["content"] for message in loop.llm.requests[1].messages if message["role"] == "tool"]
+    assert told == ["Error: the handler cancelled itself", "fine"]
+    assert [event.payload["name"] for event in heard] == ["quits"]
+
+
 # --- how long it may take ---------------------------------------------------------------------------------------
 
 

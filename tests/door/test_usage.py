@@ -16,6 +16,7 @@ from power_loop import (
     LLMResponse,
     LLMRetryPolicy,
     LLMSummaryFold,
+    LLMTokenUsage,
     Price,
     SessionStatsRow,
     Usage,
@@ -256,6 +257,19 @@ async def test_the_price_of_the_model_that_answered_counts(home: Any) -> None:
     loop = home.loop(respond(lambda _: answered), config=AgentLoopConfig(prices={"dear": Price(1e6, 1e6), "scripted": Price(1, 1)}))
     result = await loop.run("go")
     assert result.usage.cost == pytest.approx(result.usage["total_tokens"])
+
+
+async def test_a_dated_name_without_a_price_costs_what_was_asked_for(home: Any) -> None:
+    answered = LLMResponse(content_text="x", model="scripted-2026-08-06")
+    loop = home.loop(respond(lambda _: answered), config=AgentLoopConfig(prices={"scripted": Price(1e6, 1e6)}))
+    result = await loop.run("go")
+    assert result.usage.cost == pytest.approx(result.usage["total_tokens"])
+
+
+async def test_where_only_the_whole_is_counted_what_is_no_output_is_input(home: Any) -> None:
+    answered = LLMResponse(content_text="x", token_usage=LLMTokenUsage(total=500))
+    result = await home.loop(respond(lambda _: answered)).run("go")
+    assert (result.usage["prompt_tokens"], result.usage["total_tokens"], result.usage.estimated) == (500, 500, False)
 
 
 # acceptance: 145 (an unpriced model)

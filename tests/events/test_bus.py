@@ -16,6 +16,10 @@ from power_loop.runtime.bus import AgentEventBus
 DELTA, ENDED = AgentEvent("stream_delta", {"text": "a"}), AgentEvent("session_ended")
 
 
+class Odd(BaseException):
+    """Not an `Exception`, as what a test framework raises is not."""
+
+
 def writing(heard: list[str], word: str) -> Callable[[AgentEvent], None]:
     return lambda _: heard.append(word)
 
@@ -131,6 +135,26 @@ def test_a_cancelled_future_in_a_listener_does_not_cancel_who_publishes(caplog: 
     assert len(caplog.records) == 1
 
 
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize("error", [Odd("no"), GeneratorExit()], ids=["Odd", "GeneratorExit"])
+def test_a_subscriber_that_raises_what_is_no_exception_disturbs_nobody_either(error: BaseException) -> None:
+    bus, heard = AgentEventBus(), list[str]()
+    bus.subscribe(None, raising(error), priority=-1)
+    bus.subscribe(None, writing(heard, "told"))
+    bus.publish(DELTA)
+    assert heard == ["told"]
+    assert bus.errors == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["KeyboardInterrupt", "SystemExit"])
+def test_what_ends_the_program_is_no_error_of_a_subscriber(error: BaseException) -> None:
+    bus = AgentEventBus()
+    bus.subscribe(None, raising(error))
+    with pytest.raises(type(error)):
+        bus.publish(DELTA)
+    assert bus.errors == 0
+
+
 def test_each_raising_handler_is_logged_and_again_after_it_subscribed_anew(caplog: pytest.LogCaptureFixture) -> None:
     bus, first, second = AgentEventBus(), raising(ValueError("first")), raising(ValueError("second"))
     bus.subscribe("stream_delta", first)
@@ -146,12 +170,13 @@ def test_each_raising_handler_is_logged_and_again_after_it_subscribed_anew(caplo
 
 
 @pytest.mark.usefixtures("caplog")
-def test_unsuppressed_the_first_error_reaches_the_caller_after_every_other_subscriber_was_told() -> None:
+@pytest.mark.parametrize("error", [ValueError("first"), Odd("first")], ids=["ValueError", "Odd"])
+def test_unsuppressed_the_first_error_reaches_the_caller_after_every_other_subscriber_was_told(error: BaseException) -> None:
     bus, heard = AgentEventBus(suppress_subscriber_errors=False), list[str]()
-    bus.subscribe(None, raising(ValueError("first")))
+    bus.subscribe(None, raising(error))
     bus.subscribe(None, raising(KeyError("second")))
     bus.subscribe(None, writing(heard, "told"))
-    with pytest.raises(ValueError, match="first"):
+    with pytest.raises(type(error), match="first"):
         bus.publish(DELTA)
     assert heard == ["told"]
     assert bus.errors == 2
@@ -176,6 +201,40 @@ async def test_an_async_subscriber_that_raises_reaches_only_who_awaits_it(suppre
             await bus.publish_async(DELTA)
     assert bus.errors == 2
     assert heard == [DELTA, DELTA]
+
+
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize("error", [Odd("no"), asyncio.CancelledError()], ids=["Odd", "CancelledError"])
+async def test_whatever_an_async_subscriber_raises_is_counted_and_ends_nobody_else(error: BaseException) -> None:
+    bus, heard = AgentEventBus(), list[AgentEvent]()
+
+    async def hear(_: AgentEvent) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    bus.subscribe(None, hear, priority=-1)
+    bus.subscribe(None, heard.append)
+    bus.publish(DELTA)
+    assert await bus.drain()
+    await bus.publish_async(ENDED)
+    assert heard == [DELTA, ENDED]
+    assert bus.errors == 2
+
+
+async def test_a_cancel_of_who_publishes_passes_through_the_handler_that_is_awaited() -> None:
+    bus, begun = AgentEventBus(), asyncio.Event()
+
+    async def hear(_: AgentEvent) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    bus.subscribe(None, hear)
+    publishing = asyncio.create_task(bus.publish_async(DELTA))
+    await begun.wait()
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert bus.errors == 0
 
 
 # --- async subscribers -----------------------------------------------------------------------------

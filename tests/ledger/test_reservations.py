@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from families import fan_out
 
-from power_loop import AgentLoopConfig, LLMError, LLMRetryPolicy, Price, SessionStore, ToolRun, UsageLimits
+from power_loop import AgentLoopConfig, FallbackLLM, LLMError, LLMRetryPolicy, Price, SessionStore, ToolRun, UsageLimits
 from power_loop.contracts.clock import SystemClock
 from power_loop.contracts.store import Statement
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, check_invariants, fail, hang, say
@@ -177,6 +177,19 @@ async def test_each_attempt_is_let_through_and_charged_by_itself(family: Any) ->
     assert all(row.estimated for row in await (await loop.ensure_store()).list_usage(session))
     assert await family.rows("ledgers", "requests") == [(3,)]
     assert await family.rows("reservations") == []
+
+
+# acceptance: 144 (retries)
+async def test_a_model_that_tries_others_is_let_through_to_each_of_them_by_itself(family: Any) -> None:
+    models = [ScriptedLLM([fail(LLMError("overloaded", status_code=529))], strict=False, model=f"m{n}") for n in range(4)]
+    loop = family.loop(llm=FallbackLLM(*models))
+    session = await loop.new_session()
+    result = await loop.send("go", session, limits=UsageLimits(requests=2))
+    assert (result.status, result.usage["calls"]) == ("budget_exceeded", 2)
+    assert [len(model.requests) for model in models] == [1, 1, 0, 0]
+    assert await family.rows("ledgers", "requests") == [(2,)]
+    assert await family.rows("reservations") == []
+    assert await check_invariants(await loop.ensure_store()) == []
 
 
 # acceptance: 146 (cancelled)

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,13 +166,15 @@ class Wire:
         self.slept: list[float] = []
         self._made: list[LLMService] = []
 
-    def llm(self, url: str | None = None, **config: Any) -> Any:
-        """A service of this wire; its waits are written down instead of waited."""
+    def llm(self, url: str | None = None, *, wait: Callable[[], Awaitable[Any]] | None = None, **config: Any) -> Any:
+        """A service of this wire; its waits are written down instead of waited, or are ``wait``."""
         address = url or self.server.url
         config = {"api_key": "key", "model": "m", **config}
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
+            if wait is not None:
+                await wait()
 
         service: LLMService
         if self.name == "openai":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -152,6 +153,32 @@ async def test_an_error_inside_a_stream_is_that_error(wire: Any, server: Any, h:
     assert type(caught.value) is kind
 
 
+BAD = {"message": "upstream died", "code": 502}
+FAILED: dict[str, tuple[dict[str, Any], str]] = {
+    "the choice has an error": ({"choices": [{"message": {"content": "half"}, "finish_reason": "stop", "error": BAD}]}, "upstream died"),
+    "it finished with an error": ({"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]}, "ended in an error"),
+    "no choice": ({"choices": []}, "holds no reply"),
+    "something else": ({"detail": "not ready"}, "holds no reply"),
+}
+
+
+@pytest.mark.parametrize("how", FAILED)
+async def test_an_answer_that_holds_an_error_or_no_reply_is_a_transient_failure(openai: Any, server: Any, h: Any, how: str) -> None:
+    body, text = FAILED[how]
+    server.answers.append(h.Answer(json.dumps(body).encode(), headers=h.JSON))
+    with pytest.raises(LLMError, match=text) as caught:
+        await openai.llm(max_retries=0).complete(h.ask())
+    assert is_transient_llm_error(caught.value)
+
+
+@pytest.mark.parametrize("end", [{"finish_reason": "error"}, {"finish_reason": "stop", "error": BAD}])
+async def test_a_stream_that_ends_in_an_error_is_a_transient_failure(openai: Any, server: Any, h: Any, end: dict[str, Any]) -> None:
+    pieces = h.chat_stream({"content": "one "}, finish=None, done=False)
+    server.answers.append(h.Answer(pieces + h.events({"choices": [{"index": 0, "delta": {}, **end}]}, b"[DONE]")))
+    assert (await openai.llm().complete(h.ask())).text == "fine"
+    assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize("junk", [b"{not json", b"[1, 2]", b'{"choices": [{"delta": {"tool_calls": [{"function": 5}]}}], "type": []}'])
 async def test_what_is_no_protocol_at_all_is_a_transient_failure(wire: Any, server: Any, h: Any, junk: bytes) -> None:
     server.answers.append(h.Answer(h.events(junk)))
@@ -228,6 +255,23 @@ async def test_a_text_reply_is_continued_where_that_is_switched_on(openai: Any, 
     response = await openai.llm(stream_resume_on_error=True).complete(h.ask(), on_chunk_delta_text=heard.append)
     assert response.content_text == "".join(heard) == "one two three"
     assert server.asked[1].body["messages"][-2] == {"role": "assistant", "content": "one two "}
+
+
+@pytest.mark.parametrize("told", [{"prompt_tokens": 50, "completion_tokens": 5, "total_tokens": 55}, None])
+async def test_a_continued_reply_is_described_and_charged_as_a_whole(openai: Any, server: Any, h: Any, told: dict[str, int] | None) -> None:
+    beginning = h.chat_stream({"reasoning": "I count. "}, {"content": '{"one": 1, '}, finish=None, done=False)
+    server.answers.append(h.Answer(beginning, cut=True))
+    server.answers.append(h.Answer(h.chat_stream({"reasoning": "On."}, {"content": '"two": 2}'}, usage=told)))
+    request = h.ask("count " * 100, parse_json=True)
+    response = await openai.llm(stream_resume_on_error=True).complete(request)
+    assert (response.json_data, response.parse_error) == ({"one": 1, "two": 2}, None)
+    assert (response.raw_message["content"], response.think) == ('{"one": 1, "two": 2}', "I count. On.")
+    usage = response.token_usage
+    assert usage is not None
+    assert usage.estimated
+    assert usage.input_tokens > (50 if told else 200) + 90, "the words were sent twice"
+    assert usage.output_tokens > 5
+    assert usage.total == (usage.input_tokens + usage.output_tokens if told else None)
 
 
 async def test_a_reply_with_calls_is_not_continued(openai: Any, server: Any, h: Any) -> None:

@@ -55,6 +55,12 @@ WAYS: dict[str, list[list[dict[str, Any]]]] = {
     "the id after the name": [
         [piece("a", "", index=0)], [piece(None, '{"x":1}', index=0, id="1")], [piece("b", '{"y":2}', index=1, id="2")],
     ],
+    "one id for all calls, and no index": [[piece("a", '{"x":1}', id="1"), piece("b", '{"y":', id="1")], [piece(None, "2}", id="1")]],
+    "every id empty, every index zero": [
+        [piece("a", '{"x":', index=0, id="")], [piece("a", "1}", index=0, id="")], [piece("a", "", index=0, id="")],
+        [piece("b", '{"y":2}', index=0, id="")],
+    ],
+    "every id empty, every index zero, in one event": [[piece("a", '{"x":1}', index=0, id=""), piece("b", '{"y":2}', index=0, id="")]],
     "neither id nor index, whole calls": [[piece("a", '{"x":1}')], [piece("b", '{"y":2}')]],
     "neither id nor index, fragments": [[piece("a", '{"x":')], [piece(None, "1}")], [piece("b", "")], [piece(None, '{"y":2}')]],
     "neither id nor index, side by side": [[piece("a", '{"x":'), piece("b", '{"y":')], [piece(None, "1}"), piece(None, "2}")]],
@@ -66,6 +72,37 @@ def test_call_deltas_merge_by_id_else_index_else_position(way: str) -> None:
     response = reply_to(*({"tool_calls": fragments} for fragments in WAYS[way]), finish="tool_calls")
     assert calls_of(response) == TWO_CALLS
     assert response.finish_reason == "tool_calls"
+
+
+def test_calls_of_one_tool_without_ids_are_two_calls() -> None:
+    one, other = [piece("a", '{"x":1}', index=0)], [piece("a", '{"x":2}', index=0)]
+    assert calls_of(reply_to({"tool_calls": one}, {"tool_calls": other})) == [("a", '{"x":1}'), ("a", '{"x":2}')]
+
+
+def test_a_call_told_once_more_under_its_id_is_one_call() -> None:
+    whole = [piece("a", '{"x":1}', index=0, id="1")]
+    assert len(reply_to({"tool_calls": whole}, {"tool_calls": whole}).tool_calls) == 1
+
+
+def test_a_name_that_comes_in_pieces_is_one_name() -> None:
+    pieces = [[piece("look", "", index=0, id="1")], [piece("_up", "", index=0)], [piece(None, '{"x":1}', index=0)]]
+    assert calls_of(reply_to(*({"tool_calls": fragments} for fragments in pieces))) == [("look_up", '{"x":1}')]
+
+
+def test_arguments_sent_as_an_object_are_json() -> None:
+    call = {"index": 0, "id": "1", "function": {"name": "a", "arguments": {"x": ["ü", None, True]}}}
+    assert calls_of(reply_to({"tool_calls": [call]})) == [("a", '{"x": ["ü", null, true]}')]
+
+
+def test_of_several_replies_the_first_is_the_answer() -> None:
+    reader = ChatReader()
+    for texts in ({0: "A", 1: "B"}, {1: "b"}, {1: "!", 0: "a"}):
+        reader.feed({"choices": [{"index": index, "delta": {"content": text}} for index, text in texts.items()]})
+    reader.feed({"choices": [{"index": 1, "delta": {}, "finish_reason": "length"}]})
+    assert not reader.complete
+    reader.feed({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    response = reader.draft.response(answers_by_tool=False, parse_json=False)
+    assert (response.content_text, response.finish_reason) == ("Aa", "stop")
 
 
 def test_the_old_function_call_is_understood() -> None:

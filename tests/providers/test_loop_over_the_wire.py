@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, LLMRetryPolicy, StatefulAgentLoop
+from power_loop import AgentEvent, AgentLoopConfig, CancellationToken, LLMRetryPolicy, StatefulAgentLoop, UsageLimits
 from power_loop.errors import LLMError
 
 POLICIES = [None, LLMRetryPolicy(max_attempts=5, backoff_initial=0.001, backoff_max=0.002)]
@@ -44,6 +45,31 @@ async def test_attempts_of_loop_and_transport_never_multiply(wire: Any, server: 
         else:
             assert (await loop.run("hello")).status == "degraded"
     assert len(server.asked) == (3 if policy is None else 5)
+
+
+async def test_attempts_of_the_transport_end_with_the_budget(wire: Any, server: Any, tmp_path: Path) -> None:
+    for _ in range(5):
+        server.refuse(503, {"message": "busy"})
+    async with loop_over(wire.llm(max_retries=4), tmp_path) as loop:
+        result = await loop.run("hello", limits=UsageLimits(requests=2))
+    assert (result.status, result.usage["calls"], len(server.asked)) == ("budget_exceeded", 2, 2)
+
+
+async def test_a_cancel_between_two_attempts_of_the_transport_charges_the_one_that_was_made(wire: Any, server: Any, tmp_path: Path) -> None:
+    server.refuse(503, {"message": "busy"}, **{"retry-after": "30"})
+    token, told = CancellationToken(), list[AgentEvent]()
+
+    async def never_ends() -> None:
+        token.cancel("enough")
+        await asyncio.Event().wait()
+
+    async with loop_over(wire.llm(wait=never_ends), tmp_path) as loop:
+        loop.event_bus.subscribe(None, told.append)
+        result = await loop.run("hello", stop_event=token)
+        rows = await (await loop.ensure_store()).list_usage(result.session_id)
+    assert (result.status, result.usage["calls"], len(rows), len(server.asked)) == ("cancelled", 1, 1, 1)
+    assert [event.payload["error_type"] for event in told if event.type == "llm_call_completed"] == ["LLMError"]
+    assert [event.payload["next_sleep_seconds"] for event in told if event.type == "llm_retry_attempted"] == [30.0]
 
 
 # acceptance: 166 (config)

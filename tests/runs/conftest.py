@@ -72,6 +72,13 @@ class House:
     async def until_told(self, type: str, times: int = 1) -> None:
         await self.until(lambda: self.types().count(type) >= times)
 
+    async def late_of(self, loop: StatefulAgentLoop, session: str) -> list[Any]:
+        """What came late, once it is there."""
+        async with asyncio.timeout(60):
+            while not (found := await loop.store.late_results(session)):
+                await asyncio.sleep(0.001)  # of a thread, perhaps
+        return found
+
     async def look(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Read the database past all loops."""
         return await self.database.read(sql, params)

@@ -295,6 +295,22 @@ async def test_calls_that_wait_for_a_place_do_not_begin_after_the_cancel(house: 
     assert [told["outcome"] for told in house.told("tool_call_completed")][-1] == "aborted", "it is known that the second never began"
 
 
+async def test_a_handler_that_ends_by_itself_when_its_token_is_pulled_has_its_result(house: Any) -> None:
+    async def tidy(run: ToolRun) -> str:
+        """Wait for the cancel."""
+        waits.set()
+        return f"put away: {await run.cancel.wait()}"
+
+    waits, stop = asyncio.Event(), CancellationToken()
+    loop = house.loop(call("tidy"), tools=[tidy])
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", session, stop_event=stop))
+    await waits.wait()
+    stop.cancel("enough")
+    assert (await sending).status == "cancelled"
+    assert (await loop.get_messages(session))[2]["content"] == "put away: enough"
+
+
 async def test_the_token_in_a_tools_hands_is_pulled(house: Any) -> None:
     heard: list[str] = []
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from power_loop import LLMError, LLMRequest, LLMResponse, LLMStreamChunk
+import pytest
+
+from power_loop import LLMError, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, tool
 from power_loop.contracts.model import ModelRestart
 
 
@@ -44,3 +46,45 @@ async def test_the_thoughts_of_a_model_that_only_streams_are_told_and_stored(hou
     assert (await loop.send("go", session)).final_text == "Yes."
     assert [told["text"] for told in house.told("stream_think_delta")] == ["I ", "wonder."]
     assert await house.look("SELECT count(*) FROM pl_records WHERE kind = 'model_replied' AND body LIKE '%I wonder.%'") == [(1,)]
+
+
+@tool(effects="pure")
+def look() -> str:
+    """Look."""
+    return "a cat"
+
+
+LOOK = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+class Streaming:
+    """Can only stream, and says nothing whole."""
+
+    def __init__(self, *replies: list[LLMStreamChunk]) -> None:
+        self.replies = list(replies)
+
+    async def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        for chunk in self.replies.pop(0):
+            yield chunk
+
+
+class StreamingService(Streaming, LLMService):
+    """The same as a service of ours."""
+
+
+TEXT = [LLMStreamChunk("Hel"), LLMStreamChunk("lo", is_final=True, finish_reason="stop")]
+CALL = [LLMStreamChunk("I look."), LLMStreamChunk(tool_calls=[LOOK], is_final=True, finish_reason="tool_calls")]
+PIECES = [LLMStreamChunk(delta_tool_calls=[{"index": 0, **LOOK}]), LLMStreamChunk(is_final=True, finish_reason="tool_calls")]
+
+
+@pytest.mark.parametrize("kind", [Streaming, StreamingService])
+async def test_a_reply_is_what_its_chunks_make_up(house: Any, kind: type[Streaming]) -> None:
+    result = await house.loop(llm=kind(CALL, TEXT), tools=[look]).run("go")
+    assert (result.final_text, result.tool_calls, result.finish_reason) == ("Hello", 1, "stop")
+    assert [told["output"] for told in house.told("tool_call_completed")] == ["a cat"]
+
+
+@pytest.mark.parametrize("kind", [Streaming, StreamingService])
+async def test_calls_in_pieces_alone_are_refused_by_name(house: Any, kind: type[Streaming]) -> None:
+    with pytest.raises(LLMError, match=f"stream\\(\\) of {kind.__name__} gave calls in delta_tool_calls alone"):
+        await house.loop(llm=kind(PIECES), tools=[look]).run("go")

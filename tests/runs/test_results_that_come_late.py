@@ -51,14 +51,6 @@ async def begun(loop: Any, works: Works) -> tuple[str, asyncio.Task[Any]]:
     return session, sending
 
 
-async def late_of(house: Any, loop: Any, session: str) -> list[Any]:
-    """What came late, once it is there."""
-    async with asyncio.timeout(60):
-        while not (found := await loop.store.late_results(session)):
-            await asyncio.sleep(0.001)
-    return found
-
-
 @pytest.mark.parametrize(
     ("gives", "outcome", "text"), [("moved", "ok", "moved"), (OSError("no disk\ud800"), "failed", "Error: OSError: no disk\ud800")]
 )
@@ -71,7 +63,7 @@ async def test_the_result_of_a_handler_that_outlives_a_cancel_is_kept(
     assert (await sending).status == "cancelled"
     before = await loop.get_messages(session)
     works.go_on.set()
-    [late] = await late_of(house, loop, session)
+    [late] = await house.late_of(loop, session)
     assert (late.outcome, late.output, late.name, late.answered) == (outcome, text, "move", "unknown")
     assert await loop.get_messages(session) == before  # it is no part of the transcript
     [finding] = (await loop.doctor(session)).findings
@@ -86,7 +78,7 @@ async def test_the_result_of_a_handler_that_ran_out_of_time_is_kept(house: Any, 
     session, sending = await begun(loop, works)
     assert (await sending).final_text == "fine"
     works.go_on.set()
-    [late] = await late_of(house, loop, session)
+    [late] = await house.late_of(loop, session)
     assert (late.output, late.answered) == ("moved after all", "unknown")
 
 
@@ -104,7 +96,7 @@ async def test_prune_keys_removes_what_came_late(house: Any, works: Works) -> No
     await loop.cancel(session)
     await sending
     works.go_on.set()
-    await late_of(house, loop, session)
+    await house.late_of(loop, session)
     assert await loop.store.prune_keys(older_than_ms=10**9) == 0
     assert await loop.store.prune_keys(older_than_ms=0) >= 1
     assert await loop.store.late_results(session) == []
@@ -137,7 +129,7 @@ async def lost(house: Any, works: Works) -> tuple[str, Any]:
     works.go_on.set()
     with pytest.raises(SessionLeaseLost):
         await sending
-    [late] = await late_of(house, loop, session)
+    [late] = await house.late_of(loop, session)
     return session, late
 
 

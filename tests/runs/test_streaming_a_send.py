@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, CancellationToken, LLMError, LLMResponse, LLMRetryPolicy, LLMService
-from power_loop.testing import call, fail, hang, say
+from power_loop import (
+    AgentLoopConfig,
+    CancellationToken,
+    LLMError,
+    LLMResponse,
+    LLMRetryPolicy,
+    LLMService,
+    ToolRegistry,
+    register_spawn_agent,
+)
+from power_loop.testing import FunctionLLM, call, fail, hang, say
 
 RETRY = AgentLoopConfig(retry_policy=LLMRetryPolicy())
 
@@ -237,6 +246,34 @@ async def test_a_stream_of_one_session_does_not_show_another(house: Any) -> None
         if event.type == "session_started":
             await loop.send("meanwhile", second)
     assert set(shown) == {first}
+
+
+# acceptance: 132 (the result is the last event)
+async def test_the_result_is_the_last_event_although_a_fold_follows_the_send(house: Any) -> None:
+    model = FunctionLLM(lambda request: say("so far") if request.reason == "fold" else say("word " * 500))
+    loop = house.loop(llm=model, config=AgentLoopConfig(context_tokens=2_000))
+    session = await loop.new_session()
+    for _ in range(4):
+        types = [event.type async for event in loop.stream("go on " * 300, session)]
+        assert (types.count("result"), types[-1]) == (1, "result")
+    assert any(request.reason == "fold" for request in model.requests)
+
+
+async def test_the_events_of_sub_agents_are_in_the_stream_down_to_the_last_level(house: Any) -> None:
+    def answer(request: Any) -> Any:
+        level = str(request.system_prompt)[:1]
+        if level == "2" or any(message["role"] == "tool" for message in request.messages):
+            return say(f"done {level}")
+        below = {"name": "below", "system_prompt": "2" if level == "1" else "1"}
+        return call("run_agent", spec=below, input="go")
+
+    registry = ToolRegistry()
+    register_spawn_agent(registry)
+    loop = house.loop(llm=FunctionLLM(answer), tool_registry=registry)
+    session = await loop.new_session()
+    events = [event async for event in loop.stream("go", session)]
+    assert {event.depth for event in events if event.type == "stream_delta"} == {0, 1, 2}
+    assert [event.session_id for event in events if event.type == "result"][-1] == events[-1].session_id == session
 
 
 async def test_after_a_stream_nobody_listens_any_more(house: Any) -> None:

@@ -184,6 +184,22 @@ async def test_the_token_for_handlers_is_cancelled_with_the_reason() -> None:
     assert late.token.reason == "enough"
 
 
+@pytest.mark.parametrize("ends", [ZeroDivisionError, SystemExit])
+async def test_a_listener_of_the_token_that_raises_does_not_keep_the_deed_from_being_cut(ends: type[BaseException]) -> None:
+    def listener(_: str) -> None:
+        raise ends
+
+    def stop() -> None:
+        with suppress(SystemExit):
+            scope.request(STOP)
+
+    scope = Scope()
+    scope.token.on_cancel(listener)
+    asyncio.get_running_loop().call_soon(stop)
+    with pytest.raises(Cut):
+        await deed(scope, forever())
+
+
 def test_a_stop_after_the_event_loop_is_gone_harms_nobody() -> None:
     async def make() -> Scope:
         return Scope()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Sequence
 
 import pytest
+from scarce import no_threads
 from times import FakeClock
 
 from power_loop.contracts.errors import StoreUnavailable
@@ -19,17 +21,16 @@ QUICK_MS = 3
 
 
 class Store:
-    """Writes down what it is asked to renew; the first ``failures`` times it cannot."""
+    """Writes down what it is asked to renew; first it cannot, once for each of the ``failures``."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, *failures: BaseException) -> None:
         self.renewed: list[tuple[list[tuple[str, int]], int]] = []
-        self.failures = failures
+        self.failures = [*failures]
         self.heard = threading.Event()
 
     async def renew(self, leases: Sequence[tuple[str, int]], until: int) -> None:
         if self.failures:
-            self.failures -= 1
-            raise StoreUnavailable("the disk is away")
+            raise self.failures.pop(0)
         self.renewed.append((list(leases), until))
         self.heard.set()
 
@@ -98,12 +99,40 @@ async def test_a_lease_is_kept_while_the_event_loop_is_blocked() -> None:
 
 
 def test_a_failing_store_does_not_end_the_heartbeat(caplog: pytest.LogCaptureFixture) -> None:
-    store = Store(failures=2)
+    store = Store(StoreUnavailable("the disk is away"), OSError(errno.EMFILE, "Too many open files"))
     heart = Heartbeat(store, FakeClock(), QUICK_MS)  # type: ignore[arg-type]  # all of the store that it needs
     heart.hold(session("s", 1))
     assert store.heard.wait(10)
     heart.stop()
     assert [record.getMessage() for record in caplog.records] == ["leases could not be renewed; the next beat tries again"] * 2
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_who_comes() -> None:
+    store = Store()
+    heart = Heartbeat(store, FakeClock(), QUICK_MS)  # type: ignore[arg-type]  # all of the store that it needs
+    with no_threads(), pytest.raises(RuntimeError, match="thread"):
+        heart.hold(session("refused", 1))
+    heart.stop()
+    assert heart.epoch_of("refused") is None
+    heart = Heartbeat(store, FakeClock(), QUICK_MS)  # type: ignore[arg-type]  # all of the store that it needs
+    with no_threads(), pytest.raises(RuntimeError, match="thread"):
+        heart.hold(session("refused", 1))
+    heart.hold(session("s", 1))
+    assert store.heard.wait(10)
+    heart.stop()
+    assert store.renewed[0][0] == [("s", 1)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_was_ended_is_replaced() -> None:
+    store = Store(SystemExit())
+    heart = Heartbeat(store, FakeClock(), QUICK_MS)  # type: ignore[arg-type]  # all of the store that it needs
+    heart.hold(session("s", 1))
+    assert heart._thread is not None
+    heart._thread.join(10)
+    heart.hold(session("s", 1))
+    assert store.heard.wait(10)
+    heart.stop()
 
 
 def test_stopping_ends_the_thread_and_may_be_repeated() -> None:

@@ -61,6 +61,12 @@ async def test_the_wait_doubles_up_to_its_bound(failures: int, policy: dict[str,
     assert model.clock.slept == waits
 
 
+@pytest.mark.parametrize("attempt", [1024, 1025, 5000])
+def test_the_wait_keeps_its_bound_after_any_number_of_attempts(attempt: int) -> None:
+    policy = LLMRetryPolicy(max_attempts=5001, total_timeout=None)
+    assert policy.wait_s(attempt, retry_after_s=None, chance=0.0) == 8.0
+
+
 @pytest.mark.parametrize(("chance", "jitter", "waits"), [(1.0, 0.2, [0.6, 1.2]), (-1.0, 0.2, [0.4, 0.8]), (1.0, 0.0, [0.5, 1.0])])
 async def test_the_wait_is_spread_by_the_jitter(chance: float, jitter: float, waits: list[float]) -> None:
     model = Model(FakeClock(), overloaded(), overloaded())
@@ -127,6 +133,22 @@ async def test_what_the_policy_does_not_cover_is_tried_once_and_never_escapes_ra
     assert isinstance(raised.value.__cause__, ValueError)
     assert model.calls == 1
     assert await tried(Model(FakeClock(), ConnectionError()), retry_on=(ConnectionError,)) == "yes"
+
+
+async def test_the_policy_covers_an_error_by_what_it_was_raised_from() -> None:
+    def wrapped(cause: Exception) -> LLMError:
+        error, between = LLMError("the model did not answer"), RefusedBySDK("connection error")
+        error.__cause__, between.__cause__ = between, cause
+        return error
+
+    assert await tried(Model(FakeClock(), wrapped(ConnectionError())), retry_on=(ConnectionError,)) == "yes"
+    of_itself = LLMError("odd")
+    of_itself.__cause__ = of_itself
+    for other in (wrapped(ValueError()), of_itself):
+        model = Model(FakeClock(), other)
+        with pytest.raises(LLMRetryExhausted):
+            await tried(model, retry_on=(ConnectionError,))
+        assert model.calls == 1
 
 
 async def test_the_host_says_what_is_worth_giving_up_on() -> None:

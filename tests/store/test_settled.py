@@ -81,6 +81,31 @@ async def test_an_outcome_that_is_set_in_the_midst_of_a_task_wakes_who_waits_a_s
     assert heard == ["written", "in the task"]
 
 
+def test_who_runs_the_event_loop_from_within_hears_of_those_who_were_to_be_told_next():
+    loop = asyncio.new_event_loop()
+    heard: list[object] = []
+    seen: list[list[object]] = []
+
+    def run_within(_: object) -> None:
+        """What makes nested event loops possible does: the rounds of the loop, in the midst of one of its steps."""
+        while loop._ready:  # type: ignore[attr-defined]
+            loop._run_once()  # type: ignore[attr-defined]
+        seen.append([*heard])
+
+    async def four() -> None:
+        (first, its), *others = [answered(n) for n in range(4)]
+        first.add_done_callback(run_within, context=contextvars.copy_context())
+        others[1][0].add_done_callback(run_within, context=contextvars.copy_context())
+        waiting = [asyncio.create_task(asleep_on(future, heard)) for future, _ in (others[0], others[2])]
+        await asyncio.sleep(0)
+        await outside_of_tasks(settle, [its, *(answer for _, answer in others)])
+        await asyncio.wait(waiting)
+
+    loop.run_until_complete(four())
+    assert seen == [[1, "in the task", 3, "in the task"]] * 2
+    loop.close()
+
+
 def test_what_ends_the_program_out_of_a_task_leaves_nobody_without_an_answer():
     loop = asyncio.new_event_loop()
 

@@ -12,11 +12,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from scarce import no_threads
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import CommitUnknown, Conflict, Statement
+from power_loop.store.database import NOT_WRITTEN
+from power_loop.store.gate import WriterGate
 from power_loop.store.open import open_database
 from power_loop.store.sqlite import SqliteDatabase
+from power_loop.store.sqlite_file import SqliteFile
 
 CREATE = Statement("CREATE TABLE IF NOT EXISTS t (k TEXT PRIMARY KEY, v TEXT)")
 
@@ -107,6 +111,67 @@ async def test_a_bug_in_the_thread_answers_those_who_wait(database, faults):
         await database.write(put("a"))
     await database.write(put("b"))
     assert await keys(database) == ["b"]
+
+
+async def test_a_write_that_not_even_reaches_the_file_is_told_so(tmp_path):
+    database = SqliteDatabase(tmp_path / "a\0b" / "app.db")
+    with pytest.raises(StoreUnavailable, match=f"null byte.*{NOT_WRITTEN}"):
+        await database.write([CREATE])
+    assert database._worker is not None
+    assert not database._worker.ended
+    await database.close()
+
+
+@pytest.mark.parametrize("verb", ["write", "maintain"])
+async def test_a_machine_without_threads_fails_who_must_wait_for_the_gate_and_nobody_after(database, verb):
+    other = WriterGate(f"{database.path}.writer")
+    other.enter(5)
+    with no_threads(), pytest.raises(StoreUnavailable, match="no thread could be started"):
+        await (database.write(put("a")) if verb == "write" else database.maintain(lambda _: None))
+    other.leave()
+    await database.write(put("b"))
+    assert await keys(database) == ["b"]
+    other.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_what_ends_the_thread_leaves_nobody_without_an_answer(database):
+    reached = [threading.Event(), threading.Event()]
+    go_on = [threading.Event(), threading.Event()]
+
+    def stop(at: int) -> None:
+        reached[at].set()
+        go_on[at].wait(10)
+
+    def leave(_: object) -> None:
+        stop(1)
+        raise SystemExit
+
+    waiting = [database.maintain(lambda _: stop(0))]
+    assert await asyncio.to_thread(reached[0].wait, 10)
+    waiting += [database.write(put("a")), database.maintain(leave), database.read("SELECT 1")]
+    go_on[0].set()
+    assert await asyncio.to_thread(reached[1].wait, 10)
+    waiting += [database.write(put("b"))]
+    go_on[1].set()
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    assert [type(outcome) for outcome in outcomes] == [type(None), type(None), StoreUnavailable, StoreUnavailable, StoreUnavailable]
+    with pytest.raises(StoreUnavailable, match=r"SystemExit.*open it anew"):
+        await database.write(put("b"))
+    other = SqliteDatabase(database.path)
+    await other.write(put("c"))
+    assert await keys(other) == ["a", "c"], "neither the gate nor the file is held any more"
+    await other.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_bug_behind_a_commit_keeps_no_outcome_back(database, monkeypatch):
+    def broken(_: SqliteFile) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SqliteFile, "log_is_long", broken)
+    writes = [database.write(put("a")), database.read("SELECT k FROM t")]
+    assert (await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 10))[0] is None
 
 
 # --- the disk -------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from power_loop.contracts.records import StopRequested, ToolReturned, UserSaid
 from power_loop.contracts.store import MAX_TAKEOVERS
 from power_loop.store.memory import MemoryDatabase
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, ScriptedLLM, call, check_invariants, fail, hang, say
-from power_loop.worker import FIRST_RETRY_S, LONGEST_RETRY_S, RESTING_MS, Worker
+from power_loop.worker import FIRST_RETRY_S, LONGEST_PAUSE_S, LONGEST_RETRY_S, RESTING_MS, Worker, doubled
 
 MINUTE_S = 60.0
 
@@ -195,6 +195,11 @@ async def test_a_failed_send_is_tried_again_later_and_later_and_then_left_alone(
     assert len(loop.llm.requests) == 4
     assert await row(store, session, "attempts, runnable_at") == (4, None)
     assert [role for role, _ in await texts(loop, session)] == ["user"], "the word is there once"
+
+
+def test_a_pause_keeps_its_bound_however_long_the_database_is_away() -> None:
+    assert [doubled(0.5, times, LONGEST_PAUSE_S) for times in (0, 1, 5, 6, 10**6)] == [0.5, 1.0, 16.0, 30.0, 30.0]
+    assert doubled(60.0, 3, LONGEST_PAUSE_S) == 60.0
 
 
 async def test_a_degraded_send_goes_on_and_ends_well(store: Stand) -> None:

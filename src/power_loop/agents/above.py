@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from power_loop.contracts.children import CHILD
 from power_loop.contracts.clock import Clock
+from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
@@ -17,9 +19,6 @@ from power_loop.runtime.approvals import expired, is_approval
 from power_loop.runtime.approvals_outside import was_heard
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
-
-CHILD = "child_session_id"
-"""In the state of a parked call: whom it waits for."""
 
 
 class Tree(SessionLog, Protocol):
@@ -66,7 +65,7 @@ async def wake_for_those_below(store: Tree, session_id: str) -> bool:
     Its time ran out, or who decided was stopped before the calls above were told.
     """
     woken = False
-    for asked in interactions(await Session.load(store, session_id)):
+    for asked in await _asked(store, session_id):
         state: Mapping[str, Any] = asked.get("state") or {}
         if CHILD in state:
             await wake_for_those_below(store, state[CHILD])
@@ -76,8 +75,16 @@ async def wake_for_those_below(store: Tree, session_id: str) -> bool:
 
 
 async def _still_asks(store: Tree, session_id: str, interaction_id: str) -> bool:
-    now, waiting = store.clock.now_ms(), interactions(await Session.load(store, session_id))
+    now, waiting = store.clock.now_ms(), await _asked(store, session_id)
     return any(asked["interaction_id"] == interaction_id and not expired(asked, now) for asked in waiting)
+
+
+async def _asked(store: Tree, session_id: str) -> list[dict[str, Any]]:
+    """What the session waits with; nothing where there is none: a copy may have come without its sub-agents."""
+    try:
+        return interactions(await Session.load(store, session_id))
+    except SessionNotFoundError:
+        return []
 
 
 async def _look_again(store: Tree, session_id: str, asked: Mapping[str, Any]) -> bool:
@@ -134,5 +141,5 @@ async def hand_down(loop: Any, state: Mapping[str, Any], answer: Any, key: str) 
         return  # the child was answered itself
     try:
         await loop.drivers.answer(state[CHILD], state["interaction_id"], answer, key)
-    except ValueError:
-        return  # it was handed down before, or somebody answered the child directly
+    except (ValueError, SessionNotFoundError):
+        return  # it was handed down before, somebody answered the child directly, or there is none: the call begins it anew

@@ -7,7 +7,6 @@ that it began. The child is driven by its parent's loop; the tools for models ar
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from power_loop.contracts.agents import SPEC_NAME, AgentSpec, ChildRun, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.children import child_id_of
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind, SessionRow, SubagentLifecycle
@@ -180,11 +180,6 @@ async def root_of(store: Store, session_id: str) -> str:
     while (parent := (await store.get_session(session_id)).parent_session_id) is not None:
         session_id = parent
     return session_id
-
-
-def child_id_of(parent_session_id: str, key: str) -> str:
-    """The same for the same call of the same session."""
-    return "sess_" + hashlib.sha256(f"child\n{parent_session_id}\n{key}".encode()).hexdigest()[:24]
 
 
 async def _apart(work: Any, cancel: CancellationToken | None) -> StatefulResult:

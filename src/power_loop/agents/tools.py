@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from power_loop.agents.above import CHILD, asked_below, hand_down
-from power_loop.agents.spawn import Under, child_id_of, run_under
+from power_loop.agents.above import asked_below, hand_down
+from power_loop.agents.spawn import Under, run_under
 from power_loop.context.prompt_builder import DEFAULT_SUBAGENT_SYSTEM_PROMPT
 from power_loop.contracts.agents import MAX_ROUNDS, SPEC, AgentSpec, SubagentResult
+from power_loop.contracts.children import CHILD, child_id_of
 from power_loop.contracts.errors import AgentSpecError, HumanInputRequired, ToolNotFound
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun

@@ -123,14 +123,11 @@ class Window(Transcript):
         return self.tokens - self._grown
 
     def scale(self, head_tokens: int) -> float:
-        """What the provider counts for one token that we estimate, as of the last request; 1.0 while it never said.
+        """How many tokens there are for one that we estimate; 1.0 while the provider never said how it counts.
 
         ``head_tokens``: what stands before the messages of a request, estimated.
         """
-        if self._counted is None:
-            return self._scale or 1.0
-        counted, shown = self._counted
-        return min(MOST_SCALE, max(LEAST_SCALE, counted / max(1, shown + head_tokens)))
+        return self.estimate(head_tokens) / max(1, self.tokens + head_tokens)
 
     def estimate(self, head_tokens: int, more: int = 0) -> int:
         """How many tokens a request has: what the provider counted for the last one, and what was added since, estimated.
@@ -141,12 +138,15 @@ class Window(Transcript):
         if self._counted is None:
             return int(plain * (self._scale or 1.0))
         counted, shown = self._counted
-        # What was added may be of another kind than what was counted: only upwards is it taken for the same.
-        tokens = counted + (self.tokens + more - shown) * max(1.0, self.scale(head_tokens))
+        added, measured = self.tokens + more - shown, shown + head_tokens
+        # What was added may be of another kind than what was counted: only upwards is it taken for the same, and no more of it than was
+        # counted. What a provider puts before every request would count many times over else, behind a short first word.
+        beyond = max(0.0, min(counted / max(1, measured), MOST_SCALE) - 1)
+        tokens = counted + added + min(added, measured) * beyond
         return int(min(plain * MOST_SCALE, max(plain * LEAST_SCALE, tokens)))
 
     def knows_call(self, call_id: str) -> bool:
-        """A call of this id was asked for since the last fold."""
+        """A call of this id was asked for since the last fold, or in the send that is under way."""
         return call_id in self._calls
 
     def digest(self) -> RequestDigest:
@@ -258,7 +258,8 @@ class Window(Transcript):
         self.messages = [*lead, *self.messages[cut:]]
         self.borders = [border._replace(at=border.at + moved - (border is kept[0] and own is not None)) for border in kept]
         self._move(rounds, cut, moved)
-        self._calls = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
+        shown = {call["id"] for message in self.messages for call in message.get("tool_calls", ())}
+        self._calls = shown if own is None else self._calls | shown
         self.tokens, self.tried, self.in_vain, self.mended = estimate_tokens(self.messages), True, False, []
         self._grown = body.get("tokens", (0, 0))[1] or self.tokens
         self._counted, self._scale, self._digest = None, body.get("scale", 0.0), None

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from power_loop.contracts.errors import CancellationRequested
 from power_loop.contracts.log import log
+from power_loop.contracts.soon import soon
 
 # How often a callable or a threading.Event is asked; neither can tell by itself.
 POLL_S = 0.1
@@ -35,14 +36,14 @@ class CancellationToken:
         return self._ask is not None
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """Stop; the first reason stands. Listeners are told once."""
+        """Stop; the first reason stands. Listeners are told once, and one that raises keeps it from no other."""
         with self._lock:
             if self._cancelled:
                 return
             self._cancelled, self._reason = True, reason
             listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener(reason)
+            _tell(listener, reason)
 
     def is_cancelled(self) -> bool:
         if not self._cancelled and self._ask is not None and self._answer():
@@ -75,7 +76,7 @@ class CancellationToken:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def wake(_: str) -> None:
-            loop.call_soon_threadsafe(done.set)
+            soon(loop, done.set)
 
         forget = self.on_cancel(wake)
         try:
@@ -126,6 +127,13 @@ class CancellationToken:
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
+
+
+def _tell(listener: Callable[[str], None], reason: str) -> None:
+    try:
+        listener(reason)
+    except Exception:  # the host's
+        log.exception("a listener of a cancellation raised; the work is cancelled all the same")
 
 
 CancellationLike = CancellationToken | threading.Event | asyncio.Event | Callable[[], bool] | None

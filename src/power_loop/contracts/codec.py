@@ -249,10 +249,15 @@ def _body(**fields: Any) -> str | None:
 
 
 def from_cells(cells: Cells) -> Record:
-    """The record that these columns hold. Raises `RecordFromTheFuture` for a kind or version not known here."""
+    """The record that these columns hold.
+
+    Raises `RecordFromTheFuture` for a kind or version not known here, `ValueError` for a version that there never was.
+    """
     reader, known = _READERS.get(cells.kind), version_of(cells.kind)
     if reader is None or cells.version > known:
         raise RecordFromTheFuture(cells.kind, cells.version)
+    if cells.version < 1:
+        raise ValueError(f"a record {cells.kind!r} has no version {cells.version}; the first one is 1")
     body = cast("Body", json.loads(cells.body)) if cells.body else {}
     for version in range(cells.version, known):
         if upcast := UPCASTERS.get((cells.kind, version)):

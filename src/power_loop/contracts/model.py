@@ -10,8 +10,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, cast
 
+from power_loop.contracts.codec import dumps
 from power_loop.contracts.made import made
-from power_loop.contracts.messages import Message
+from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens
 from power_loop.contracts.usage import CallUsage
 from power_loop.contracts.when_seen import made_when_seen
 
@@ -109,9 +110,10 @@ class LLMTokenUsage:
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
     def for_call(self) -> CallUsage:
-        """As the ledger keeps it."""
+        """As the ledger keeps it; of a provider that counts only the whole, what is no output is input."""
+        prompt = (self.total or 0) - (self.completion or 0) if self.prompt is None else self.prompt
         return made(CallUsage, (
-            self.prompt or 0, self.completion or 0, self.prompt_cached or 0, self.cache_write_tokens or 0,
+            max(0, prompt), self.completion or 0, self.prompt_cached or 0, self.cache_write_tokens or 0,
             self.completion_reasoning or 0, 1, self.cost, self.estimated,
         ))  # fmt: skip
 
@@ -125,6 +127,8 @@ class ModelRestart(NamedTuple):
     """Another name than ``from_model`` when another service takes over."""
     attempt: int
     """1 for the first failure of this call."""
+    wait_s: float = 0.0
+    """Seconds until then."""
 
 
 @dataclass
@@ -147,7 +151,8 @@ class LLMRequest:
     retry_in_transport: bool = True
     """False while a retry policy above counts the attempts: then one call is one attempt."""
     on_restart: Callable[[ModelRestart], Awaitable[None] | None] | None = field(default=None, repr=False, compare=False)
-    """Told before a transport or a `FallbackLLM` tries again. Without it nobody does so once a delta was shown."""
+    """Told before a transport or a `FallbackLLM` tries again; what it gives back is awaited right before that, and may raise.
+    Without it nobody tries again once a delta was shown."""
 
     # No field: what makes the messages, until somebody looks. An attribute all the same, since whoever reaches into
     # `__dict__` instead makes every other attribute of the request slower.
@@ -184,6 +189,12 @@ def _messages_of(request: LLMRequest) -> list[Message]:
 
 
 made_when_seen(LLMRequest, "messages", _messages_of)
+
+
+def estimate_request_tokens(request: LLMRequest) -> int:
+    """Roughly how many tokens a model is given with ``request``: its system prompt, messages and tools."""
+    tools = estimate_text_tokens(dumps(request.tools)) if request.tools else 0
+    return estimate_text_tokens(request.system_prompt or "") + estimate_tokens(request.messages) + tools
 
 
 @dataclass
@@ -223,7 +234,10 @@ class LLMResponse:
 
 @dataclass
 class LLMStreamChunk:
-    """One piece of a streamed reply; the last one has ``is_final`` and, from our transports, the whole ``response``."""
+    """One piece of a streamed reply; the last one has ``is_final`` and, from our transports, the whole ``response``.
+
+    ``delta_tool_calls`` are for those who watch; the reply has the calls of ``tool_calls``, or of its ``response``.
+    """
 
     delta_text: str = ""
     think: str = ""
@@ -234,6 +248,39 @@ class LLMStreamChunk:
     is_final: bool = False
     finish_reason: str | None = None
     response: LLMResponse | None = None
+
+
+class Joined:
+    """The reply that chunks make up, which the last one may hold whole."""
+
+    def __init__(self) -> None:
+        self._whole: LLMResponse | None = None
+        self._parts = LLMResponse()
+        self._text, self._think = list[str](), list[str]()
+        self._in_pieces = False
+
+    def take(self, chunk: LLMStreamChunk) -> None:
+        parts = self._parts
+        self._text.append(chunk.delta_text)
+        self._think.append(chunk.think)
+        parts.tool_calls = chunk.tool_calls or parts.tool_calls
+        parts.token_usage = chunk.token_usage or parts.token_usage
+        parts.finish_reason = chunk.finish_reason or parts.finish_reason
+        self._in_pieces = self._in_pieces or bool(chunk.delta_tool_calls)
+        self._whole = chunk.response or self._whole
+
+    def response(self, model: object) -> LLMResponse:
+        """The reply of ``model``. Raises `TypeError` where its calls came in pieces alone: only the server knows how to merge them."""
+        parts, reply = self._parts, self._whole or self._parts
+        if self._in_pieces and reply is parts and not parts.tool_calls:
+            raise TypeError(f"stream() of {type(model).__name__} gave calls in delta_tool_calls alone; give them whole, in tool_calls")
+        if not reply.text:
+            reply.content_text = "".join(self._text)
+        reply.think = reply.think or "".join(self._think)
+        reply.tool_calls = reply.tool_calls or parts.tool_calls
+        reply.token_usage = reply.token_usage or parts.token_usage
+        reply.finish_reason = reply.finish_reason or parts.finish_reason
+        return reply
 
 
 class LLMService:
@@ -255,16 +302,15 @@ class LLMService:
 
         Raises `LLMError` and below. Cancelling the awaiting task stops the network traffic.
         """
-        final: LLMResponse | None = None
+        reply = Joined()
         async with aclosing(closable(self.stream(request))) as chunks:
             async for chunk in chunks:
-                final = chunk.response or final
+                reply.take(chunk)
                 await _hand(on_chunk_delta_text, chunk.delta_text)
                 await _hand(on_chunk_think, chunk.think)
         if on_stream_end is not None and (awaitable := on_stream_end()) is not None:
             await awaitable
-        assert final is not None, "a stream ends with a chunk that carries the whole response"
-        return final
+        return reply.response(self)
 
     def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
         raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from power_loop.contracts.llm_errors import is_permanent_llm_error
+
+# The largest power of two that is a float.
+_MAX_EXPONENT = sys.float_info.max_exp - 1
+
+
+def backoff(seconds: float, times: int, longest: float) -> float:
+    """``seconds``, doubled so many times, however many; ``longest`` at most."""
+    return min(longest, seconds * 2.0 ** min(times, _MAX_EXPONENT))
 
 
 @dataclass(frozen=True)
@@ -18,6 +27,7 @@ class LLMRetryPolicy:
     total_timeout: float | None = 60.0
     """Covers calls and waits together; None is no bound."""
     retry_on: tuple[type[BaseException], ...] = (Exception,)
+    """Of the error itself, or of one that it was raised from."""
     jitter: float = 0.2
     give_up_on: Callable[[BaseException], bool] = is_permanent_llm_error
 
@@ -30,12 +40,23 @@ class LLMRetryPolicy:
 
     def tries_again(self, error: BaseException, attempt: int) -> bool:
         """After this ``error`` of attempt number ``attempt`` (from 1), is there another?"""
-        return attempt < self.max_attempts and isinstance(error, self.retry_on) and not self.give_up_on(error)
+        return attempt < self.max_attempts and self._covers(error) and not self.give_up_on(error)
+
+    def _covers(self, error: BaseException) -> bool:
+        """Transports raise an `LLMError` from what the network or the SDK raised."""
+        cause: BaseException | None = error
+        seen: list[BaseException] = []
+        while cause is not None and cause not in seen:  # an error may be raised from itself
+            if isinstance(cause, self.retry_on):
+                return True
+            seen.append(cause)
+            cause = cause.__cause__
+        return False
 
     def wait_s(self, attempt: int, *, retry_after_s: float | None, chance: float) -> float:
         """Seconds before the attempt after ``attempt``; ``chance`` from -1 to 1 spreads it by the jitter.
 
         A provider that says how long to wait is believed, unless our own wait is longer.
         """
-        backoff = min(self.backoff_max, self.backoff_initial * 2 ** (attempt - 1))
-        return max(backoff * (1 + self.jitter * chance), retry_after_s or 0.0)
+        own_s = backoff(self.backoff_initial, attempt - 1, self.backoff_max)
+        return max(own_s * (1 + self.jitter * chance), retry_after_s or 0.0)

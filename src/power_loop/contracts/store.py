@@ -76,6 +76,9 @@ class SchemaPolicy(StrEnum):
     VERIFY = "verify"
 
 
+# No database counts further.
+MOST = 2**63 - 1
+
 # Later than any lease: while we hold one its expiry does not matter, the epoch decides.
 FAR = 1 << 62
 

@@ -17,6 +17,9 @@ from power_loop.contracts.errors import StructuredOutputError
 # What OpenAI takes as the name of a schema (platform.openai.com/docs/guides/structured-outputs).
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+# Under which name the value of a schema stands in the object that is sent instead.
+WRAPPED = "value"
+
 # Braces in prose that close nowhere; for each, the rest of the text is looked through.
 MAX_LOOSE_BRACES = 32
 

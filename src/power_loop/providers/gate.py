@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from power_loop.contracts.soon import soon
+
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -54,17 +56,9 @@ class Gate:
         with self._lock:
             while self._waiting:
                 loop, turn = self._waiting.popleft()
-                if _tell(loop, turn):
+                if soon(loop, _call, turn):
                     return
             self._free += 1
-
-
-def _tell(loop: asyncio.AbstractEventLoop, turn: asyncio.Future[None]) -> bool:
-    try:
-        loop.call_soon_threadsafe(_call, turn)
-    except RuntimeError:  # the loop was closed with its waiter in line
-        return False
-    return True
 
 
 def _call(turn: asyncio.Future[None]) -> None:

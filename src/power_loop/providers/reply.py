@@ -74,7 +74,7 @@ class Draft:
         )  # fmt: skip
         response.raw_message = {"role": "assistant", "content": text, **({"tool_calls": tool_calls} if tool_calls else {})}
         if parse_json:
-            _parse_into(response)
+            parse_into(response)
         return response
 
     def _finish_reason(self, has_calls: bool) -> str:
@@ -115,6 +115,7 @@ def parsed(text: str) -> tuple[dict[str, Any], str | None]:
     return (cast("dict[str, Any]", value), None) if isinstance(value, dict) else ({}, f"a JSON {type(value).__name__}, not an object")
 
 
-def _parse_into(response: LLMResponse) -> None:
+def parse_into(response: LLMResponse) -> None:
+    """Read the text of ``response`` as the JSON object that was asked for."""
     response.json_data, response.parse_error = parsed(response.content_text)
     response.raw_json_data, response.raw_json_error = response.json_data, response.parse_error

@@ -88,8 +88,10 @@ class Transport(LLMService):
                 wait_s = self._retries.wait_s(attempt, retry_after_s=error.retry_after_s, chance=self._chance())
                 if not self._tries_again(request, error, attempt, shown) or wait_s > self.config.timeout_s:
                     raise
-                await self._tell_restart(request, error, attempt)
+                again = self._tell_restart(request, error, attempt, wait_s)
                 await self._sleep(wait_s)
+                if again is not None:
+                    await again
 
     async def chat(self, messages: Sequence[Mapping[str, Any]], system_prompt: str | None = None) -> str:
         return (await self.complete(self._plain_request([dict(m) for m in messages], system_prompt))).text
@@ -113,11 +115,11 @@ class Transport(LLMService):
             return False
         return self._retries.tries_again(error, attempt)
 
-    async def _tell_restart(self, request: LLMRequest, error: LLMError, attempt: int) -> None:
+    def _tell_restart(self, request: LLMRequest, error: LLMError, attempt: int, wait_s: float) -> Awaitable[None] | None:
+        """The attempt is over; what is given back is awaited when the next one begins."""
         model = request.model or self.model
         log.info("%s: attempt %d failed, asking again: %s", self.provider_name, attempt, error)
-        if request.on_restart is not None and (told := request.on_restart(ModelRestart(error, model, model, attempt))) is not None:
-            await told
+        return request.on_restart(ModelRestart(error, model, model, attempt, wait_s)) if request.on_restart is not None else None
 
     async def _attempt(self, request: LLMRequest) -> AsyncGenerator[LLMStreamChunk]:
         """One attempt: a place in line, an accepted request, its stream to the end."""
@@ -200,10 +202,13 @@ class Transport(LLMService):
             if not reader.complete:
                 raise LLMError(f"{provider}: the reply broke off: {type(error).__name__}: {error}", provider=provider) from error
         if not reader.complete:
-            raise LLMError(f"{provider}: the stream ended before the reply did", provider=provider)
+            how = "the answer holds no reply" if in_one_piece else "the stream ended before the reply did"
+            raise LLMError(f"{provider}: {how}", provider=provider)
         draft = reader.draft
         draft.model = draft.model or cast("str | None", sent.body.get("model"))
         whole = draft.response(answers_by_tool=sent.ask.answers_by_tool, parse_json=sent.request.parse_json)
+        if whole.finish_reason == "error":
+            raise LLMError(f"{provider}: the reply ended in an error", provider=provider)
         yield last_chunk(whole)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any
 
+from power_loop.contracts.soon import soon
+
 
 class Aftermath:
     """One such task, on the event loop of its send. Others may look at it, and wait for it, from any thread."""
@@ -40,8 +42,8 @@ class Aftermath:
 
     def cancel(self) -> None:
         """Give it up, from any thread."""
-        if self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        if self._task is not None:
+            soon(self._loop, self._task.cancel)
 
 
 async def finish(tasks: Iterable[Aftermath], timeout_s: float) -> None:

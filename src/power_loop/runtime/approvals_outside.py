@@ -16,8 +16,8 @@ from power_loop.contracts.errors import ApprovalError, SessionArchivedError, Ses
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, Record, ToolReturned
 from power_loop.contracts.store import Conflict, SessionLog
+from power_loop.kernel.call_keys import key_of
 from power_loop.runtime.approvals import expired, is_approval
-from power_loop.runtime.call_keys import key_of
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from power_loop.contracts.events import AgentEvent, EventHandler
 from power_loop.contracts.log import log
 from power_loop.runtime.bus_thread import Line, Overflow, wake
+from power_loop.runtime.cancel import being_cancelled
 
 Dispatch = Literal["inline", "thread"]
 
@@ -139,7 +140,7 @@ class AgentEventBus:
         now, queued = self._by_type.get(event.type, self._of_all)
         if queued and self._line is not None:
             self._line.put((event, queued))
-        raised: list[Exception] = []
+        raised: list[BaseException] = []
         for subscriber, given in self._awaitables(event, now, raised):
             self._start(subscriber, given)
         if raised and self._raises:
@@ -151,20 +152,22 @@ class AgentEventBus:
         if queued and self._line is not None:
             while not self._line.offer((event, queued)):
                 await self._line.room()
-        raised: list[Exception] = []
+        raised: list[BaseException] = []
         for subscriber, given in self._awaitables(event, now, raised):
             raised += await self._wait_for(subscriber, given)
         if raised and self._raises:
             raise raised[0]
 
     def _awaitables(
-        self, event: AgentEvent, subscribers: Sequence[Subscriber], raised: list[Exception]
+        self, event: AgentEvent, subscribers: Sequence[Subscriber], raised: list[BaseException]
     ) -> Iterator[tuple[Subscriber, Awaitable[object]]]:
         """Call the handlers in turn, and give what one of them wants awaited before the next is called. Errors go to ``raised``."""
         for subscriber in subscribers:
             try:
                 given = subscriber.handler(event)
-            except (Exception, asyncio.CancelledError) as error:  # the host's handler
+            except (KeyboardInterrupt, SystemExit):
+                raise  # of the host's user: the process is being stopped
+            except BaseException as error:  # the host's handler
                 raised += self._failed(subscriber, error)
                 continue
             if given is not None and inspect.isawaitable(given):
@@ -174,7 +177,7 @@ class AgentEventBus:
         for subscriber, given in self._awaitables(*queued, []):
             self._start(subscriber, given)
 
-    def _failed(self, subscriber: Subscriber, error: Exception | asyncio.CancelledError) -> list[Exception]:
+    def _failed(self, subscriber: Subscriber, error: BaseException) -> list[BaseException]:
         """Count what a handler raised, and log it the first time. A future that it touched was cancelled: the run is not meant."""
         with self._lock:
             self.errors += 1
@@ -183,7 +186,7 @@ class AgentEventBus:
                 self._reported.append(subscriber.handler)
         if first:
             log.error("the event subscriber %r raised; later errors of it are only counted", subscriber.handler, exc_info=error)
-        return [error] if isinstance(error, Exception) else []
+        return [] if isinstance(error, asyncio.CancelledError) else [error]
 
     # --- async handlers ----------------------------------------------------------------------------
 
@@ -203,10 +206,14 @@ class AgentEventBus:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _wait_for(self, subscriber: Subscriber, given: Awaitable[object]) -> list[Exception]:
+    async def _wait_for(self, subscriber: Subscriber, given: Awaitable[object]) -> list[BaseException]:
         try:
             await given
-        except Exception as error:  # the host's handler
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise  # the process is being stopped, or the event loop of this task is gone
+        except BaseException as error:  # the host's handler
+            if isinstance(error, asyncio.CancelledError) and being_cancelled():
+                raise
             return self._failed(subscriber, error)
         return []
 

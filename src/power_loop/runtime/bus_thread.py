@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
+from power_loop.contracts.soon import soon
+
 Overflow = Literal["drop_newest", "drop_oldest", "block"]
 Item = TypeVar("Item")
 
@@ -150,7 +152,4 @@ class Line(Generic[Item]):
 
 def wake(waiter: asyncio.Future[None]) -> None:
     """Let whoever awaits ``waiter`` go on, from any thread."""
-    try:
-        waiter.get_loop().call_soon_threadsafe(lambda: waiter.done() or waiter.set_result(None))
-    except RuntimeError:  # its event loop was closed: nobody waits there any more
-        return
+    soon(waiter.get_loop(), lambda: waiter.done() or waiter.set_result(None))

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.records import StopRequested
+from power_loop.contracts.soon import soon
 
 T = TypeVar("T")
 
@@ -61,19 +62,15 @@ class Scope:
         """Ask for the stop; the first one stands. Safe from any thread."""
         if self.stop is None:
             self.stop = stop
-            if self._token is not None:
-                self._token.cancel(stop.reason)
             try:
-                self._loop.call_soon_threadsafe(self._cut_off)
-            except RuntimeError:  # the loop is closed: nothing is under way any more
-                return
+                if self._token is not None:  # first: a handler that ends by itself keeps its result
+                    self._token.cancel(stop.reason)
+            finally:
+                soon(self._loop, self._cut_off)
 
     def steer(self, wake_no: int) -> None:
         """Cut off the model call that has not heard the post ``wake_no``, if one is or will be under way. Safe from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._steer_to, wake_no)
-        except RuntimeError:  # the loop is closed: nothing is under way any more
-            return
+        soon(self._loop, self._steer_to, wake_no)
 
     def steerable(self, heard: int) -> Scope:
         """For a model call: with ``wake_no`` up to which it has heard. A word after that cuts it off."""

@@ -34,6 +34,7 @@ from power_loop.runtime.rounds import leave_round
 from power_loop.runtime.send import Send
 from power_loop.runtime.session import Session
 from power_loop.runtime.session_cache import SessionCache
+from power_loop.runtime.stops import unwatched
 
 if TYPE_CHECKING:
     from power_loop.runtime.memory import LoopMemory
@@ -276,9 +277,10 @@ class Driver:
     async def _run(self, send: Send, watch: Callable[[Send], Callable[[], None]]) -> None:
         session_id = send.session_id
         self.running[session_id] = send
-        self._heartbeat.hold(send.session, send.scope)
-        unwatch = watch(send)
+        unwatch = unwatched
         try:
+            self._heartbeat.hold(send.session, send.scope)
+            unwatch = watch(send)
             await run(send)
         except BaseException as error:
             self.cache.forget(session_id)

@@ -33,6 +33,8 @@ async def end_send(send: Send, effect: EndSend) -> None:
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
+        if send.scope.stop is not None:  # asked for meanwhile: that is how the send ends
+            return
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
     if "session.end" in hooks.standing:

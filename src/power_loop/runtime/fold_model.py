@@ -96,8 +96,9 @@ class FoldModel(LLMService):
         if self._send.books is not None:
             call.books = await self._let_through(self._send.books, request)
         response = await reply_to(call, request, "fold")
-        name = self._name(response.model or request.model)
-        self._charge(CallCharged("fold", priced(settings, name, usage_of(response, request)), None, name))
+        asked = self._name(request.model)
+        usage = priced(settings, usage_of(response, request), response.model, asked)
+        self._charge(CallCharged("fold", usage, None, response.model or asked))
         return response
 
     async def _let_through(self, books: Books, request: LLMRequest) -> FoldBooks | None:
@@ -116,7 +117,7 @@ class FoldModel(LLMService):
         """Of ``request``, estimated, and the longest reply."""
         prompt = estimate_text_tokens(request.system_prompt or "") + estimate_tokens(request.messages)
         usage = CallUsage(prompt, request.max_tokens or OUTPUT_TOKENS, calls=1)
-        return Sums.of(priced(self._send.terms.settings, self._name(request.model), usage))
+        return Sums.of(priced(self._send.terms.settings, usage, self._name(request.model)))
 
     def _charge(self, record: CallCharged) -> None:
         self._spent = self._spent.plus(Sums.of(record.usage))

@@ -10,9 +10,8 @@ import asyncio
 import threading
 
 from power_loop.contracts.clock import Clock
-from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.log import log
-from power_loop.contracts.store import CommitUnknown, SessionLog
+from power_loop.contracts.store import SessionLog
 from power_loop.runtime.cancel import Scope
 from power_loop.runtime.session import Session
 from power_loop.runtime.steer import Watched, look_after
@@ -43,13 +42,17 @@ class Heartbeat:
         return min(self.ttl_ms / 1000 / BEATS_PER_LEASE, self.look_every_s)
 
     def hold(self, session: Session, scope: Scope | None = None) -> None:
-        """From now on, until `drop`. ``scope``: what is stopped or steered from outside."""
+        """From now on, until `drop`. ``scope``: what is stopped or steered from outside.
+
+        Raises `RuntimeError` when the system gives no thread; nothing is held then.
+        """
         watched = Watched(session, scope, self._clock.monotonic())
         with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="power-loop-heartbeat", daemon=True)
+                thread.start()
+                self._thread = thread
             self._held[session.head.session_id] = watched
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="power-loop-heartbeat", daemon=True)
-                self._thread.start()
 
     def drop(self, session_id: str) -> None:
         self._held.pop(session_id, None)
@@ -81,11 +84,10 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(self.period_s) and self._goes_on():
-            if not self._due() and not self._long():
-                continue
             try:
-                asyncio.run(self._beat_and_look())
-            except (PowerLoopError, CommitUnknown):
+                if self._due() or self._long():
+                    asyncio.run(self._beat_and_look())
+            except Exception:  # the database's, the host's clock's, the system's: an event loop wants file descriptors
                 log.warning("leases could not be renewed; the next beat tries again", exc_info=True)
 
     async def _beat_and_look(self) -> None:

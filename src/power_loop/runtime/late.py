@@ -11,7 +11,7 @@ from power_loop.contracts.late import LateResult
 from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolReturned
-from power_loop.runtime.call_keys import key_of
+from power_loop.kernel.call_keys import key_of
 from power_loop.runtime.long_results import cut_to_size
 from power_loop.runtime.send import Send
 

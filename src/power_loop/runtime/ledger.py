@@ -180,7 +180,7 @@ class Books:
         noted = sum(estimate_text_tokens(each.row.cells.content or "") for each in send.noted)
         prompt = send.session.window.estimate(estimate_text_tokens(terms.system_text) + self._tools[1] + noted)
         usage = CallUsage(prompt, terms.settings.max_tokens or OUTPUT_TOKENS, calls=1)
-        return Sums.of(priced(terms.settings, _model_of(send), usage))
+        return Sums.of(priced(terms.settings, usage, _model_of(send)))
 
     # --- with a batch ---------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from power_loop.contracts.soon import soon
+
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
@@ -48,11 +50,8 @@ class SessionLines:
             line = self._lines[session_id]
             while line:
                 loop, turn = line.popleft()
-                try:
-                    loop.call_soon_threadsafe(_grant, turn, self, session_id)
-                except RuntimeError:  # the waiter's event loop was closed: nobody is left to drive there
-                    continue
-                return
+                if soon(loop, _grant, turn, self, session_id):
+                    return
             del self._lines[session_id]
 
     @asynccontextmanager

@@ -22,10 +22,10 @@ from power_loop.contracts.results import render_result
 from power_loop.contracts.store import Post
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.contracts.usage import Usage
+from power_loop.kernel.call_keys import idempotency_key, parsed
 from power_loop.kernel.state import State
 from power_loop.runtime.approvals import may_start
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
-from power_loop.runtime.call_keys import idempotency_key, parsed
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.late import keep_late
 from power_loop.runtime.long_results import cut_to_size
@@ -48,6 +48,8 @@ class Prepared:
     """Words that the rule for approvals left: they stand however often the handler is tried."""
     stop: StopRequested | None = None
     """A handler asked for the end of the send after this call."""
+    is_left: bool = False
+    """Its handler would not be cancelled, and the send went on without it."""
 
     @property
     def is_async(self) -> bool:
@@ -181,12 +183,12 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
     """What the handler gave or raised, as a record; with one more try when a handler at ``tool.error`` wants it."""
     call_id, name = prepared.run.call_id, prepared.call.name
     try:
-        value = await _call(send, prepared)
+        value = await _waited_for(send, prepared)
     except KeyboardInterrupt:
         raise  # of the host's user, not of the handler: the process is being stopped
     except asyncio.CancelledError:
-        if send.scope.stop is None and not being_cancelled():
-            return ToolReturned(call_id, "Error: the handler cancelled itself", "failed", name)
+        if send.scope.stop is None and not prepared.is_left and not being_cancelled():
+            return cancelled_itself(prepared)
         raise
     except HumanInputRequired as asked:
         return _parked(prepared, asked)
@@ -196,6 +198,26 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
         return await _failed(send, prepared, error)
     content, failed, data = render_result(value)
     return ToolReturned(call_id, content, "failed" if failed else "ok", name, data)
+
+
+async def _waited_for(send: Send, prepared: Prepared) -> Any:
+    """What the handler gives or raises, while the send waits for it."""
+    try:
+        value = await _call(send, prepared)
+    except BaseException as error:  # the tool's own code
+        if prepared.is_left and not isinstance(error, KeyboardInterrupt):
+            await _was_left(send, prepared, None, error)
+        raise
+    if prepared.is_left:
+        await _was_left(send, prepared, value, None)
+    return value
+
+
+async def _was_left(send: Send, prepared: Prepared, value: Any, error: BaseException | None) -> None:
+    """The send went on without the handler: what it came to is evidence. Raises the `CancelledError` that it swallowed."""
+    if not isinstance(error, (asyncio.CancelledError, ToolTimeout)):  # these cut it off: nobody knows what it came to
+        await _came_late(send, prepared, value, error)
+    raise asyncio.CancelledError
 
 
 async def _call(send: Send, prepared: Prepared) -> Any:
@@ -280,8 +302,13 @@ async def _after(send: Send, prepared: Prepared, record: ToolReturned) -> ToolRe
     return record._replace(output=content, outcome=outcome, retry=record.retry and outcome == "failed")
 
 
+def cancelled_itself(prepared: Prepared) -> ToolReturned:
+    """The answer for a handler that ended by a cancel of its own, be it raised or asked for of the task that it runs in."""
+    return ToolReturned(prepared.run.call_id, "Error: the handler cancelled itself", "failed", prepared.call.name)
+
+
 def still_running(prepared: Prepared) -> ToolReturned:
-    """The answer for a synchronous handler that the send could not wait for."""
+    """The answer for a handler that the send could not wait for."""
     text = f"{prepared.call.name} could not be stopped and is still running: its outcome is unknown. Check before you repeat it."
     return ToolReturned(prepared.run.call_id, text, "unknown", prepared.call.name)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.soon import soon
 from power_loop.contracts.watch import PassingText, WatchedLog
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.retell import place_of
@@ -60,10 +61,7 @@ class TextInHand:
 
     def end_from_anywhere(self) -> None:
         """The same, from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(self.end)
-        except RuntimeError:
-            return  # its event loop was closed, and the task with it
+        soon(self.loop, self.end)
 
 
 class TextShower:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -86,6 +87,8 @@ class Ports:
     agent: str = "agent"
     notes: NoteKeeper | None = None
     closings: Closings = field(default_factory=Closings)
+    left: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
+    """Handlers that would not be cancelled and run on by themselves; an event loop keeps only weak references to its tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +173,12 @@ def effects_of(tools: Toolbox | None, settings: Settings, name: str) -> Effects:
     return (tool.definition.effects if tool is not None else None) or settings.default_effects
 
 
-def priced(settings: Settings, model: str | None, usage: CallUsage) -> CallUsage:
-    """``usage`` with its cost, where the price table has the model."""
+def priced(settings: Settings, usage: CallUsage, *models: str | None) -> CallUsage:
+    """``usage`` with its cost, by the first of ``models`` that has a price: providers answer under dated names of what was asked."""
     if settings.prices is None or usage.cost is not None:
         return usage
-    price = price_of(settings.prices, model)
+    prices = (price_of(settings.prices, model) for model in [model for model in models if model] or [None])
+    price = next((price for price in prices if price is not None), None)
     return usage if price is None else usage._replace(cost=price.of(usage))
 
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.made import made
-from power_loop.contracts.messages import ToolCall, estimate_text_tokens, estimate_tokens
-from power_loop.contracts.model import LLMRequest, LLMResponse
+from power_loop.contracts.messages import ToolCall, estimate_text_tokens
+from power_loop.contracts.model import LLMRequest, LLMResponse, estimate_request_tokens
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
@@ -34,9 +34,13 @@ def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest:
 
 def charge_for(send: Send, response: LLMResponse, purpose: str, request: LLMRequest) -> CallCharged:
     """What the call that brought ``response`` cost."""
-    model = response.model or request.model
-    priced_as = model or getattr(send.ports.model, "model", None)
-    return made(CallCharged, (purpose, priced(send.terms.settings, priced_as, usage_of(response, request)), None, model))
+    usage = priced(send.terms.settings, usage_of(response, request), response.model, asked_model(send, request))
+    return made(CallCharged, (purpose, usage, None, response.model or request.model))
+
+
+def asked_model(send: Send, request: LLMRequest) -> str | None:
+    """Which model ``request`` is for: its own, else the service's."""
+    return request.model or getattr(send.ports.model, "model", None)
 
 
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:
@@ -64,9 +68,7 @@ def usage_of(response: LLMResponse, request: LLMRequest) -> CallUsage:
 
 def estimated(request: LLMRequest, reply: str) -> CallUsage:
     """Roughly what a call used when the provider does not say."""
-    tools = estimate_text_tokens(dumps(request.tools)) if request.tools else 0
-    prompt = estimate_text_tokens(request.system_prompt or "") + estimate_tokens(request.messages) + tools
-    return CallUsage(prompt, estimate_text_tokens(reply), calls=1, estimated=True)
+    return CallUsage(estimate_request_tokens(request), estimate_text_tokens(reply), calls=1, estimated=True)
 
 
 def degrade(send: Send, error: LLMError) -> None:

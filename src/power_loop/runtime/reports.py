@@ -9,7 +9,7 @@ from power_loop.contracts.late import LateResult
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
-from power_loop.runtime.call_keys import key_of
+from power_loop.kernel.call_keys import key_of
 from power_loop.runtime.late import adopted, late_results_of
 from power_loop.runtime.one_call import Prepared, check, tool_run
 from power_loop.runtime.send import Send

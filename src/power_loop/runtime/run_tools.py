@@ -16,7 +16,7 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Record, ToolParked, ToolReturned, ToolStarted
 from power_loop.runtime.asking import STOPPING, ask, stopped_by
 from power_loop.runtime.cancel import Cut
-from power_loop.runtime.one_call import Prepared, prepare, run_one, runs_side_by_side, still_running
+from power_loop.runtime.one_call import Prepared, cancelled_itself, prepare, run_one, runs_side_by_side, still_running
 from power_loop.runtime.rounds import begin_round, used_todo
 from power_loop.runtime.send import Send
 
@@ -113,7 +113,7 @@ async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:
     except Cut:
         await _wind_down(send, running)
     finally:
-        await _abandon(running)
+        await _abandon(send, running)
 
 
 async def _fill_places(send: Send, waiting: deque[Prepared], running: Running) -> None:
@@ -139,9 +139,12 @@ async def _collect(send: Send, running: Running) -> None:
 
 async def _note_done(send: Send, running: Running, done: Sequence[asyncio.Task[Record]]) -> None:
     landed = [(task, running.calls.pop(task)) for task in done]
-    broken = [error for task, _ in landed if (error := task.exception()) is not None]
+    broken = [error for task, _ in landed if not task.cancelled() and (error := task.exception()) is not None]
     for task, prepared in landed:
-        if task.exception() is None:
+        if task.cancelled():
+            if send.scope.stop is None:  # else the stop answers the call
+                await _note_one(send, cancelled_itself(prepared), prepared)
+        elif task.exception() is None:
             await _note_one(send, task.result(), prepared)
     if broken:  # a handler of a hook raised: what its neighbours found out is noted all the same
         raise broken[0]
@@ -164,16 +167,34 @@ async def _wind_down(send: Send, running: Running) -> None:
     for task, prepared in running.calls.items():
         if prepared.is_async:
             task.cancel()
-    _, late = await asyncio.wait(running.calls, timeout=send.terms.settings.cancel_grace_s)
+    await asyncio.wait(running.calls, timeout=send.terms.settings.cancel_grace_s)
+    late = {task: prepared for task, prepared in running.calls.items() if not task.done()}
     finished = [task for task in running.calls if task not in late and not task.cancelled() and task.exception() is None]
+    for task, prepared in late.items():
+        if prepared.is_async:
+            _leave(send, running, task)
     await _note_done(send, running, finished)
-    for task in late:
-        send.note(still_running(running.calls[task]))
+    for prepared in late.values():
+        send.note(still_running(prepared))
 
 
-async def _abandon(running: Running) -> None:
-    """Nothing of ours runs on when the round is left."""
+async def _abandon(send: Send, running: Running) -> None:
+    """Nothing of ours runs on when the round is left, but for handlers that will not be cancelled."""
     for task in running.calls:
         task.cancel()
-    if running.calls:
-        await asyncio.gather(*running.calls, return_exceptions=True)
+    try:
+        if running.calls:
+            await asyncio.wait(running.calls, timeout=send.terms.settings.cancel_grace_s)
+    finally:
+        for task in list(running.calls):
+            if not task.done():
+                _leave(send, running, task)
+            elif not task.cancelled():
+                task.exception()  # it was looked at, or asyncio would call it lost
+
+
+def _leave(send: Send, running: Running, task: asyncio.Task[Record]) -> None:
+    """Its handler swallowed the cancel: it runs on by itself, and what it gives in the end is evidence."""
+    running.calls.pop(task).is_left = True
+    send.ports.left.add(task)
+    task.add_done_callback(send.ports.left.discard)

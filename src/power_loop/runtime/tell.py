@@ -41,7 +41,7 @@ class Teller:
         """The record that said how the run ended."""
         self._payload: Callable[[str, Mapping[str, Any]], tuple[Mapping[str, Any] | None, BaseEventPayload | None]] | None = None
         """What makes payloads: a send that nobody listens to loads none of it."""
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
         """What a listener raised that may disturb a run; it waits until the run can bear it."""
         self.takes_over: bool = False
         """The run before this one was cut off and could not tell its own end."""
@@ -117,8 +117,7 @@ class Teller:
         """A passing event: now, or behind the records that are not yet written."""
         if not self._bus.wants(type):
             return
-        of_a_call = type.startswith(("llm_", "stream_"))
-        if self._holds or not self._began or (self._queue and not of_a_call):
+        if self._holds or not self._began or (self._queue and not type.startswith(("llm_", "stream_"))):
             self._queue.append((type, fields, self.round_index))
         else:
             self._publish(type, fields, self.round_index)
@@ -183,7 +182,9 @@ class Teller:
         )  # fmt: skip
         try:
             self._bus.publish(event)
-        except Exception as error:  # a listener's; the bus raises it only where it was told to
+        except (KeyboardInterrupt, SystemExit):
+            raise  # of the host's user: the process is being stopped
+        except BaseException as error:  # a listener's; the bus raises it only where it was told to
             self._raised = self._raised or error
 
     def _place(self, at: int | None) -> str:

@@ -7,11 +7,14 @@ all answers that are ready together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
+
+from power_loop.contracts.soon import soon
 
 T = TypeVar("T")
 J = TypeVar("J")
@@ -96,22 +99,33 @@ def tell(answers: list[Answer]) -> None:
     for answer in answers:
         by_loop.setdefault(answer.future.get_loop(), []).append(answer)
     for loop, its_answers in by_loop.items():
-        _wake(loop, its_answers)
+        soon(loop, settle, its_answers)
 
 
-def _wake(loop: asyncio.AbstractEventLoop, answers: list[Answer]) -> None:
-    try:
-        loop.call_soon_threadsafe(settle, answers)
-    except RuntimeError:
-        pass  # the loop was closed meanwhile: nobody is left to tell
+def tell_the_rest(answers: Iterable[Answer]) -> None:
+    """As `tell`, after something went wrong: who was told before is passed over, and of two answers the first counts."""
+    for answer in answers:
+        soon(answer.future.get_loop(), _settle_unless_told, answer)
 
 
-def settle(answers: Iterable[Answer]) -> None:
+def _settle_unless_told(answer: Answer) -> None:
+    if not answer.future.done():
+        answer.future.settle(answer.value, answer.error)
+
+
+def settle(answers: Sequence[Answer]) -> None:
     """Give each future its answer; on the event loop's own thread."""
-    left = iter(answers)
-    try:
-        for future, value, error in left:
-            future.settle(value, error)
-    except BaseException:  # what ends the program, out of a task that went on
-        _wake(asyncio.get_running_loop(), list(left))
-        raise
+    if len(answers) == 1:
+        future, value, error = answers[0]
+        future.settle(value, error)
+    else:
+        _settle_in_turn(deque(answers))
+
+
+def _settle_in_turn(left: deque[Answer]) -> None:
+    """Who goes on may run the event loop from within (as notebooks do), or end the program: then the loop tells those left."""
+    if len(left) > 1:
+        asyncio.get_running_loop().call_soon(_settle_in_turn, left)
+    while left:
+        future, value, error = left.popleft()
+        future.settle(value, error)

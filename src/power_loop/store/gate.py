@@ -62,11 +62,11 @@ class WriterGate:
         return _try_lock(self._file) if self._line is None else self._line.try_enter()
 
     def enter(self, timeout_s: float) -> None:
-        """Be the only writer until `leave`. Raises TimeoutError, or OSError when the file cannot be made or locked."""
+        """Be the only writer until `leave`. Raises TimeoutError, or OSError when the file cannot be made or locked, or waited for."""
         if self.try_enter():
             return
         assert self._file is not None, "opened by the first try"
-        self._line = self._line or _Line(self._file)
+        self._line = self._line or _line(self._file)
         if not self._line.enter(timeout_s):
             raise TimeoutError
 
@@ -80,6 +80,13 @@ class WriterGate:
         elif self._file is not None:
             os.close(self._file)
         self._file = self._line = None
+
+
+def _line(file: int) -> _Line:
+    try:
+        return _Line(file)
+    except RuntimeError as error:  # Python's word for a system that gives no thread
+        raise OSError("another process is writing, and no thread could be started to wait for it") from error
 
 
 class _Line:

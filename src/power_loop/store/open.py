@@ -45,6 +45,11 @@ def ddl_of(dsn: str | os.PathLike[str], *, table_prefix: str = "pl_") -> list[st
     return script(dialect, dialect.fold(prefix))
 
 
+def check_dsn(dsn: str | os.PathLike[str]) -> None:
+    """Raise ValueError for a DSN at which no database can be; nothing is opened."""
+    _engine(parse_dsn(dsn), SchemaPolicy.VERIFY, "")
+
+
 def _engine(dsn: Dsn, policy: SchemaPolicy, prefix: str) -> tuple[Database, Dialect]:
     match dsn.engine:
         case "sqlite":

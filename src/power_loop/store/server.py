@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.forks import mind_forks
+from power_loop.contracts.soon import soon
 from power_loop.contracts.store import Batch, Row
 from power_loop.contracts.text import findable
 from power_loop.store.database import Answer, Settled, settle, taken_from, tell
@@ -177,10 +178,7 @@ class Office:
         self._jobs.put(job)
         if not self._called:
             self._called = True
-            try:
-                self._loop.call_soon_threadsafe(self._take)
-            except RuntimeError:
-                pass  # it was closed meanwhile; seen below
+            soon(self._loop, self._take)  # that it was closed meanwhile is seen below
         if self.ended:
             self._turn_away()
 
@@ -279,10 +277,7 @@ class Outbox:
         self._answers.append(answer)
         if not self._called:
             self._called = True
-            try:
-                loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                pass  # the loop was closed meanwhile: nobody is left to tell
+            soon(loop, self._deliver)
 
     def _deliver(self) -> None:
         """On the loop's own thread. The word is taken back first, so that no answer is put without another one."""

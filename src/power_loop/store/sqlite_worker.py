@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.made import made
 from power_loop.contracts.store import Batch, CommitUnknown
-from power_loop.store.database import NOT_READ, NOT_WRITTEN, Answer, Settled, taken_from, tell
+from power_loop.store.database import NOT_READ, NOT_WRITTEN, Answer, Settled, taken_from, tell, tell_the_rest
 from power_loop.store.gate import WriterGate
 from power_loop.store.sqlite_commit import Faults, Outcome, commit_group
 from power_loop.store.sqlite_errors import unavailable
@@ -73,6 +73,18 @@ Job = Write | Read | Care | Version | Close | Pause
 LAST = frozenset((Close, Pause))
 
 
+def _refusal(job: Job, error: Exception) -> list[Answer]:
+    """What is told to whoever waits for ``job``, which nobody does. Who wants to close, or to fork, is not refused."""
+    match job:
+        case Pause(still=still):
+            still.set()
+            return []
+        case Close(future=future):
+            return [Answer(future, None, None)] if future is not None else []
+        case _:
+            return [Answer(job.future, None, error)]
+
+
 class SqliteWorker:
     """One thread, one queue, one connection."""
 
@@ -85,43 +97,55 @@ class SqliteWorker:
         self._gate = WriterGate(file.gate_path)
         self._connection: sqlite3.Connection | None = None
         self._opened = self._groups = 0
+        self._hand: Sequence[Job] = ()
+        """The group that is being served."""
         self._untold: list[Answer] = []
         self._began = self._commit_s = 0.0
         """When the last COMMIT began, and how long it took, in seconds."""
         self._lost: str | None = None
+        self._over: str = f"SQLite database {file.path}: it is closed; nothing was read or written"
         self._pause = Pause(threading.Event(), threading.Event())
         self.thread: threading.Thread = threading.Thread(target=self._run, name="power-loop-sqlite", daemon=True)
         self.thread.start()
 
     def turn_away(self) -> None:
         """Answer whatever still stands in the queue: this worker will not do it."""
-        answers: list[Answer] = []
-        for job in taken_from(self.jobs):
-            match job:
-                case Pause(still=still):
-                    still.set()
-                case Close(future=future):
-                    answers += [Answer(future, None, None)] if future is not None else []
-                case _:
-                    closed = StoreUnavailable(f"SQLite database {self._file.path}: it is closed; nothing was read or written")
-                    answers.append(Answer(job.future, None, closed))
-        tell(answers)
+        tell([answer for job in taken_from(self.jobs) for answer in _refusal(job, StoreUnavailable(self._over))])
 
     # --- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
-            going_on = self._serve(self._gather())
-        self.ended = True
-        self.turn_away()
+        try:
+            while self._serve(self._gather()):
+                self._hand = ()
+        except BaseException as error:  # a bug of ours, or work that a caller gave us ends its program
+            self._break_off(error)
+            raise
+        finally:
+            self.ended = True
+            self.turn_away()
+
+    def _break_off(self, error: BaseException) -> None:
+        """Nobody shall wait for this thread: neither those in hand, nor other processes for the file."""
+        ended = f"SQLite database {self._file.path}: its thread was ended by {error!r}"
+        self._over = f"{ended}; open it anew; nothing was read or written"
+        unknown = f"{ended}; the batch is there or it is not"
+        lost = [
+            answer
+            for job in self._hand
+            for answer in _refusal(job, CommitUnknown(unknown) if isinstance(job, Write) else StoreUnavailable(ended))
+        ]
+        tell_the_rest([*self._untold, *lost])
+        with suppress(Exception):  # what cannot be closed is left to the process's end
+            self._shut()
 
     def _gather(self) -> list[Job]:
         """Wait for one job, then take along what else stands there already, within bounds."""
         if self.jobs.qsize() < CROWD:
             self._tell()
         job = self.jobs.get()
-        group, most = [job], self._room(1 + self.jobs.qsize())
+        self._hand = group = [job]
+        most = self._room(1 + self.jobs.qsize())
         while type(job) not in LAST and len(group) < most:
             job = self.jobs.get()  # nobody else takes any
             group.append(job)
@@ -165,8 +189,8 @@ class SqliteWorker:
     def _tell(self) -> None:
         """Tell those who were not told yet what became of their batches."""
         if self._untold:
-            answers, self._untold = self._untold, []
-            tell(answers)
+            tell(self._untold)
+            self._untold = []
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -177,8 +201,9 @@ class SqliteWorker:
     def _outcomes(self, batches: list[Batch]) -> list[Outcome]:
         try:
             connection = self._enter()
-        except StoreUnavailable as error:
-            return [StoreUnavailable(*error.args) for _ in batches]
+        except Exception as error:  # the system's: whatever it is, nothing has begun, and whoever waits must be told
+            told = error if isinstance(error, StoreUnavailable) else unavailable(self._file.path, error, NOT_WRITTEN)
+            return [StoreUnavailable(*told.args) for _ in batches]
         try:
             outcomes = self._commit(connection, batches)
             self._groups += 1

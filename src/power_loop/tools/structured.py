@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.partial_json import partial_json
-from power_loop.contracts.structured import NAME, OutputForm, StructuredOutputSpec, document_in
+from power_loop.contracts.structured import NAME, WRAPPED, OutputForm, StructuredOutputSpec, document_in
 from power_loop.tools.instances import MaybeConvert, complaints
 from power_loop.tools.schema import Schema, Shapes
 from power_loop.tools.validate import compile_schema
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from power_loop.contracts.schema.checks import Violation
     from power_loop.contracts.schema.compile import Validator
 
-# Under which name the value of a schema stands in the object that is sent instead.
-WRAPPED = "value"
 TEXT: Schema = {"type": "string"}
 JSON_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 DEFINITIONS = ("$defs", "definitions")

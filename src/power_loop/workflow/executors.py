@@ -13,9 +13,10 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
-from power_loop.agents.spawn import Under, child_id_of, run_under
+from power_loop.agents.spawn import Under, run_under
 from power_loop.contracts.agents import AgentSpec, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.children import child_id_of
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import cut_short

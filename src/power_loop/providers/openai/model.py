@@ -14,7 +14,7 @@ from power_loop.providers.clients import http_client
 from power_loop.providers.errors import Refusal
 from power_loop.providers.openai.request import chat_body
 from power_loop.providers.openai.resume import resumed
-from power_loop.providers.openai.stream import ChatReader
+from power_loop.providers.openai.stream import PROVIDER, ChatReader
 from power_loop.providers.settings import OpenAICompatibleChatConfig
 from power_loop.providers.transport import Transport
 from power_loop.providers.wire import HttpResponse, Sent
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ChatWire:
     """``POST /chat/completions``."""
 
-    provider = "openai"
+    provider = PROVIDER
 
     def __init__(self, config: OpenAICompatibleChatConfig) -> None:
         self._config = config

@@ -6,14 +6,18 @@ reasoning under four names, usage in a chunk of its own or in the last one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from power_loop.contracts.model import LLMStreamChunk, LLMTokenUsage
 from power_loop.providers.ask import FINAL_ANSWER
+from power_loop.providers.errors import error_from, refusal_in_body
 from power_loop.providers.reply import CallDraft, Draft
 from power_loop.providers.values import Json, mapping, number, objects
 from power_loop.providers.wire import DONE
+
+PROVIDER = "openai"
 
 # Where reasoning text stands; a server that sends two of these sends the same text twice.
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -31,11 +35,12 @@ class ChatReader:
         self._replay: dict[str, Any] = {}
 
     def feed(self, event: Json) -> LLMStreamChunk | None:
+        """Raises `LLMError` where the server says that the reply failed, as `whole` does."""
         self.complete = self.complete or event is DONE
         return self._take(event, "delta")
 
     def whole(self, body: Json) -> LLMStreamChunk | None:
-        self.complete = True
+        self.complete = bool(objects(body.get("choices")))
         chunk = self._take(body, "message")
         self.draft.raw = dict(body)
         return chunk
@@ -44,11 +49,13 @@ class ChatReader:
         draft = self.draft
         draft.model = draft.model or event.get("model")
         draft.response_id = draft.response_id or event.get("id")
-        choices = objects(event.get("choices"))
-        choice = choices[0] if choices else mapping(None)
+        # Whoever asks for several replies by ``extra`` is given the first of them.
+        choice = next((choice for choice in objects(event.get("choices")) if not number(choice, "index")), mapping(None))
         draft.usage = usage_of(mapping(event.get("usage") or choice.get("usage"))) or draft.usage
-        if not choices:
+        if not choice:
             return None
+        if choice.get("error"):
+            raise error_from(refusal_in_body(choice), PROVIDER)
         if reason := choice.get("finish_reason"):
             draft.finish, self.complete = str(reason), True
         return self._message(mapping(choice.get(part)), event)
@@ -84,8 +91,8 @@ class ChatReader:
     def _merge(self, fragment: Json, place: int | None) -> str:
         """Add a fragment to its call; the text that it adds to the final answer, where that comes by a tool."""
         function = mapping(fragment.get("function"))
-        name, arguments = str(function.get("name") or ""), str(function.get("arguments") or "")
-        call = self._call_of(fragment, name, place)
+        name, arguments = str(function.get("name") or ""), _arguments(function.get("arguments"))
+        call = self._call_of(fragment, name, arguments, place)
         call.id = call.id or str(fragment.get("id") or "")
         if name != call.name:
             call.name += name
@@ -93,13 +100,13 @@ class ChatReader:
         call.extras.update({key: value for key, value in fragment.items() if key not in _KNOWN_CALL_KEYS and value is not None})
         return arguments if self._answers_by_tool and call.name == FINAL_ANSWER else ""
 
-    def _call_of(self, fragment: Json, name: str, place: int | None) -> CallDraft:
+    def _call_of(self, fragment: Json, name: str, arguments: str, place: int | None) -> CallDraft:
         """The call that ``fragment`` belongs to: by id, else by index, else by its place (None: the only one in its event)."""
         call_id, index = str(fragment.get("id") or ""), number(fragment, "index")
         if call_id:
-            found = self._by_id(call_id, index, name)
+            found = self._by_id(call_id, index, name, arguments)
         elif index is not None:
-            found = next((call for call in reversed(self.draft.calls) if call.index == index), None)
+            found = self._by_index(index, name, arguments)
         else:
             found = self._by_place(place, name)
         if found is None:
@@ -107,13 +114,20 @@ class ChatReader:
             self.draft.calls.append(found)
         return found
 
-    def _by_id(self, call_id: str, index: int | None, name: str) -> CallDraft | None:
+    def _by_id(self, call_id: str, index: int | None, name: str, arguments: str) -> CallDraft | None:
         same = [call for call in self.draft.calls if call.id == call_id]
         if not same:  # the id may come later than the name
-            return next((call for call in self.draft.calls if not call.id and index is not None and call.index == index), None)
+            unnamed = self._by_index(index, name, arguments) if index is not None else None
+            return unnamed if unnamed is not None and not unnamed.id else None
         found = next((call for call in reversed(same) if call.index == index), same[-1])
-        # A server that gives every call the same id still counts them.
-        another = name and index is not None and index != found.index and found.is_whole()
+        # A server that gives every call the same id still counts or names them.
+        another = name and (name != found.name or index not in (None, found.index)) and found.is_whole()
+        return None if another else found
+
+    def _by_index(self, index: int, name: str, arguments: str) -> CallDraft | None:
+        found = next((call for call in reversed(self.draft.calls) if call.index == index), None)
+        # A server that gives every call the same index still names them.
+        another = found is not None and name and (name != found.name or arguments.strip()) and found.is_whole()
         return None if another else found
 
     def _by_place(self, place: int | None, name: str) -> CallDraft | None:
@@ -132,6 +146,13 @@ class ChatReader:
         if any(call.extras for call in calls):
             kept["tool_calls"] = [call.extras for call in calls]
         self.draft.provider_blocks = kept or None
+
+
+def _arguments(given: object) -> str:
+    """The arguments as JSON text; some servers send the object itself."""
+    if given is None or isinstance(given, str):
+        return given or ""
+    return json.dumps(given, ensure_ascii=False)
 
 
 def _fragments(message: Json) -> Iterator[Json]:

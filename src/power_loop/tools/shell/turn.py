@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from power_loop.contracts.soon import soon
+
 
 class Turn:
     """A lock for coroutines of any event loop: ``async with turn: ...``."""
@@ -45,11 +47,8 @@ class Turn:
         with self._lock:
             while self._waiting:
                 following = self._waiting.popleft()
-                try:
-                    following.get_loop().call_soon_threadsafe(_wake, following)
+                if soon(following.get_loop(), _wake, following):
                     return
-                except RuntimeError:  # that event loop is closed: nobody waits there any more
-                    continue
             self._taken = False
 
 
