@@ -12,6 +12,7 @@ import pytest
 from operating import Place, folding
 
 from power_loop import HumanInputRequired, SessionNotFoundError, open_store, tool
+from power_loop.store.notes import NOTES_KEY
 from power_loop.testing import call, calls, check_invariants, hang, say
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
@@ -192,6 +193,15 @@ def without(path: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+TIMER = {"due_at": 1, "note": "x"}
+NOTE = {"id": 1, "content": "x", "pinned": False, "created_at": 1, "updated_at": 1}
+
+
+def notes(*rows: Any) -> dict[str, Any]:
+    """Small state in which these notes stand."""
+    return {NOTES_KEY: {"next": len(rows) + 1, "notes": list(rows)}}
+
+
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no format": (without("format"), "its format is None"),
     "a newer version": (changed("version", 5), "version 5 was written by a newer power-loop"),
@@ -214,11 +224,52 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no version": (changed("records.1.version", None), r"records\[1\]: it has no kind or no version"),
     "a fold of what comes after it": (
         lambda a: (a["records"].append(dict(a["records"][5], seq=7, kind="context_folded", body='{"through":7}')), changed("head", 7)(a)),
-        r"records\[6\] \(context_folded\): it folds up to seq 7, which comes after it",
+        r"records\[6\] \(context_folded\): it folds up to seq 7, which does not stand before it",
     ),
     "a blob that is no base64": (changed("blobs", [{"digest": "d", "data": "%"}]), r"archive.blobs\[0\].data: it is no base64"),
     "a cron timer without a zone": (changed("timers", [{"due_at": 1, "cron": "0 5 * * *"}]), r"archive.timers\[0\]: its cron has no tz"),
     "a cron timer of no time": (changed("timers", [{"due_at": 1, "cron": "often", "tz": "UTC"}]), r"archive.timers\[0\]: cron 'often'"),
+    "a version that never was": (changed("records.1.version", -(2**70)), r"records\[1\].version: -1180591620717411303424 is too large"),
+    "a version before the first": (changed("records.1.version", -(2**62)), r"records\[1\] \(model_replied\): .*no version -46"),
+    "a number that no database keeps": (changed("records.1.created_at", 2**63), r"records\[1\].created_at: 92.* is too large"),
+    "a count that no database keeps": (
+        changed("records.1.body", '{"usage":[9223372036854775808,1]}'), r"records\[1\] \(model_replied\): with it the session counts"
+    ),
+    "a fold of less than nothing": (
+        lambda a: (a["records"].append(dict(a["records"][5], seq=7, kind="context_folded", body='{"through":-7}')), changed("head", 7)(a)),
+        r"records\[6\] \(context_folded\): it folds up to seq -7, which does not stand before it",
+    ),
+    "usage that is no number": (changed("records.1.body", '{"usage":["x"]}'), r"records\[1\] \(model_replied\): it cannot be read"),
+    "a change that is no object": (
+        lambda a: (a["records"].append(dict(a["records"][5], seq=7, kind="step_changed", body='{"change":7}')), changed("head", 7)(a)),
+        r"records\[6\] \(step_changed\): it cannot be read",
+    ),
+    "a question that is no object": (
+        lambda a: a["records"][2].update(kind="tool_parked", body='{"interaction":[]}'),
+        r"records\[2\] \(tool_parked\): it waits with \[\], which is no object",
+    ),
+    "a key that is no text": (changed("records.0.body", '{"key":[1]}'), r"records\[0\] \(user_said\): it cannot be read"),
+    "notes that are no object": (changed("state", {NOTES_KEY: []}), r"archive.state.power_loop:notes: expected an object, found \[\]"),
+    "notes without a list": (changed("state", {NOTES_KEY: {"next": 1}}), "archive.state.power_loop:notes: it has no notes"),
+    "notes without the next number": (changed("state", {NOTES_KEY: {"notes": []}}), "archive.state.power_loop:notes: it has no next"),
+    "a note that is no object": (changed("state", notes(3.5)), r"power_loop:notes.notes\[0\]: expected an object, found float"),
+    "a note without its text": (changed("state", notes({**NOTE, "content": None})), r"notes\[0\]: it has no content"),
+    "a note with a number for a mark": (changed("state", notes({**NOTE, "pinned": 1})), r"notes\[0\].pinned: expected true or false"),
+    "two notes of one number": (changed("state", notes(NOTE, NOTE)), r"notes\[1\].id: 1 does not stand between 1 and 3"),
+    "a note with the next number": (changed("state", notes({**NOTE, "id": 2})), r"notes\[0\].id: 2 does not stand between 0 and 2"),
+    "a timer of no interval": (changed("timers", [{**TIMER, "interval_ms": 0}]), r"archive.timers\[0\]: interval_s is 0.0"),
+    "a timer of a short interval": (changed("timers", [{**TIMER, "interval_ms": 999}]), r"archive.timers\[0\]: interval_s is 0.999"),
+    "a timer of a long interval": (changed("timers", [{**TIMER, "interval_ms": 2**62}]), r"archive.timers\[0\]: interval_s is "),
+    "a timer of two rules": (
+        changed("timers", [{**TIMER, "interval_ms": 5000, "cron": "0 5 * * *", "tz": "UTC"}]), r"archive.timers\[0\]: cron= says when"
+    ),
+    "a timer with nothing to say": (changed("timers", [{**TIMER, "note": " "}]), r"archive.timers\[0\]: a timer needs a note"),
+    "a timer before all time": (changed("timers", [TIMER, {**TIMER, "due_at": -5}]), r"archive.timers\[1\]: due_at_ms is -5"),
+    "a timer behind all time": (changed("timers", [{**TIMER, "due_at": 2**62}]), r"archive.timers\[0\]: due_at_ms is 4611686018427387904"),
+    "a cron timer behind all time": (
+        changed("timers", [{**TIMER, "due_at": 2**62, "cron": "0 5 * * *", "tz": "UTC"}]), r"archive.timers\[0\]: due_at is 46"
+    ),
+    "a timer counted from before all time": (changed("timers", [{**TIMER, "anchor_at": -5}]), r"archive.timers\[0\]: anchor_at is -5"),
     "a child of another parent": (
         lambda a: changed("children", [{**copy.deepcopy(a), "session_id": "x", "parent_session_id": "y"}])(a),
         r"archive.children\[0\]: it is a child of 'y', not of 's'",

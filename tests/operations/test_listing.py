@@ -29,4 +29,5 @@ async def test_sessions_with_some_metadata_are_found_page_by_page(place: Place, 
     assert [row.session_id for row in await place.store.list_sessions(metadata={"tenant": "a", "n": "4"})] == [created[4]]
     reads.clear()
     assert len(await place.store.list_sessions(metadata={"tenant": "a"}, limit=1)) == 1
-    assert len(reads) == 1, "no further than the limit"
+    first = next(at for at, session in enumerate(every) if created.index(session) % 2 == 0)  # of one millisecond, any may be the newest
+    assert len(reads) == 1 + first // 3, "no further than the limit"

@@ -77,6 +77,18 @@ async def test_many_that_are_due_fire_once_however_many_fire_them(place: Place) 
     assert [len(await store.inbox(session)) for session in sessions] == [10, 10, 10]
 
 
+async def test_timers_whose_notes_nobody_has_heard_keep_no_others_waiting(place: Place) -> None:
+    store, now = place.store, place.store.clock.now_ms()
+    session, other = [await store.create_session() for _ in range(2)]
+    for number in range(6):
+        await store.create_timer(session, due_at=now - 100_000 - number, note="tick", interval_s=10)
+    assert await store.fire_due(now=now) == 6
+    await store.create_timer(other, due_at=now + 14_000, note="once")
+    assert [await store.fire_due(now=now + 15_000, limit=2) for _ in range(2)] == [1, 0]
+    assert await store.due_timers(now=now + 15_000) == []
+    assert (len(await store.inbox(session)), len(await store.inbox(other))) == (6, 1)
+
+
 async def in_zone(store: SessionStore, timer_id: int, tz: str) -> None:
     """As a machine armed it that knows the zone."""
     await store.database.write([Statement("UPDATE pl_timers SET tz = ? WHERE timer_id = ?", (tz, timer_id), 1)])
@@ -104,6 +116,25 @@ async def test_timers_of_zones_that_this_machine_does_not_know_keep_no_others_wa
     for timer_id in stuck:
         await in_zone(store, timer_id, "Europe/Berlin")
     assert [await store.fire_due(limit=4) for _ in range(3)] == [4, 2, 0], "nothing is lost where the zone is known"
+
+
+@pytest.mark.parametrize("odd", ["interval_ms = 0", "interval_ms = -5", "interval_ms = 4611686018427387904", "cron = 'often', tz = 'UTC'"])
+async def test_a_timer_of_which_nobody_can_say_when_it_is_due_again_is_cancelled_and_the_others_fire(
+    place: Place, caplog: pytest.LogCaptureFixture, odd: str
+) -> None:
+    store = place.store
+    session = await store.create_session()
+    broken = await store.create_timer(session, due_at=due(store, 100), note="broken")
+    await store.create_timer(session, due_at=due(store), note="sound")
+    await store.database.write([Statement(f"UPDATE pl_timers SET {odd} WHERE timer_id = ?", (broken.timer_id,), 1)])
+    with caplog.at_level(logging.WARNING, "power_loop"):
+        assert [await store.fire_due(limit=1) for _ in range(3)].count(1) == 1
+    assert len(await store.inbox(session)) == 1
+    found = await store.get_timer(session, broken.timer_id)
+    assert found is not None
+    assert (found.status, found.fire_count) == ("cancelled", 0)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"timer {broken.timer_id} of session {session} is cancelled" in said
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

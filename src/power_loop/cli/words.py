@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
-# No database counts further.
-MOST = 2**63 - 1
+from power_loop.contracts.store import MOST
 
 
 def when(at_ms: int) -> str:
-    """A time as people read it, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """A time as people read it, in UTC; one that stands in no calendar, as it is kept."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # which of them is the platform's choice
+        return f"{at_ms} ms"
 
 
 def at_least_one(given: str) -> int:

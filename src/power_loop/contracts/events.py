@@ -123,8 +123,8 @@ class AgentEvent:
         """Position of the committed record that this tells of; None for what passes."""
         self.cursor: str | None = cursor
         """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
-        self.shown: tuple[object, str, str] | None = None
-        """The payload and ``ts`` as the first sink wrote them, behind the rules by which it did: the others need not write them again."""
+        self.shown: tuple[object, str] | None = None
+        """The end of its line as the first sink wrote it, behind the rules by which it did: the others need not write it again."""
 
     @property
     def payload(self) -> Mapping[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionNotFoundError
-from power_loop.contracts.rows import RUN_PREFIX, SessionKind
 from power_loop.contracts.store import Conflict, RecordRow, Statement
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_json import Json, archive_of, check_header, children_of, image_of
+from power_loop.store.archive_names import renamed
 from power_loop.store.image import BLOBS, BlobImage, SessionImage, batch_of, children_in, images_of, parts_statement
 from power_loop.store.large import REQUEST_KEY
 from power_loop.store.log import COLUMNS, RecordLog, to_row
@@ -43,7 +43,9 @@ class Archive(RecordLog):
         if timers not in ("skip", "keep"):
             raise ValueError(f"import_session takes timers='skip' or 'keep', not {timers!r}")
         images = images_of_3x(data) if is_3x(data) else _tree_of(check_header(data), "archive", 0)
-        named = self._renamed(images, new_session_id)
+        if new_session_id is not None:
+            check_session_id(new_session_id)
+        named = renamed(images, new_session_id, self._ids)
         return await self._create([image if timers == "keep" else image._replace(timers=()) for image in named])
 
     async def fork_session(
@@ -65,7 +67,7 @@ class Archive(RecordLog):
         blobs = [blob for blob in image.blobs if not blob.digest.startswith(REQUEST_KEY)]
         forked = image._replace(info=info, rows=rows, timers=(), blobs=blobs)
         forked = forked._replace(first_send_at=image.first_send_at if rows else None, last_send_at=last)
-        return await self._create(self._renamed([forked], None))
+        return await self._create(renamed([forked], None, self._ids))
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -97,18 +99,6 @@ class Archive(RecordLog):
 
     # --- writing -----------------------------------------------------------------------------------
 
-    def _renamed(self, images: Sequence[SessionImage], top_id: str | None) -> list[SessionImage]:
-        """``images`` under new ids, the first of them a root."""
-        if top_id is not None:
-            check_session_id(top_id)
-        # A workflow is told by its name, so a copy of one is named as one.
-        names = {
-            image.session_id: RUN_PREFIX + self._ids.token(8) if image.info.kind == SessionKind.WORKFLOW else f"sess_{self._ids.token(12)}"
-            for image in images
-        }
-        names[images[0].session_id] = top_id or names[images[0].session_id]
-        return [_renamed(image, names, root=at == 0) for at, image in enumerate(images)]
-
     async def _create(self, images: Sequence[SessionImage]) -> str:
         """Write ``images`` as new sessions; the id of the first."""
         top = images[0].session_id
@@ -134,16 +124,6 @@ def _tree_of(data: Json, where: str, depth: int) -> list[SessionImage]:
     if len({each.session_id for each in images}) < len(images):
         raise ValueError(f"{where}: two of its sessions share an id")
     return images
-
-
-def _renamed(image: SessionImage, names: Mapping[str, str], *, root: bool) -> SessionImage:
-    info = image.info
-    if root:
-        kind = SessionKind.ROOT if info.kind == SessionKind.SUBAGENT else info.kind
-        info = info._replace(kind=kind, lifecycle=None, parent_session_id=None, spawn_tool_call_id=None, spawn_depth=0)
-    elif info.parent_session_id is not None:
-        info = info._replace(parent_session_id=names[info.parent_session_id])
-    return image._replace(session_id=names[image.session_id], info=info)
 
 
 def _up_to(image: SessionImage, at_send: int | None) -> tuple[list[RecordRow], int]:

@@ -15,16 +15,22 @@ from typing import Any, cast
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.cron import can_read_cron, next_cron_ms
 from power_loop.contracts.errors import RecordFromTheFuture
-from power_loop.contracts.records import ContextFolded
-from power_loop.contracts.store import Cells, RecordRow
+from power_loop.contracts.records import ContextFolded, ToolParked, UserSaid
+from power_loop.contracts.store import MOST, Cells, RecordRow
+from power_loop.contracts.text import check_key
 from power_loop.kernel.history import History
 from power_loop.store.image import BlobImage, Info, SessionImage, TimerImage
+from power_loop.store.notes import NOTES_KEY
+from power_loop.store.timers import check_time, check_timer
 
 FORMAT, VERSION = "power-loop-session", 4
 
 Json = Mapping[str, Any]
 
 KINDS: Mapping[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "an object", bool: "true or false"}
+
+# What each note has.
+NOTE: Mapping[str, type] = {"id": int, "content": str, "pinned": bool, "created_at": int, "updated_at": int}
 
 # The cells of a record that are no text.
 NUMBERS = ("version", "escaped", "call_index")
@@ -84,7 +90,6 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
         raise ValueError(f"{where}: it has {len(rows)} of {head} records; it is truncated")
     _judge(rows, where)
     stats: Json = _field(data, "stats", dict, where) or {}
-    state: Json = _field(data, "state", dict, where) or {}
     metadata, config = _field(data, "metadata", dict, where), _field(data, "config", dict, where)
     info = Info(
         _field(data, "system_prompt", str, where), _field(data, "model", str, where), None if config is None else dumps(config),
@@ -95,7 +100,7 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
         _need(data, "session_id", str, where), info, rows, _field(data, "agent", str, where),
         first_send_at=_field(stats, "first_send_at", int, f"{where}.stats"),
         last_send_at=_field(stats, "last_send_at", int, f"{where}.stats"),
-        values={key: dumps(value) for key, value in state.items()},
+        values=_state(data, where),
         timers=[_timer(each, f"{where}.timers[{at}]") for at, each in enumerate(_objects(data, "timers", where))],
         blobs=[_blob(each, f"{where}.blobs[{at}]") for at, each in enumerate(_objects(data, "blobs", where))],
         head=len(rows),
@@ -139,10 +144,7 @@ def _row(data: Json, where: str, archive: Json) -> RecordRow:
         value = data.get(name)
         if name in ("body", "tool_calls") and value is not None and not isinstance(value, str):
             value = dumps(value)
-        wanted = int if name in NUMBERS else str
-        if value is not None and not isinstance(value, wanted):
-            raise ValueError(f"{where}.{name}: expected {KINDS[wanted]}, found {value!r:.80}")
-        values[name] = value
+        values[name] = _field({name: value}, name, int if name in NUMBERS else str, where)
     if values["kind"] is None or values["version"] is None:
         raise ValueError(f"{where}: it has no kind or no version")
     seq, send_index = _need(data, "seq", int, where), _need(data, "send_index", int, where)
@@ -155,16 +157,49 @@ def _judge(rows: Sequence[RecordRow], where: str) -> None:
     for at, row in enumerate(rows):
         place = f"{where}.records[{at}] ({row.cells.kind})"
         try:
-            record = from_cells(row.cells)
+            wrong = _gone_on(history, row)
         except RecordFromTheFuture as error:
             raise ValueError(f"{place}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{place}: it cannot be read: {error!r}") from error
-        for wrong in (*history.misplaced(row, record), *history.out_of_order(record)):
+        if wrong is not None:
             raise ValueError(f"{place}: {wrong}")
-        if isinstance(record, ContextFolded) and record.through >= row.seq:
-            raise ValueError(f"{place}: it folds up to seq {record.through}, which comes after it")
-        history.add(row, record)
+
+
+def _gone_on(history: History, row: RecordRow) -> str | None:
+    """What is wrong with the next row; None: nothing, and ``history`` has gone on by it. A body of odd types raises what it likes."""
+    record = from_cells(row.cells)
+    for wrong in (*history.misplaced(row, record), *history.out_of_order(record)):
+        return wrong
+    if isinstance(record, ContextFolded) and not 0 <= record.through < row.seq:
+        return f"it folds up to seq {record.through}, which does not stand before it"
+    if isinstance(record, ToolParked) and type(record.interaction) is not dict:
+        return f"it waits with {record.interaction!r:.80}, which is no object"
+    if isinstance(record, UserSaid):
+        check_key("its key", record.key)
+    history.add(row, record)
+    if not all(0 <= number <= MOST for number in history.tally):
+        return f"with it the session counts {history.tally}, and no database counts so far"
+    return None
+
+
+def _state(data: Json, where: str) -> dict[str, str]:
+    state: Json = _field(data, "state", dict, where) or {}
+    if NOTES_KEY in state:
+        _check_notes(_need(state, NOTES_KEY, dict, f"{where}.state"), f"{where}.state.{NOTES_KEY}")
+    return {key: dumps(value) for key, value in state.items()}
+
+
+def _check_notes(notes: Json, where: str) -> None:
+    """Of all small state, this is read by us, and a note that cannot be read keeps all others from being read."""
+    following, _ = _need(notes, "next", int, where), _need(notes, "notes", list, where)
+    last = 0
+    for at, note in enumerate(_objects(notes, "notes", where)):
+        for name, kind in NOTE.items():
+            _need(note, name, kind, f"{where}.notes[{at}]")
+        if not last < note["id"] < following:
+            raise ValueError(f"{where}.notes[{at}].id: {note['id']} does not stand between {last} and {following}")
+        last = note["id"]
 
 
 def _timer(data: Json, where: str) -> TimerImage:
@@ -172,9 +207,22 @@ def _timer(data: Json, where: str) -> TimerImage:
     due_at = _need(data, "due_at", int, where)
     anchor_at, interval_ms = (_field(data, name, int, where) for name in ("anchor_at", "interval_ms"))
     note, cron, tz, body = texts
+    timer = TimerImage(due_at, anchor_at or due_at, note, interval_ms, cron, tz, body, _at(data, where))
     if cron is not None:
         _check_cron(cron, tz, where)
-    return TimerImage(due_at, anchor_at or due_at, note, interval_ms, cron, tz, body, _at(data, where))
+    try:
+        _check_times(timer)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return timer
+
+
+def _check_times(timer: TimerImage) -> None:
+    """What nobody could arm, no archive brings along."""
+    interval_s = None if timer.interval_ms is None else timer.interval_ms / 1000
+    check_timer(timer.due_at if timer.cron is None else None, timer.note or "", interval_s, timer.cron)
+    check_time("due_at", timer.due_at)
+    check_time("anchor_at", timer.anchor_at)
 
 
 def _check_cron(cron: str, tz: str | None, where: str) -> None:
@@ -225,4 +273,6 @@ def _field(data: Json, name: str, kind: type, where: str) -> Any:
     value = data.get(name)
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise ValueError(f"{where}.{name}: expected {KINDS[kind]}, found {value!r:.80}")
+    if kind is int and value is not None and not -MOST <= value <= MOST:
+        raise ValueError(f"{where}.{name}: {value!r:.80} is too large; no database counts so far")
     return value

@@ -18,7 +18,7 @@ from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Row, Statement
 from power_loop.store.inbox import EXISTS, KNOWN, POST
 from power_loop.store.outbox import WAKE
-from power_loop.store.timers import Timers
+from power_loop.store.timers import LONGEST_S, Timers
 
 SEEN = " WHERE timer_id = ? AND status = 'armed' AND fire_count = ? AND due_at = ?"
 FIRE = "UPDATE {p}timers SET status = ?, due_at = ?, fire_count = fire_count + 1, last_fired_at = {t}, updated_at = ?" + SEEN
@@ -43,13 +43,15 @@ class Due(NamedTuple):
         return key_of(self.timer.timer_id, self.timer.fire_count)
 
     def next_at(self) -> int | None:
-        """When it is due again, from its nominal time and behind now; None: never."""
+        """When it is due again, from its nominal time and behind now; None: never. Raises `ValueError` where there is no telling."""
         timer = self.timer
         if timer.cron is not None:
             return next_cron_ms(timer.cron, timer.tz, max(self.due_at, self.now))
         if timer.interval_s is None:
             return None
         interval_ms = int(timer.interval_s * 1000)
+        if not 0 < interval_ms <= LONGEST_S * 1000:
+            raise ValueError(f"its interval is {interval_ms} ms")
         return self.anchor_at + interval_ms * (max(0, self.now - self.anchor_at) // interval_ms + 1)
 
 
@@ -57,12 +59,13 @@ class Firing(Timers):
     """The way of timers into the inbox."""
 
     async def fire_due(self, *, now: int | None = None, limit: int = 50, agents: Sequence[str] | None = None) -> int:
-        """Leave the notes of due timers in the inboxes of their sessions; how many. No other caller fires the same ones.
+        """Leave the notes of due timers in the inboxes of their sessions; how many, 0 when none is due any more.
 
-        Taking, posting and re-arming are one batch. A recurring timer counts from its nominal time; what was missed
-        meanwhile is one firing, and while its last note is not heard yet there is no other. A timer whose session is gone
-        is cancelled. One whose time zone this machine does not know stays due, for a machine that does, and keeps no other
-        waiting. ``agents``: only of sessions of these agents.
+        No other caller fires the same ones: taking, posting and re-arming are one batch. A recurring timer counts from its
+        nominal time; what was missed meanwhile is one firing, and while its last note is not heard yet there is no other. A
+        timer whose session is gone, or of which nobody can say when it is due again, is cancelled. One whose time zone this
+        machine does not know stays due, for a machine that does, and keeps no other waiting. ``agents``: only of sessions
+        of these agents.
         """
         return len(await self.fire_timers(now=now, limit=limit, agents=agents))
 
@@ -72,7 +75,13 @@ class Firing(Timers):
         also = "" if can_read_cron() else " AND cron IS NULL"  # left to a process that can
         if agents is not None:
             also += OF_AGENTS.replace(":agents", ", ".join("?" * len(agents)) or "''")
-        due = await self._due_here(at, limit, also, agents or ())
+        while due := await self._due_here(at, limit, also, agents or ()):
+            if fired := await self._fire_all(due, at):
+                return fired
+        return []
+
+    async def _fire_all(self, due: Sequence[Due], at: int) -> list[TimerRow]:
+        """Those whose notes we left. The others are not due any more either: passed over, cancelled, or fired by somebody else."""
         unheard = await self._unheard(due)
         # Side by side, so that they can be committed together.
         fired = await asyncio.gather(*(self._fire(each, at, each.last_key in unheard) for each in due), return_exceptions=True)
@@ -109,8 +118,9 @@ class Firing(Timers):
         timer = due.timer
         try:
             next_at = due.next_at()
-        except ValueError as error:  # out of an archive: no expression, or one that never comes
-            log.warning("timer %d of session %s stays due: %s", timer.timer_id, timer.session_id, error)
+        except ValueError as error:  # out of an archive: no interval, no expression, or one that never comes
+            log.warning("timer %d of session %s is cancelled: %s", timer.timer_id, timer.session_id, error)
+            await self._cancel(timer)
             return False
         try:
             if unheard:
@@ -125,12 +135,15 @@ class Firing(Timers):
         """It did not fire: somebody else was faster, or its session is gone, or its key is taken."""
         timer = due.timer
         if not await self._database.read(self._sql(EXISTS), (timer.session_id,)):
-            await self.transition_timer(timer.session_id, timer.timer_id, from_status="armed", to_status="cancelled")
+            await self._cancel(timer)
         elif await self._database.read(self._sql(KNOWN), (timer.session_id, key_of(timer.timer_id, timer.fire_count + 1))):
             try:
                 await self._write_once([self._fired(due, next_at, at)])
             except Conflict:
                 pass  # so whoever posted it was a firing
+
+    async def _cancel(self, timer: TimerRow) -> None:
+        await self.transition_timer(timer.session_id, timer.timer_id, from_status="armed", to_status="cancelled")
 
     def _posted(self, due: Due) -> list[Statement]:
         timer, now = due.timer, self._clock.now_ms()

@@ -156,5 +156,11 @@ def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: s
         raise ValueError("cron= says when a timer is due again: leave out interval_s")
     if interval_s is not None and not 1 <= interval_s <= LONGEST_S:
         raise ValueError(f"interval_s is {interval_s}; it must be at least 1, and at most a hundred years")
-    if due_at is not None and not 0 <= due_at <= LAST_MS:
-        raise ValueError(f"due_at_ms is {due_at}; it must be milliseconds since 1970, UTC")
+    if due_at is not None:
+        check_time("due_at_ms", due_at)
+
+
+def check_time(name: str, at: int) -> None:
+    """ValueError for what is no time (ms, UTC) at which a timer could be due."""
+    if not 0 <= at <= LAST_MS:
+        raise ValueError(f"{name} is {at}; it must be milliseconds since 1970, UTC")
