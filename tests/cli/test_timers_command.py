@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ def test_timers_are_added_listed_fired_and_cancelled(commands: Any, session: str
     assert [timer["status"] for timer in commands.json("timers", "--all")] == ["fired", "cancelled", "armed"]
     heard = commands.json("run", "and now?", "--session", session)
     assert "look at the oven" in str(commands.json("show", heard["session_id"])["messages"])
+
+
+def test_a_time_that_stands_in_no_calendar_is_listed_as_it_is_kept(commands: Any, session: str) -> None:
+    timer = commands.json("timers", session, "--add", "x", "--in", "5")
+    with sqlite3.connect(commands.dsn) as database:
+        database.execute("UPDATE pl_timers SET due_at = ? WHERE timer_id = ?", (2**62, timer["timer_id"]))
+    database.close()
+    code, out, err = commands("timers")
+    assert (code, err) == (0, "")
+    assert f"{2**62} ms" in out
 
 
 @pytest.mark.parametrize(

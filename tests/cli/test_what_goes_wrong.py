@@ -96,6 +96,23 @@ def test_whoever_looks_under_a_wrong_prefix_is_told_and_makes_no_tables(commands
     assert tables(commands.dsn) == before
 
 
+@pytest.mark.parametrize("command", [
+    *[("schema", verb) for verb in ("show", "check", "apply")], ("sessions",), ("run", "hi"), ("worker",), ("inspect",),
+])  # fmt: skip
+@pytest.mark.parametrize(("dsn", "prefix", "said"), [
+    ("mysql://u@h", "pl_", "--dsn: the DSN names no database"),
+    ("postgresql://h/d?connect_timeout=x", "pl_", "--dsn: postgresql option connect_timeout: 'x' is no number"),
+    ("odd://x", "pl_", "--dsn: no engine for the scheme 'odd'"),
+    ("app.db", "no good", "--prefix: table prefix 'no good'"),
+])  # fmt: skip
+def test_the_option_that_cannot_be_meant_is_named(commands: Any, command: tuple[str, ...], dsn: str, prefix: str, said: str) -> None:
+    commands.dsn = dsn
+    code, out, err = commands(*command, "--prefix", prefix)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"power-loop: {said}")
+    assert list(commands.folder.iterdir()) == []
+
+
 def test_json_that_is_nested_beyond_measure_is_no_archive(commands: Any) -> None:
     (commands.folder / "deep.json").write_text("[" * 100_000)
     code, out, err = commands("import", "deep.json")

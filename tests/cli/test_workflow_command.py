@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+
+from power_loop import open_store
 
 LEAF = {"type": "agent", "id": "write", "spec": {"name": "w", "system_prompt": "Write."}, "input": "About {{input}}."}
 ASKS = {"type": "sequence", "steps": [{"type": "human", "id": "tone", "prompt": "Short or long?"}, LEAF]}
@@ -58,6 +61,19 @@ def test_wrong_usage_and_what_is_not_there(files: Any, words: tuple[str, ...], c
     files.json("run", "hello")
     found, _, err = files("workflow", *words)
     assert (found, said in err) == (code, True), err
+
+
+def test_a_session_that_stands_too_deep_has_no_run_below_it(files: Any) -> None:
+    async def deepest() -> str:
+        store, above = await open_store(files.dsn), None
+        for _ in range(4):
+            above = await store.create_session(parent_session_id=above)
+        await store.close()
+        return above or ""
+
+    code, out, err = files("workflow", "run", "plain.json", "--session", asyncio.run(deepest()))
+    assert (code, out) == (2, "")
+    assert "would stand 4 levels deep; max_spawn_depth is 3" in err.splitlines()[-1]
 
 
 def test_everything_that_is_wrong_with_a_document_is_listed(files: Any) -> None:

@@ -22,7 +22,11 @@ ASKS = {
     "otel": ("opentelemetry", f"{BUS}; from power_loop.contrib.otel_sink import attach_otel_sink", "attach_otel_sink(bus)"),
     "mcp": ("mcp", "import asyncio; from power_loop.contrib.mcp import StdioMCPClient as C", "asyncio.run(C('x').connect())"),
     "cron": ("cronsim", "from power_loop.contracts.cron import next_cron_ms", "next_cron_ms('* * * * *', 'UTC', 0)"),
-    "inspect": ("starlette", "import argparse; from power_loop.cli import inspect", "inspect.run(argparse.Namespace(dsn=':memory:'))"),
+    "inspect": (
+        "starlette",
+        "import argparse; from power_loop.cli import inspect",
+        "inspect.run(argparse.Namespace(dsn=':memory:', prefix='p'))",
+    ),
 }
 # Without these there is less, said in the words of a result or a ValueError, or another way to the same.
 DO_WITHOUT = {"skills", "pdf", "pydantic", "jsonschema", "tokens", "cli", "dask", "all", "dev", "docs", "quality"}

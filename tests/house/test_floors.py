@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "contracts": set(),
     "kernel": CORE,
     "context": CORE,
-    "store": CORE | {"kernel.history", "kernel.outside", "kernel.state"},  # a history from outside is judged by the same `apply`
+    "store": CORE | {"kernel.call_keys", "kernel.history", "kernel.outside", "kernel.state"},  # the same rules for what comes from outside
     "providers": CORE,
     "tools": CORE,
     "memory": CORE | {"context", "tools.projectors"},

@@ -205,7 +205,9 @@ async def test_a_leaf_is_seen_to_run_and_leads_to_its_session(tab: Any, file_pla
     spec = {"name": "two", "input": "x", "root": {"type": "sequence", "steps": [agent("first", "Go."), agent("second", "Stay.")]}}
     task = asyncio.ensure_future(begun(file_place.store, spec, model))
     await tab.reload()
-    await tab.locator("tr", has_text="workflow=two").first.get_by_role("link").click()
+    line = tab.locator("tr", has_text="workflow=two").first
+    await playwright.expect(line.locator("[data-label=Tokens]")).to_have_text("–")  # its steps' sessions count them
+    await line.get_by_role("link").click()
     picture = tab.get_by_role("region", name="Picture of the workflow")
     await playwright.expect(picture.get_by_role("link", name="second running")).to_be_visible()
     leaf = await picture.get_by_role("link", name="second running").get_attribute("href")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -198,3 +200,36 @@ async def test_cancelling_a_send_cancels_the_call_on_its_server() -> None:
 def test_what_a_client_shows_of_itself_holds_no_secret() -> None:
     client = HttpMCPClient("https://user:pass@example.com/mcp?token=abc", headers={"Authorization": "Bearer abc"})
     assert repr(client) == "<HttpMCPClient of MCP server 'example.com/mcp'>"
+
+
+FORKED = """
+import asyncio, os, sys, threading
+from power_loop.contrib.mcp import StdioMCPClient
+
+client = StdioMCPClient(sys.executable, [sys.argv[1], "stdio"], timeout_s=20)
+home = asyncio.new_event_loop()
+threading.Thread(target=home.run_forever, daemon=True).start()
+
+def add(a):
+    return asyncio.run_coroutine_threadsafe(client.call_tool("add", {"a": a, "b": 1}), home).result(30).content
+
+print(add(1), flush=True)
+child = os.fork()
+if child == 0:
+    async def there():
+        async with client:
+            return (await client.call_tool("add", {"a": 2, "b": 1})).content
+    print(asyncio.run(there()), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(add(3), flush=True)
+asyncio.run_coroutine_threadsafe(client.aclose(), home).result(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_has_a_server_of_its_own_and_leaves_its_parents_alone(tmp_path: Path) -> None:
+    program = tmp_path / "forked.py"
+    program.write_text(FORKED)
+    done = subprocess.run([sys.executable, program, POLITE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.split(), done.returncode) == (["2", "3", "4"], 0), done.stderr

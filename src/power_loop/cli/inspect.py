@@ -57,8 +57,6 @@ def run(args: argparse.Namespace) -> int:
     with door:
         try:
             asyncio.run(serve(dsn_of(args), door, table_prefix=args.prefix, told=told, **how))
-        except ValueError as error:
-            raise CommandFailed(f"--prefix: {error}", USAGE) from error
         except StoreSchemaError as error:
             raise not_ours_to_make(error) from error
     return OK

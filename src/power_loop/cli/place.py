@@ -15,6 +15,8 @@ from power_loop.contracts.errors import StoreSchemaError
 from power_loop.contracts.store import SchemaPolicy
 from power_loop.loop import DEFAULT_DB_PATH
 from power_loop.store.dsn import parse_dsn
+from power_loop.store.open import check_dsn
+from power_loop.store.schema import check_prefix
 from power_loop.store.sql_store import SessionStore, open_store
 
 
@@ -26,12 +28,13 @@ def add_options(parser: argparse.ArgumentParser, *, json: str = "answer as JSON"
 
 
 def dsn_of(args: argparse.Namespace) -> str:
-    """The DSN that was given, or is set, or is the default. Raises `CommandFailed` for one that is none."""
+    """The DSN that was given, or is set, or is the default. Raises `CommandFailed` for one that is none, and for such a prefix."""
     dsn: str = args.dsn or os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
-    try:
-        parse_dsn(dsn)
-    except ValueError as error:
-        raise CommandFailed(f"--dsn: {error}", USAGE) from error
+    for option, value, check in (("--dsn", dsn, check_dsn), ("--prefix", args.prefix, check_prefix)):
+        try:
+            check(value)
+        except ValueError as error:
+            raise CommandFailed(f"{option}: {error}", USAGE) from error
     return dsn
 
 
@@ -45,8 +48,6 @@ async def opened(args: argparse.Namespace, *, create: bool = False) -> AsyncGene
     try:
         policy = SchemaPolicy.AUTO_CREATE if create else SchemaPolicy.VERIFY
         store = await open_store(dsn, table_prefix=args.prefix, schema=policy)
-    except ValueError as error:
-        raise CommandFailed(f"--prefix: {error}", USAGE) from error
     except StoreSchemaError as error:
         raise not_ours_to_make(error) from error
     try:

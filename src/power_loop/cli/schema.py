@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from power_loop.cli.exits import FAILED, OK, USAGE, CommandFailed
+from power_loop.cli.exits import FAILED, OK
 from power_loop.cli.place import add_options, dsn_of, tell
 from power_loop.cli.pretty import working
 from power_loop.contracts.errors import StoreSchemaError
@@ -29,15 +29,12 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     dsn = dsn_of(args)
-    try:
-        if args.verb == "show":
-            statements = ddl_of(dsn, table_prefix=args.prefix)
-            tell(args, {"version": SCHEMA.version, "ddl": statements}, as_script(statements).rstrip())
-            return OK
-        with working("checking the schema" if args.verb == "check" else "applying the schema"):
-            return asyncio.run(_open(dsn, args))
-    except ValueError as error:
-        raise CommandFailed(f"--prefix: {error}", USAGE) from error
+    if args.verb == "show":
+        statements = ddl_of(dsn, table_prefix=args.prefix)
+        tell(args, {"version": SCHEMA.version, "ddl": statements}, as_script(statements).rstrip())
+        return OK
+    with working("checking the schema" if args.verb == "check" else "applying the schema"):
+        return asyncio.run(_open(dsn, args))
 
 
 async def _open(dsn: str, args: argparse.Namespace) -> int:

@@ -70,7 +70,11 @@ async def _run(args: argparse.Namespace) -> int:
         _show_progress(loop)
         if args.session is not None:
             await (await loop.ensure_store()).get_session(args.session)
-        return _told(args, await create_workflow(spec, parent_loop=loop, parent_session_id=args.session).run())
+        try:
+            result = await create_workflow(spec, parent_loop=loop, parent_session_id=args.session).run()
+        except ValueError as error:  # the session can have no run below it
+            raise CommandFailed(str(error), USAGE) from error
+        return _told(args, result)
 
 
 async def _resume(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contracts.forks import mind_forks
 from power_loop.contrib.jsonl_file import RotatingFile, replay
-from power_loop.contrib.redact import Redactor, under, word
+from power_loop.contrib.redact import Redactor, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
@@ -40,7 +40,7 @@ class JsonlSink(Sink):
     def __init__(self, bus: EventBusProtocol, file: RotatingFile, redactor: Redactor, events: Iterable[str] | None, *, fsync: bool) -> None:
         self.dropped: int = 0
         self._file, self._redactor, self._fsync = file, redactor, fsync
-        self._words, self._places = Seen(word), Seen(under("session_id", "round_index", "stream_id", "source"))
+        self._words = Seen(word)
         self._queue: deque[str] = deque()
         """Lines."""
         self._changed = threading.Condition()
@@ -134,12 +134,10 @@ class JsonlSink(Sink):
     def _line(self, event: AgentEvent) -> str:
         """What `AgentEvent.to_dict` says, as one line; the payload without secrets."""
         words = self._words
-        _, payload, ts = self._redactor.shown(event)
-        place = self._places[event.session_id, event.round_index, event.stream_id, event.source]
         return (
-            f'{{"type":{words[event.type]},"payload":{payload},{place},"ts":{ts},"seq":{event.seq},"mono":{event.mono!r},'
-            f'"send_index":{words[event.send_index]},"depth":{event.depth},"record_seq":{words[event.record_seq]},'
-            f'"cursor":{word(event.cursor)}}}\n'
+            f'{{"type":{words[event.type]},"stream_id":{words[event.stream_id]},"send_index":{words[event.send_index]},'
+            f'"depth":{event.depth},"record_seq":{word(event.record_seq)},"cursor":{word(event.cursor)},"mono":{event.mono!r},'
+            f"{self._redactor.shown(event)}\n"
         )
 
 

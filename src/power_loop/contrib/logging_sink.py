@@ -10,7 +10,7 @@ from typing import Any
 
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contracts.forks import mind_forks
-from power_loop.contrib.redact import Redactor, under, word
+from power_loop.contrib.redact import Redactor, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
 
@@ -30,7 +30,7 @@ class LoggingSink(Sink):
 
     def __init__(self, bus: EventBusProtocol, logger: logging.Logger, level: int, events: Iterable[str] | None, redactor: Redactor) -> None:
         self._logger, self._level, self._redactor = logger, level, redactor
-        self._words, self._places = Seen(word), Seen(under("session_id", "round_index", "source"))
+        self._types = Seen(word)
         self._makes_its_own = type(logger).makeRecord is not logging.Logger.makeRecord
         self._begin_anew()
         mind_forks(self, in_child=LoggingSink._begin_anew)
@@ -64,9 +64,7 @@ class LoggingSink(Sink):
         return self._logger.makeRecord(self._logger.name, self._level, "(events)", 0, line, (), None)
 
     def _line(self, event: AgentEvent) -> str:
-        _, payload, ts = self._redactor.shown(event)
-        place = self._places[event.session_id, event.round_index, event.source]
-        return f'{{"event":{self._words[event.type]},"seq":{event.seq},"ts":{ts},{place},"payload":{payload}}}'
+        return f'{{"event":{self._types[event.type]},{self._redactor.shown(event)}'
 
 
 def _task_name() -> str | None:

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from power_loop.contracts.errors import ToolTimeout
+from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.redact import redact_text
+from power_loop.contracts.retry import backoff
 from power_loop.contracts.tool import ToolRun
 from power_loop.contrib.mcp_content import result_of
 from power_loop.contrib.mcp_input import ask_for, asks_for_input, continued
@@ -49,12 +51,20 @@ class McpClient(ABC):
     def __init__(self, label: str, *, timeout_s: float | None, protocol: str, on_tools_changed: Callable[[], None] | None) -> None:
         self._label, self._timeout_s, self._protocol, self._tell = label, timeout_s, protocol, on_tools_changed
         self._home: asyncio.AbstractEventLoop | None = None
-        self._moving = threading.Lock()
-        self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
-        self._tools: list[McpToolSpec] | None = None
+        self._parents: object = None
+        """In a forked child: what is its parent's. Whoever lets go of it ends the parent's server."""
+        self._begin_anew()
+        mind_forks(self, in_child=McpClient._begin_anew)
         self._changes = 0
         self._closed = False
+
+    def _begin_anew(self) -> None:
+        """Also in a forked child, which connects by itself: nobody there runs the event loop that has the connection."""
+        self._parents = self._parents, self._home, self._connection
+        self._home, self._connection = None, None
+        self._tools: list[McpToolSpec] | None = None
+        self._moving, self._connecting = threading.Lock(), asyncio.Lock()
 
     @abstractmethod
     def _transport(self) -> Streams: ...
@@ -124,7 +134,7 @@ class McpClient(ABC):
             if result.get("inputRequests"):
                 ask_for(result)
             answers, state = None, result.get("requestState")
-            await asyncio.sleep(min(PAUSE_S, 0.05 * 2**attempt))
+            await asyncio.sleep(backoff(0.05, attempt, PAUSE_S))
         raise RuntimeError(f"{name} was not ready after {ROUNDS} calls")
 
     async def serves_resources(self) -> bool:

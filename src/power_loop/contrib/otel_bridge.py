@@ -107,13 +107,14 @@ class OtelSpanBridge(Sink):
             "gen_ai.operation.name": "invoke_workflow" if kind == "workflow" else "invoke_agent",
             "gen_ai.workflow.name" if kind == "workflow" else "gen_ai.agent.name": agent,
             "power_loop.scope": told["scope"],
+            "power_loop.send_index": event.send_index,
+            "power_loop.depth": event.depth,
             "power_loop.resumed": told.get("resumed") or None,
         }
-        place = self._spans.place_of(event)
         if self._announce is not None and parent is None:
             self._announce(session_id, event.send_index or 0)
-        span = self._spans.start(self._spans.names.span(kind, agent), parent, event.ts, about, links=links, place=place)
-        self._runs[session_id] = Run(session_id, event.send_index, span, trace.set_span_in_context(span, parent), agent, place)
+        span = self._spans.start(self._spans.names.span(kind, agent), parent, event.ts, session_id, about, links=links)
+        self._runs[session_id] = Run(session_id, event.send_index, span, trace.set_span_in_context(span, parent), agent)
 
     def _earlier(self, event: AgentEvent) -> trace.SpanContext | None:
         """The first run of the same send, as far as anybody can know."""
@@ -158,7 +159,7 @@ class OtelSpanBridge(Sink):
         self._spans.close_round(run, event.ts, {})
         n = told["round_index"]
         name = self._spans.names.span("round", str(n))
-        run.round = self._spans.start(name, run.context, event.ts, {"power_loop.round_index": n}, place=run.place)
+        run.round = self._spans.start(name, run.context, event.ts, run.session_id, {"power_loop.round_index": n})
 
     def end_round(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
         self._spans.close_round(run, event.ts, {"power_loop.has_tools": told["has_tools"], "power_loop.skipped": told["skipped"] or None})
@@ -171,7 +172,7 @@ class OtelSpanBridge(Sink):
         if run.heard:
             about["gen_ai.input.messages"] = otel_content.written(self._redactor, run.heard)
         name = self._spans.names.span("chat", str(told["model"] or ""))
-        span = self._spans.start(name, run.below, event.ts, about, kind=SpanKind.CLIENT, place=run.place)
+        span = self._spans.start(name, run.below, event.ts, run.session_id, about, kind=SpanKind.CLIENT)
         run.chats.append(Chat(span, common, event.ts, folds=str(told["call_id"]).startswith("fold")))
 
     def first_chunk(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:
@@ -216,10 +217,10 @@ class OtelSpanBridge(Sink):
 
     def _unseen_chat(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> Chat:
         started = event.ts if run.fold_started is None else run.fold_started
-        common, place = self._chat_attributes(told["model"]), self._spans.place_of(event)
+        common = self._chat_attributes(told["model"])
         about = {**common, "gen_ai.agent.name": run.agent, "error.type": told["error_type"]}
         name = self._spans.names.span("chat", str(told["model"] or ""))
-        span = self._spans.start(name, run.below, started, about, kind=SpanKind.CLIENT, place=place)
+        span = self._spans.start(name, run.below, started, run.session_id, about, kind=SpanKind.CLIENT)
         run.fold_started = None
         return Chat(span, common, started, event.ts)
 
@@ -248,7 +249,7 @@ class OtelSpanBridge(Sink):
         }
         if self._captures:
             about["gen_ai.tool.call.arguments"] = self._redactor.json(told["tool_input"])
-        span = self._spans.start(self._spans.names.span("tool", told["name"]), run.below, event.ts, about, place=run.place)
+        span = self._spans.start(self._spans.names.span("tool", told["name"]), run.below, event.ts, run.session_id, about)
         run.tools[told["tool_call_id"]] = ToolSpan(span, event.ts)
 
     def end_tool(self, run: Run, event: AgentEvent, told: Mapping[str, Any]) -> None:

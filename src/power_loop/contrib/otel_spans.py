@@ -15,7 +15,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 
-from power_loop.contracts.events import AgentEvent
 from power_loop.contrib.otel_names import Names
 
 # Ways to end that a person who looks for failures wants to find.
@@ -58,8 +57,6 @@ class Run:
     span: Span
     context: Context
     agent: str
-    place: Mapping[str, Any]
-    """The attributes that all of its spans have."""
     round: Span | None = None
     chats: list[Chat] = field(default_factory=list[Chat])
     tools: dict[str, ToolSpan] = field(default_factory=dict[str, ToolSpan])
@@ -89,17 +86,12 @@ class Spans:
         self._tracer, self.names = tracer, names
 
     def start(
-        self, name: str, context: Context | None, at: float, attributes: Mapping[str, Any], *, kind: SpanKind = SpanKind.INTERNAL,
-        links: tuple[trace.Link, ...] = (), place: Mapping[str, Any],
+        self, name: str, context: Context | None, at: float, session_id: str | None, attributes: Mapping[str, Any], *,
+        kind: SpanKind = SpanKind.INTERNAL, links: tuple[trace.Link, ...] = (),
     ) -> Span:  # fmt: skip
-        """Of ``attributes`` those that are known, and of ``place``, which `place_of` gave."""
-        given = {**self.names.attributes(attributes), **place}
+        """A span of a session, with those of ``attributes`` that are known."""
+        given = self.names.attributes({"gen_ai.conversation.id": session_id, **attributes})
         return self._tracer.start_span(name, context=context, kind=kind, attributes=given, links=links, start_time=nanoseconds(at))
-
-    def place_of(self, event: AgentEvent) -> Mapping[str, Any]:
-        """Where an event happened, as attributes."""
-        place = {"gen_ai.conversation.id": event.session_id, "power_loop.send_index": event.send_index, "power_loop.depth": event.depth}
-        return self.names.attributes(place)
 
     def end(self, span: Span, at: float, attributes: Mapping[str, Any], error: str | None = None) -> None:
         if attributes or error is not None:

@@ -65,6 +65,7 @@ class Redactor:
         self._max_chars, self._max_items = max_field_len, max_items
         self._longest = PLAIN if max_field_len is None else max_field_len
         self._rules = self._names, redact_values, max_items
+        self._places = Seen(_place)
         self._straight = _encoder(Seen(self._plain).__getitem__)
 
     def __call__(self, value: Any) -> Any:
@@ -91,17 +92,20 @@ class Redactor:
             raise ValueError("this takes a closer look")
         return quoted(redact_text(text, self._names) if self._values else text)
 
-    def shown(self, event: AgentEvent) -> tuple[object, str, str]:
-        """What ``event`` says, and its time, as JSON, behind the rules by which it was written: once for all who would write it alike.
+    def shown(self, event: AgentEvent) -> str:
+        """How the line of ``event`` ends in every sink: its number and time, where it happened, what it says.
 
-        Where nothing was cut, and all of it is shorter than a text may be here, another's limit made no difference.
+        It is written once for all that write alike: where nothing was cut, and all of it is shorter than a text may be here,
+        another's limit made no difference.
         """
         if (known := event.shown) is not None:
-            rules, line, _ = known
+            rules, line = known
             if rules == self._rules and len(line) <= self._longest and CUT_JSON not in line:
-                return known
-        event.shown = known = self._rules, self.json(event.payload), repr(event.ts)
-        return known
+                return line
+        place = self._places[event.session_id, event.round_index, event.source]
+        line = f'"seq":{event.seq},"ts":{event.ts!r},{place},"payload":{self.json(event.payload)}}}'
+        event.shown = self._rules, line
+        return line
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
@@ -211,9 +215,10 @@ def word(value: str | int | None) -> str:
     return int.__repr__(value) if isinstance(value, int) else quoted(str(value))  # a host's event may have anything there
 
 
-def under(*names: str) -> Callable[[Sequence[str | int | None]], str]:
-    """What writes as many values as there are ``names`` as members of an object."""
-    return lambda values: ",".join(f'"{name}":{word(value)}' for name, value in zip(names, values, strict=True))
+def _place(place: tuple[str | None, int | None, str | None]) -> str:
+    """Where an event happened, as members of an object."""
+    session_id, round_index, source = map(word, place)
+    return f'"session_id":{session_id},"round_index":{round_index},"source":{source}'
 
 
 def _encoder(write: Callable[[str], str]) -> Callable[[Any, int], Iterable[str]]:

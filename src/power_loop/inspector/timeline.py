@@ -31,7 +31,7 @@ from power_loop.contracts.records import (
 from power_loop.contracts.store import RecordRow
 from power_loop.contracts.usage import CallUsage
 from power_loop.inspector.shown import Asked, Given, Passage
-from power_loop.runtime.call_keys import idempotency_key
+from power_loop.kernel.call_keys import idempotency_key
 
 Json = dict[str, Any]
 

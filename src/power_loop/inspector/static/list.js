@@ -82,6 +82,11 @@ function apply(event) {
   location.hash = link("", Object.fromEntries(new FormData(event.target.closest("form"))));
 }
 
+// The steps of a run are sessions of their own, and count their own tokens.
+const tokens = (session) => (session.kind === "workflow"
+  ? h("span", { class: "dim", title: "counted in the sessions of its steps" }, "–")
+  : compact(session.prompt_tokens + session.completion_tokens));
+
 const told = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 function row(session) {
@@ -93,7 +98,7 @@ function row(session) {
         session.agent ? h("span", {}, plain(session.agent)) : null, about.slice(0, 4))),
     h("td", {}, state(session.outcome || "idle")),
     h("td", { class: "number", "data-label": "Sends" }, count(session.send_index)),
-    h("td", { class: "number", "data-label": "Tokens" }, compact(session.prompt_tokens + session.completion_tokens)),
+    h("td", { class: "number", "data-label": "Tokens" }, tokens(session)),
     h("td", { class: "number", "data-label": session.cost ? "Cost" : null }, money(session.cost)),
     h("td", { class: "number" }, ago(session.updated_at)));
 }
