@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
@@ -102,14 +102,24 @@ class Verbs(Drivers):
 
     async def close_session(self, session_id: str, *, cascade: bool) -> int:
         store, driver = await self.open()
-        await self.cancel(session_id, StopRequested("cancelled", "session closed", "cancel"))
-        async with driver.lines.held(session_id):
-            await self.until_free(session_id)
+        async with AsyncExitStack() as lines:
+            await self._bring_to_rest(session_id, lines)
+            # What stands above began what runs below, and ends it: what goes on all the same is ended after it.
+            for one in (await store.family(session_id))[1:] if cascade else ():
+                with suppress(SessionNotFoundError):  # a leaf that was cut off is gone already
+                    await self._bring_to_rest(one, lines)
             gone = await store.close_session_tree(session_id, cascade=cascade)
         for one in gone:
             driver.cache.forget(one)
             await release_session(store, one)
         return len(gone)
+
+    async def _bring_to_rest(self, session_id: str, lines: AsyncExitStack) -> None:
+        """Cancel what runs in the session, wait for its end, and let nobody begin anything here while ``lines`` are held."""
+        _, driver = await self.open()
+        await self.cancel(session_id, StopRequested("cancelled", "session closed", "cancel"))
+        await lines.enter_async_context(driver.lines.held(session_id))
+        await self.until_free(session_id)
 
     async def messages(self, session_id: str, *, include_compacted: bool) -> list[dict[str, Any]]:
         store, _ = await self.open()
@@ -311,7 +321,12 @@ class Verbs(Drivers):
         return opening.written
 
     async def stop(self, session_id: str, reason: str) -> bool:
-        return await self.cancel(session_id, StopRequested("cancelled", reason, "cancel"))
+        if await self.cancel(session_id, StopRequested("cancelled", reason, "cancel")):
+            return True
+        # A workflow that waits for somebody is under way, though nobody drives it.
+        opening = Abort(reason)
+        is_run = session_id.startswith(RUN_PREFIX) and await self._drive_run(session_id, opening, PLAIN) is not None
+        return is_run and opening.written > 0
 
     async def stream(
         self, session_id: str, sending: Callable[[CancellationToken], Sending], stop_event: CancellationLike, *, detach: bool

@@ -348,6 +348,33 @@ async def test_no_exception_of_a_leaf_leaves_the_run(on_error: str) -> None:
     assert "RuntimeError: no" in result.errors[0]["error"] or "no" in result.errors[0]["error"]
 
 
+@pytest.mark.parametrize("said", ["null", "```json\nnull\n```", '{"value": null}'])
+@pytest.mark.parametrize("in_spec", [True, False])
+async def test_null_is_an_answer_where_the_schema_allows_it(said: str, in_spec: bool) -> None:
+    maybe = {"name": "maybe", "schema": {"type": ["object", "null"]}}
+    leaf = agent("a") if in_spec else agent("a", output_schema=maybe)
+    leaf["spec"] |= {"output_schema": maybe} if in_spec else {}
+    after = [
+        agent("b", input="there is {{a}}", when={"ref": "a", "op": "eq", "value": None}),
+        agent("c", when={"ref": "a", "op": "truthy"}),
+    ]
+    loop = loop_of(answering(lambda _, text: text if text.startswith("there") else said), await open_store())
+    result = await create_workflow({"name": "w", "root": {"type": "sequence", "steps": [leaf, *after]}}, parent_loop=loop).run()
+    assert (result.status, result.final, list(result.results)) == ("completed", "there is null", ["a", "b"])
+    assert (result.results["a"].status, result.results["a"].payload) == ("completed", None)
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": ["object", "null"]}])
+async def test_an_executor_that_tells_no_value_has_not_answered_with_null(schema: dict[str, Any]) -> None:
+    class Silent:
+        async def run_agent(self, spec: Any, user_input: str, **more: Any) -> dict[str, Any]:
+            return {"status": "completed", "final_text": "I looked at it."}
+
+    leaf, loop = agent("a", output_schema={"name": "maybe", "schema": schema}), loop_of(FunctionLLM(lambda _: ""), await open_store())
+    result = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop, executor=Silent()).run()
+    assert result.results["a"].status == "invalid_output"
+
+
 # acceptance: 157
 async def test_a_leaf_is_tried_again_and_then_its_fallback_has_its_turn() -> None:
     store, paid = await open_store(), list[str]()
@@ -398,6 +425,22 @@ async def test_a_human_node_holds_no_process_and_its_answer_from_another_one_fin
     assert not await check_invariants(store, at_rest=True)
     with pytest.raises(ValueError, match="waits for no answer"):
         await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "no")
+
+
+@pytest.mark.parametrize("cases", [("true", "false"), ("yes", "no")])
+@pytest.mark.parametrize(("answer", "taken", "text"), [("yes", 0, "yes"), (True, 0, "true"), ("no", 1, "no"), (False, 1, "false")])
+async def test_what_a_person_confirms_is_branched_on_as_true_or_false_and_shown_as_it_was_said(
+    cases: tuple[str, str], answer: Any, taken: int, text: str
+) -> None:
+    loop = loop_of(answering(lambda _, text: text), await open_store())
+    gate = {"type": "human", "id": "ask", "prompt": "Shall we?", "kind": "confirm"}
+    branch = {"type": "branch", "on": "ask", "cases": {case: agent(f"a{n}", input="said {{ask}}") for n, case in enumerate(cases)}}
+    waiting = await create_workflow({"name": "w", "root": {"type": "sequence", "steps": [gate, branch]}}, parent_loop=loop).run()
+    (asked,) = (await get_workflow(loop, None, waiting.run_id))["waiting_for"]
+    await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], answer)
+    result = await rehydrate(await loop.ensure_store(), None, waiting.run_id)
+    assert (result.status, result.final) == ("completed", f"said {text}")
+    assert (result.results["ask"].payload, f"a{taken}" in result.results) == (taken == 0, True)
 
 
 async def test_a_question_of_a_leaf_parks_its_branch_and_the_answer_is_in_the_leafs_next_request() -> None:
@@ -620,6 +663,35 @@ async def test_closing_the_parent_takes_its_runs_along() -> None:
     assert not await store.list_sessions()
 
 
+@pytest.mark.parametrize("who", ["the same loop", "another loop"])
+@pytest.mark.parametrize("detached", [False, True])
+async def test_closing_the_parent_cancels_its_run_first_and_nothing_of_it_goes_on(who: str, detached: bool) -> None:
+    store, begun, cut = await open_store(), asyncio.Event(), list[str]()
+
+    @tool
+    async def hang() -> str:
+        """Hang."""
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut.append("hang")
+        return ""
+
+    leaf = agent("a")
+    leaf["spec"]["tools"] = ["hang"]
+    loop = loop_of(FunctionLLM(lambda _: call("hang")), store, tools=[hang])
+    parent = await loop.new_session()
+    workflow = create_workflow({"name": "w", "root": leaf}, parent_loop=loop, parent_session_id=parent)
+    handle = await workflow.start(detached=detached)
+    await begun.wait()
+    closer = loop if who == "the same loop" else loop_of(FunctionLLM(lambda _: ""), store)
+    assert await closer.close_session(parent) >= 2
+    assert cut == ["hang"]
+    assert (await handle.task).status == "cancelled"
+    assert not await store.list_sessions()
+
+
 async def test_a_run_is_told_as_it_goes_and_shows_how_far_it_is() -> None:
     store, told = await open_store(), list[Any]()
     loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
@@ -713,6 +785,56 @@ async def test_a_cancel_of_the_runs_session_stops_it_from_any_process() -> None:
     assert await loop_of(FunctionLLM(hangs), store).cancel(f"wf_{handle.run_id}", reason="not needed")
     result = await handle.task
     assert result.status == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop_job", "abort_pending", "resume_run"])
+async def test_a_run_that_waits_for_somebody_can_be_cancelled_and_gone_on_with(how: str) -> None:
+    store = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    waiting = await create_workflow(ASKING, parent_loop=loop, parent_session_id=parent).run()
+    session, other = f"wf_{waiting.run_id}", loop_of(answering(lambda _, text: f"<{text}>"), store)
+    stopped = CancellationToken()
+    stopped.cancel("not needed")
+    stops: dict[str, Callable[[], Any]] = {
+        "cancel": lambda: other.cancel(session, reason="not needed"),
+        "stop_job": lambda: other.stop_job(parent, session, reason="not needed"),
+        "abort_pending": lambda: other.abort_pending(session, reason="not needed"),
+        "resume_run": lambda: resume_run(other, parent, waiting.run_id, stop_event=stopped),
+    }
+    assert await stops[how]()
+    assert [run["status"] for run in await list_workflows(loop, parent)] == ["cancelled"]
+    assert [job.status for job in await loop.list_jobs(parent)] == ["stopped"]
+    assert not await other.cancel(session)
+    assert not await other.abort_pending(session)
+    assert not await check_invariants(store, at_rest=True)
+    assert (await resume_run(loop, parent, waiting.run_id)).status == "waiting_for_input"
+    (asked,) = (await get_workflow(loop, parent, waiting.run_id))["waiting_for"]
+    assert (await loop.submit_input(session, asked["interaction_id"], "yes")).final_text == "<yes: <go>>"
+
+
+async def test_a_cancelled_run_that_waited_tells_its_parent() -> None:
+    store, texts = await open_store(), list[str]()
+    loop = loop_of(parent_and_leaves(texts), store)
+    parent = await loop.new_session()
+    handle = await run_detached(create_workflow(ASKING, parent_loop=loop, parent_session_id=parent))
+    assert (await handle.task).status == "waiting_for_input"
+    assert await loop.cancel(f"wf_{handle.run_id}")
+    await Worker(loop).run_once()
+    assert "ended: cancelled" in (await loop.get_messages(parent))[0]["content"]
+
+
+async def test_a_session_that_only_bears_the_name_of_a_run_is_not_ended_by_a_cancel() -> None:
+    @tool(effects="pure")
+    async def ask() -> str:
+        """Ask somebody."""
+        raise HumanInputRequired("Which?")
+
+    loop = loop_of(FunctionLLM(lambda _: call("ask")), await open_store(), tools=[ask])
+    session = await loop.new_session(session_id="wf_mine")
+    assert (await loop.send("go", session)).status == "waiting_for_input"
+    assert not await loop.cancel(session)
+    assert await loop.get_pending(session)
 
 
 async def test_a_worker_without_workflows_leaves_runs_alone() -> None:

@@ -137,6 +137,7 @@ PROBE = {"name": "p", "schema": {"type": "object"}}
         ({"ref": "p.n", "op": "le", "value": "3"}, True),
         ({"ref": "p.word", "op": "gt", "value": "a"}, True),
         ({"ref": "p.word", "op": "gt", "value": 1}, False),
+        ({"ref": "p.yes", "op": "eq", "value": "yes"}, True),
         ({"ref": "p.list[1].k", "op": "eq", "value": None}, True),
         ({"ref": "p.list", "op": "eq", "value": [1, {"k": None}]}, True),
         ({"ref": "p.yes", "op": "truthy"}, True),
@@ -162,10 +163,22 @@ def test_a_condition_decides_whether_a_node_runs(condition: dict[str, Any], so: 
 
 @pytest.mark.parametrize(
     ("value", "taken"),
-    [(True, "true"), ("true", "true"), (False, "else"), (1, "1"), (1.0, "1"), ("1", "1"), ("x y", "x y"), (" x y\n", "x y"), ([1], "else")],
+    [
+        (True, "true"),
+        ("true", "true"),
+        ("yes", "else"),
+        (False, "no"),
+        ("no", "no"),
+        (1, "1"),
+        (1.0, "1"),
+        ("1", "1"),
+        ("x y", "x y"),
+        (" x y\n", "x y"),
+        ([1], "else"),
+    ],
 )
 def test_a_branch_takes_the_case_that_spells_the_value(value: Any, taken: str) -> None:
-    cases = {name: agent(f"case{n}") for n, name in enumerate(("true", "1", "x y"))}
+    cases = {name: agent(f"case{n}") for n, name in enumerate(("true", "1", "x y", "no"))}
     branch = {"type": "branch", "on": "p.v", "cases": cases, "default": agent("else")}
     plan = run(seq(agent("p", output_schema=PROBE), branch), p={"v": value})
     names = [*cases, "else"]
@@ -368,6 +381,16 @@ def test_a_question_that_nobody_answers_in_time(settings: dict[str, Any], status
         assert plan.ready()[0].input == ("true" if "default" in settings else "[ask: failed: nobody answered in time]")
     result = finish(plan).result()
     assert (result.status, result.final, result.ok) == (status, final, ok)
+
+
+def test_nobodys_answer_to_a_confirm_node_is_true_or_false_as_somebodys_is() -> None:
+    ask = human("ask", kind="confirm", timeout_s=60, on_timeout="continue", default="no")
+    branch = {"type": "branch", "on": "ask", "cases": {"true": agent("go"), "false": agent("stay", input="{{ask}}")}}
+    plan = Plan(workflow(seq(ask, branch)))
+    plan.apply(StepRow("ask", "waiting"))
+    plan.apply(StepRow("ask", "timeout", 60_000))
+    assert [leaf.input for leaf in plan.ready()] == ["no"]
+    assert plan.result().results["ask"].payload is False
 
 
 def test_a_container_that_takes_too_long_fails_and_its_leaves_are_given_up() -> None:
@@ -575,3 +598,12 @@ def test_a_run_that_turns_in_circles_without_a_leaf_is_ended() -> None:
     inner = {"type": "foreach", "as": "x", "items": list(range(10_000)), "body": skipped}
     result = Plan(workflow(each("a", list(range(100)), inner, on_error="continue"))).result()
     assert (result.status, result.errors[0]["error"]) == ("failed", "the run has more than 200000 steps")
+
+
+def test_the_steps_of_a_resumed_run_are_counted_anew() -> None:
+    skipped = agent("r", when={"ref": "input", "op": "truthy"})
+    inner = {"type": "foreach", "as": "x", "items": list(range(10_000)), "body": skipped}
+    plan = Plan(workflow(seq(each("a", list(range(11)), inner), agent("b"))))
+    plan.apply(RunRow("stopped", status="cancelled"))
+    plan.apply(RunRow("resumed"))
+    assert (plan.status, ids(plan)) == ("running", ["b"])

@@ -20,6 +20,7 @@ from power_loop.workflow import WorkflowSpec, workflow_schema
 from power_loop.workflow.grammar import NODES, WORKFLOW, made_schema
 
 SCHEMA = compile_schema(workflow_schema())
+CONFIRM: dict[str, Any] = {"type": "human", "id": "h", "prompt": "x", "kind": "confirm"}
 
 
 def problems(document: Any) -> list[str]:
@@ -145,6 +146,7 @@ def test_nodes_are_nested_forty_deep_and_no_deeper() -> None:
         (seq(agent("plan", output_schema=TOPICS), each("e", "plan.topics.x", agent("a"))), '"plan.topics.x" cannot be: plan.topics has no'),
         (seq(agent("plan"), each("e", "plan", agent("a"))), '"plan" answers with text, no list'),
         (seq(each("e", [1], agent("a")), {"type": "branch", "on": "e.a", "cases": {"x": agent("b")}}), 'there is no key "a"'),
+        (seq(CONFIRM, each("e", "h", agent("a"))), '"h" yields no list'),
         (agent("a", output_schema={"schema": {"type": "objekt"}}), "the schema is malformed at /type"),
         (agent("a", spec=SPEC | {"output_schema": {"schema": {"$ref": "#/nowhere"}}}), "points to nothing"),
         (agent("input"), 'an id cannot be "input"'),
@@ -179,6 +181,8 @@ def test_what_has_no_sense_is_a_problem(root: Any, problem: str) -> None:
         seq({"type": "branch", "on": "input", "cases": {"x": agent("a")}}, agent("b", inputs_from=["a"])),
         agent("a", fallback=agent("b", inputs_from=["a"])),
         {"type": "human", "id": "h", "prompt": "x", "kind": "choice", "options": ["a"]},
+        seq(CONFIRM | {"options": [{"id": "b", "of": [1]}]}, each("e", "h.of", agent("a"))),
+        seq(CONFIRM | {"timeout_s": 60, "on_timeout": "continue", "default": [1]}, each("e", "h", agent("a"))),
     ],
 )
 def test_what_has_sense_is_none(root: Any) -> None:

@@ -8,11 +8,12 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, WorkflowRunError
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind
-from power_loop.runtime.openings import Opening, Resume
+from power_loop.runtime.openings import Abort, Opening, Resume
 from power_loop.runtime.openings_worker import LookAfter
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 from power_loop.workflow.drive import WorkflowEngine
+from power_loop.workflow.executors import InProcessExecutor
 from power_loop.workflow.journal import run_id_of
 from power_loop.workflow.opening import Driving
 from power_loop.workflow.results import WorkflowResult
@@ -26,23 +27,44 @@ async def drive_run(loop: Any, session_id: str, opening: Opening, cancel: Cancel
     store: Any = await loop.ensure_store()
     if (await store.get_session(session_id)).kind != SessionKind.WORKFLOW:
         return None
+    if isinstance(opening, Abort):
+        return await _aborted(loop, session_id, opening)
     if not isinstance(opening, (Resume, LookAfter)):
         raise ValueError(f"session {session_id!r} is a run of a workflow and takes no words: resume it, answer it, or cancel it")
     looks = isinstance(opening, LookAfter)
     if looks and not opening.recovers:
         return StatefulResult(session_id, "completed")
     try:
-        result = await WorkflowEngine(loop).drive(run_id_of(session_id), Driving("look" if looks else "resume"), cancel)
+        result = await _driven(loop, session_id, Driving("look" if looks else "resume"), cancel)
     except WorkflowRunError as error:
-        if isinstance(error.__cause__, (SessionBusyError, SessionLeaseLost, SessionArchivedError)):
-            raise error.__cause__ from None
-        if error.code == "workflow.busy":
-            raise SessionBusyError(session_id, holder=loop.drivers.holder) from None
         if error.code != "workflow.elsewhere":
             raise
         # Its leaves are to run where this process cannot: it is left for `resume_run`.
         return StatefulResult(session_id, "pending_tools", pending_tool_calls=[{"id": session_id}])
     return await _as_result(store, session_id, result, looks)
+
+
+async def _driven(loop: Any, session_id: str, driving: Driving, cancel: CancellationToken | None) -> WorkflowResult:
+    """As `WorkflowEngine.drive`; whoever else drives the run is told of as sends tell of it."""
+    try:
+        return await WorkflowEngine(loop).drive(run_id_of(session_id), driving, cancel)
+    except WorkflowRunError as error:
+        if isinstance(error.__cause__, (SessionBusyError, SessionLeaseLost, SessionArchivedError)):
+            raise error.__cause__ from None
+        if error.code == "workflow.busy":
+            raise SessionBusyError(session_id, holder=loop.drivers.holder) from None
+        raise
+
+
+async def _aborted(loop: Any, session_id: str, opening: Abort) -> StatefulResult:
+    """End a run that waits for somebody as cancelled; nothing of it runs, so any executor will do."""
+    store: Any = await loop.ensure_store()
+    asked = len((await Session.load(store, session_id)).state.open_calls)
+    stop = CancellationToken()
+    stop.cancel(opening.reason)
+    result = await _driven(loop, session_id, Driving("abort", executor=InProcessExecutor()), stop)
+    opening.written = asked if result.status == "cancelled" else 0
+    return await _as_result(store, session_id, result, looks=False)
 
 
 async def _as_result(store: Any, session_id: str, result: WorkflowResult, looks: bool) -> StatefulResult:

@@ -64,12 +64,14 @@ def same(a: Any, b: Any) -> bool:
 
 
 def spellings(value: Any) -> tuple[str, ...]:
-    """The texts that mean ``value`` in ``cases``: ``true`` is spelled "true" and "True", 1 is "1" and "1.0"."""
+    """The texts that mean ``value`` in ``cases``: ``true`` is spelled "true", "True" and "yes", 1 is "1" and "1.0"."""
     match value:
         case str():
             return (value, value.strip())
-        case None | bool():
+        case None:
             return (json.dumps(value), str(value))
+        case bool():
+            return (json.dumps(value), str(value), "yes" if value else "no")
         case int() | float():
             return (json.dumps(value), *([str(int(value)), str(float(value))] if _is_small(value) else []))
         case _:

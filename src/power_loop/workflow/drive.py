@@ -97,10 +97,12 @@ class WorkflowEngine:
         drivers, session_id = self._loop.drivers, run.book.session_id
         minding = asyncio.create_task(_mind(cancel, run)) if cancel is not None else None
         drivers.runs[session_id] = run
-        drivers.heartbeat.hold(run.book.session, run.scope)
-        if drivers.closing and run.order.detached:  # the loop began to close while the run was taken in hand
-            run.interrupt()
         try:
+            drivers.heartbeat.hold(run.book.session, run.scope)
+            if cancel is not None and cancel.is_cancelled():  # a run that only waits would be at rest before it is minded
+                run.scope.request(StopRequested("cancelled", cancel.reason, "token"))
+            if drivers.closing and run.order.detached:  # the loop began to close while the run was taken in hand
+                run.interrupt()
             return await run.go()
         finally:
             drivers.heartbeat.drop(session_id)

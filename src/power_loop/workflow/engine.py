@@ -26,7 +26,7 @@ from power_loop.workflow.leaf import Ended, Where, question_of, run_leaf
 from power_loop.workflow.leaves import Leaf
 from power_loop.workflow.ledger import PURPOSE, Above
 from power_loop.workflow.nodes import HumanNode
-from power_loop.workflow.outcome import of_value
+from power_loop.workflow.outcome import of_answer
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.results import WorkflowResult
 from power_loop.workflow.rows import Row, RunRow, StepRow, call_usage
@@ -224,8 +224,8 @@ class Run:
             said = said_to(key, asked.get("interaction_id", ""), state.answers, state.decisions)
             if said is None:
                 self.book.note(record_of(row))
-            elif isinstance(self.plan.leaf(key).node, HumanNode):
-                outcome = of_value(said["value"])
+            elif isinstance(node := self.plan.leaf(key).node, HumanNode):
+                outcome = of_answer(node, said["value"])
                 self._apply(_answered(row, outcome.text, outcome.payload, self.clock.now_ms()))
             elif row.kept is None:
                 with suppress(SessionNotFoundError):

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 from power_loop.agents.above import asked_below
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.ledger import Sums
 from power_loop.contracts.log import log
+from power_loop.contracts.schema.compile import compile_schema
+from power_loop.contracts.structured import WRAPPED, document_in
 from power_loop.contracts.usage import UsageLimits
 from power_loop.runtime.approvals import is_approval
 from power_loop.runtime.cancel import being_cancelled
@@ -114,6 +117,8 @@ async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) 
     assert isinstance(leaf.node, AgentNode)
     assert leaf.spec is not None
     wants = leaf.node.schema if leaf.node.output_schema else (leaf.spec.output_schema or {}).get("schema")
+    if payload is None and wants is not None and _says_null(text, wants):
+        text, wants = "null", None  # a result without a payload is its text, whatever the model wrote around it
     if status == "completed" and (payload is not None or wants is None):
         digest(payload)  # raises what JSON cannot say
         return Ended(_row(leaf, clock, "completed", text=text, payload=payload, **known), closes, told.get("after"))
@@ -132,6 +137,15 @@ async def _ended(where: Where, leaf: Leaf, clock: Any, told: Mapping[str, Any]) 
     error = failure.get("message") or _why(status, text)
     kept = status if status in FAILURES else "failed"
     return Ended(_row(leaf, clock, "failed", status=kept, text=text, error=str(error), **known), closes)
+
+
+def _says_null(text: str, schema: Mapping[str, Any]) -> bool:
+    """The answer is null, and the schema allows that."""
+    try:
+        found = document_in(text)
+    except StructuredOutputError:
+        return False
+    return found in (None, {WRAPPED: None}) and not compile_schema(schema).problems(None)
 
 
 def _was_stopped_from_above(leaf: Leaf, own: UsageLimits | None, usage: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.usage import Usage
 from power_loop.workflow.nodes import UNSET, AgentNode, HumanNode
-from power_loop.workflow.outcome import Outcome, Scope, failure, of_value
+from power_loop.workflow.outcome import Outcome, Scope, failure, of_answer
 from power_loop.workflow.places import Place
 from power_loop.workflow.results import AgentResult
 from power_loop.workflow.rows import OnChange, StepRow, digest, usage_of
@@ -310,7 +310,7 @@ class Leaves(Tree):
         assert isinstance(node, HumanNode)
         self._over(step)
         if node.on_timeout == "continue" and node.default is not UNSET:
-            outcome = of_value(node.default)
+            outcome = of_answer(node, node.default)
             self.results[step.shown] = step, AgentResult(step.shown, "completed", outcome.text, outcome.payload)
             self.settle(step, outcome)
         else:

@@ -211,9 +211,9 @@ class _Reader:
             self.warn(path, "without timeout_s the question waits for ever", "give timeout_s, or leave out default and on_timeout")
         if "default" in node and node.get("on_timeout") != "continue":
             self.warn(below(path, "default"), 'is not used unless on_timeout is "continue"')
-        if kind == "confirm":
-            return of_schema({"type": "boolean"})
-        return text_of(str(node.get("id"))) if kind == "text" and "default" not in node else ANY
+        if "default" in node or (kind == "confirm" and _list(options)):
+            return ANY
+        return {"confirm": of_schema({"type": "boolean"}), "text": text_of(str(node.get("id")))}.get(str(kind), ANY)
 
     # --- names --------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from power_loop.workflow.journal import Order, opening_words, record_of
 from power_loop.workflow.plan import Plan
 from power_loop.workflow.rows import OnChange, RunRow
 
-Opening = Literal["begin", "resume", "look"]
-"""``look``: go on only where that was cut off, or somebody has answered."""
+Opening = Literal["begin", "resume", "look", "abort"]
+"""``look``: go on only where that was cut off, or somebody has answered; ``abort``: only to end what waits for somebody."""
 
 
 class Driving(NamedTuple):
@@ -32,6 +32,8 @@ class Driving(NamedTuple):
 
 def opened(book: Logbook, plan: Plan, driving: Driving, order: Order, now: int) -> bool:
     """Note how the pass begins; False when there is nothing to do. Raises `WorkflowRunError` for changes."""
+    if driving.opening == "abort":
+        return not book.state.idle and bool(book.state.open_calls)
     if not book.session.head.head:
         return _begun(book, driving, order, now)
     plan.refuse_changes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from power_loop.workflow.nodes import UNSET
+from power_loop.workflow.nodes import UNSET, HumanNode
 from power_loop.workflow.references import Part, Ref, as_text, fill, reach
 
 
@@ -41,6 +41,12 @@ def failure(error: str, *, halts: bool = True) -> Outcome:
 def of_value(value: Any) -> Outcome:
     """A value that no step had to find."""
     return Outcome("completed", as_text(value), None if isinstance(value, str) else value)
+
+
+def of_answer(node: HumanNode, value: Any) -> Outcome:
+    """What a person said, with the text as it was said; where they were to confirm, yes and no are true and false."""
+    said = of_value(value)
+    return said._replace(payload=value == "yes") if node.kind == "confirm" and value in ("yes", "no") else said
 
 
 class Scope:

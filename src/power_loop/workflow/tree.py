@@ -63,13 +63,13 @@ class Tree:
 
     def __init__(self) -> None:
         self.now_ms = 0
-        self.opened: int = 0
         self.visited: int = 0
         """How often a step was looked at: what planning costs, counted."""
         self.clear()
 
     def clear(self) -> None:
         """Forget all steps."""
+        self.opened: int = 0
         self.root: Step | None = None
         self.outcome: Outcome | None = None
         """Of the whole run, once it is settled."""
