@@ -29,6 +29,7 @@ from power_loop.workflow import (
     run_spec_isolated,
 )
 from power_loop.workflow.executors import key_of
+from power_loop.workflow.ledger import Above
 
 
 class Elsewhere:
@@ -255,6 +256,41 @@ async def test_a_leaf_elsewhere_that_used_up_its_share_goes_on_with_another(tmp_
     assert (result.status, result.final_text) == ("completed", "told")
     assert len(executor.begun) > 4, "a share was too small for a leaf"
     assert (await ledgers(store))[0][0] == 2 + 8 + 3, "it went on where it was, and began nothing anew"
+    await loop.aclose()
+
+
+async def test_a_leaf_elsewhere_that_wants_more_while_the_others_hold_the_rest_waits_for_what_they_give_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_left = asyncio.Event()
+    share_of = Above.share
+
+    async def share(above: Above, *args: Any) -> Any:
+        given = await share_of(above, *args)
+        if given is None:
+            nothing_left.set()
+        return given
+
+    async def reply(request: LLMRequest) -> Any:
+        if "item 0" not in str(request.messages[0]["content"]):
+            await nothing_left.wait()
+            return say("seen")
+        return call("look") if len(request.messages) < 12 else say("seen")
+
+    @tool(effects="pure")
+    async def look() -> str:
+        """Look."""
+        return "a view"
+
+    monkeypatch.setattr(Above, "share", share)
+    store = await open_store()
+    executor = Elsewhere(tmp_path, FunctionLLM(reply), look)
+    loop = await a_parent(store, author(fan(4)), executor, config=AgentLoopConfig(limits=UsageLimits(requests=20)))
+    parent = await loop.new_session()
+    await loop.send("go", parent)
+    (run,) = await list_workflows(loop, parent)
+    assert run["status"] == "completed"
+    assert [at for at in executor.begun if "[0:" in at] == executor.begun[:1] * 2
     await loop.aclose()
 
 

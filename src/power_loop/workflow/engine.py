@@ -130,7 +130,9 @@ class Run:
                 self._begin(leaf._replace(handed={**leaf.handed, **share}))
             else:
                 self._give_back(leaf.key)
-                self._stop = RunRow("stopped", status="budget_exceeded", reason=ABOVE)
+                if not self._tasks:  # else it waits for what they give back
+                    self._stop = RunRow("stopped", status="budget_exceeded", reason=ABOVE)
+                return
 
     async def _let_through(self, above: Above, leaf: Leaf, among: int) -> Mapping[str, Any] | None:
         """What a leaf elsewhere is given; None when nothing is left above the run. Its share is reserved before it begins."""
