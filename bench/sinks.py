@@ -90,11 +90,27 @@ def _otel(bus: AgentEventBus, folder: Path) -> Any:
     return attach_otel_sink(bus, tracer=TracerProvider().get_tracer("bench"), meter=meter)
 
 
+class StatsD:
+    """The sink, and the backend that sends what it counts."""
+
+    errors = 0
+
+    def __init__(self, bus: AgentEventBus) -> None:
+        self._backend = StatsDBackend(host="127.0.0.1", port=NO_SERVER)
+        self._sink = attach_metrics_sink(bus, self._backend)
+        self.flush = self._backend.flush
+
+    def close(self) -> None:
+        self.errors = self._sink.errors
+        self._sink.close()
+        self._backend.close()
+
+
 SINKS: dict[str, Callable[[AgentEventBus, Path], Any]] = {
     "logging": _logging,
     "JSONL": lambda bus, folder: attach_jsonl_sink(bus, folder / "events.jsonl"),
     "Prometheus": lambda bus, folder: attach_metrics_sink(bus, PrometheusBackend(CollectorRegistry())),
-    "StatsD": lambda bus, folder: attach_metrics_sink(bus, StatsDBackend(host="127.0.0.1", port=NO_SERVER)),
+    "StatsD": lambda bus, folder: StatsD(bus),
     "OpenTelemetry": _otel,
 }
 
@@ -104,7 +120,7 @@ class Sender:
 
     def __init__(self, loop: StatefulAgentLoop, session: str, batches: list[Any], sinks: Sequence[Any]) -> None:
         self._loop, self._session, self._batches = loop, session, batches
-        self._files = [sink for sink in sinks if isinstance(sink, JsonlSink)]
+        self._later = [sink for sink in sinks if isinstance(sink, JsonlSink | StatsD)]
         self._sends = 0
 
     @property
@@ -118,8 +134,8 @@ class Sender:
             await self._loop.send("How is the weather in Rome today?", self._session)
             for each in work:
                 each()
-        for file in self._files:
-            file.flush()
+        for each in self._later:
+            each.flush()
         self._sends += sends
         return (time.process_time() - begun) / sends * 1000
 

@@ -240,7 +240,7 @@ def fork():
         sink.close()
         os._exit(0)
 
-with sink._changed:
+with sink._writer._changed:
     forks = threading.Thread(target=fork)
     forks.start()
     forks.join()

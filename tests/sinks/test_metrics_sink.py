@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import pytest
@@ -118,32 +122,94 @@ def test_labels_count_by_their_names_in_whatever_order_they_come() -> None:
 # --- StatsD -----------------------------------------------------------------------------------------------------
 
 
-def received(server: socket.socket) -> list[str]:
-    server.settimeout(0.2)
-    lines: list[str] = []
-    while True:
-        try:
-            lines.append(server.recv(4096).decode())
-        except TimeoutError:
-            return lines
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """Datagrams that were sent to it wait there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        yield server
+
+
+def backend_of(server: socket.socket) -> StatsDBackend:
+    return StatsDBackend(host="127.0.0.1", port=server.getsockname()[1])
+
+
+def datagrams(server: socket.socket) -> list[str]:
+    told: list[str] = []
+    with suppress(BlockingIOError):
+        while True:
+            told.append(server.recv(4096).decode())
+    return told
+
+
+def stats(server: socket.socket) -> list[tuple[str, str]]:
+    """Names and values."""
+    return [(name, value) for each in datagrams(server) for name, value in [line.split(":") for line in each.splitlines()]]
 
 
 # acceptance: 62 (StatsD)
-async def test_statsd_gets_counters_timings_and_gauges_over_udp(stage: Any) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        backend = StatsDBackend(host="127.0.0.1", port=server.getsockname()[1])
-        sink = attach_metrics_sink(stage.bus, backend)
-        result = await stage.loop(call("look", at="a"), say("done")).run("go")
-        lines = received(server)
-        backend.close()
+async def test_statsd_gets_counters_timings_and_gauges_over_udp(stage: Any, server: socket.socket) -> None:
+    backend = backend_of(server)
+    sink = attach_metrics_sink(stage.bus, backend)
+    result = await stage.loop(call("look", at="a"), say("done")).run("go")
+    backend.close()
+    told = stats(server)
     assert sink.errors == 0
-    assert "power_loop_tool_calls.look.true:1|c" in lines
-    assert lines.count("power_loop_rounds:1|c") == 2
-    totals = [int(line.split(":")[1].removesuffix("|c")) for line in lines if line.startswith("power_loop_usage_total_tokens:")]
-    assert sum(totals) == result.usage["total_tokens"]
-    assert any(line.startswith("power_loop_llm_call_duration_ms.") and line.endswith("|ms") for line in lines)
-    assert "power_loop_running_sends:0|g" in lines
+    counts = Counter[str]()
+    for name, value in told:
+        counts[name] += int(value.removesuffix("|c")) if value.endswith("|c") else 0
+    assert counts["power_loop_tool_calls.look.true"] == 1
+    assert counts["power_loop_rounds"] == 2
+    assert counts["power_loop_usage_total_tokens"] == result.usage["total_tokens"]
+    assert sum(name.startswith("power_loop_llm_call_duration_ms.") and value.endswith("|ms") for name, value in told) == 2
+    assert told[-1] == ("power_loop_running_sends", "0|g")
+
+
+def test_what_comes_at_once_reaches_statsd_added_up_and_all_of_it(server: socket.socket) -> None:
+    backend = backend_of(server)
+    for n in range(300):
+        backend.incr("count", 2, {})
+        backend.gauge("level", n, {})
+    backend.observe("ms", 1.5, {})
+    backend.observe("ms", 2.5, {})
+    assert backend.flush()
+    told = stats(server)
+    assert sum(int(value.removesuffix("|c")) for name, value in told if name == "count") == 600
+    assert [value for name, value in told if name == "ms"] == ["1.500000|ms", "2.500000|ms"]
+    assert [value for name, value in told if name == "level"][-1] == "299|g"
+    assert len(told) < 30, "of 602"
+    backend.close()
+
+
+def test_numbers_go_to_statsd_without_anybody_asking_and_when_the_program_ends(server: socket.socket) -> None:
+    backend = backend_of(server)
+    backend.incr("n", 1, {})
+    server.settimeout(100)
+    assert server.recv(100) == b"n:1|c"
+    backend.close()
+    code = (
+        "import sys\nfrom power_loop.contrib.metrics_sink import StatsDBackend\n"
+        "StatsDBackend(host='127.0.0.1', port=int(sys.argv[1])).incr('last', 1, {})\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(server.getsockname()[1])], check=True)
+    assert server.recv(100) == b"last:1|c"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX")
+def test_a_forked_child_counts_on_and_repeats_nothing_of_its_parents(server: socket.socket) -> None:
+    code = (
+        "import os, sys\nfrom power_loop.contrib.metrics_sink import StatsDBackend\n"
+        "backend = StatsDBackend(host='127.0.0.1', port=int(sys.argv[1]))\n"
+        "backend.incr('parents', 1, {}); backend.flush(); backend.incr('parents', 1, {})\n"
+        "pid = os.fork()\n"
+        "if not pid: backend.incr('childs', 1, {})\n"
+        "backend.close()\n"
+        "if pid: sys.exit(os.waitpid(pid, 0)[1])\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(server.getsockname()[1])], check=True)
+    assert sorted(stats(server)) == [("childs", "1|c"), ("parents", "1|c"), ("parents", "1|c")]
 
 
 def test_labels_cannot_break_a_stat_apart() -> None:

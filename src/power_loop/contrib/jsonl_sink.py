@@ -7,9 +7,7 @@ what only passes (deltas, progress) gives way, and is counted.
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 from power_loop.contracts.events import AgentEvent, EventBusProtocol
 from power_loop.contracts.forks import mind_forks
 from power_loop.contrib.jsonl_file import RotatingFile, replay
+from power_loop.contrib.later import Later
 from power_loop.contrib.redact import Redactor, word
 from power_loop.contrib.seen import Seen
 from power_loop.contrib.sink import Sink, only
@@ -26,12 +25,10 @@ __all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
 # The queue of a bus is as long. Beyond it deltas and progress are dropped; all else is, at ten times this.
 QUEUE_LIMIT = 1000
 MAY_GIVE_WAY = frozenset({"stream_delta", "stream_think_delta", "tool_progress"})
-# What comes within so many seconds is written together, unless it is so much already: one wake-up for many events.
-GATHER_S, GATHERED = 0.05, 500
+# So many lines do not wait for more.
+GATHERED = 500
 # How long closing waits for a disk that does not answer, in seconds.
 CLOSE_WAIT_S = 10.0
-# And how long a program that ends without closing.
-EXIT_WAIT_S = 1.0
 
 
 class JsonlSink(Sink):
@@ -43,17 +40,10 @@ class JsonlSink(Sink):
         self._words = Seen(word)
         self._queue: deque[str] = deque()
         """Lines."""
-        self._changed = threading.Condition()
-        self._idle, self._stops = True, False
-        self._flushing = 0
-        """How many wait for the file."""
         self._forked = False
-        """In a child: the writer is the parent's."""
+        """In a child: the file is the parent's."""
+        self._writer = Later("power-loop-jsonl", self._queue.__len__, self._write_queued)
         mind_forks(self, in_child=JsonlSink._fall_silent)
-        # A daemon: a program that ends without closing is not held up by its log.
-        self._writer = threading.Thread(target=self._write_on, name="power-loop-jsonl", daemon=True)
-        self._writer.start()
-        atexit.register(self.flush, EXIT_WAIT_S)
         super().__init__(bus, self._take, only(events))
 
     @property
@@ -62,65 +52,33 @@ class JsonlSink(Sink):
 
     def flush(self, timeout: float | None = CLOSE_WAIT_S) -> bool:
         """Wait until what was heard so far is in the file; False when ``timeout`` (seconds) ran out first."""
-        if self._forked:  # nobody writes in a forked child, and the writer may have held the lock
-            return True
-        with self._changed:
-            self._flushing += 1
-            self._changed.notify_all()
-            try:
-                return self._changed.wait_for(lambda: not self._queue and self._idle, timeout)
-            finally:
-                self._flushing -= 1
+        return self._writer.flush(timeout)
 
     def close(self) -> None:
         super().close()
-        atexit.unregister(self.flush)
-        if self._forked:
-            return
-        with self._changed:
-            self._stops = True
-            self._changed.notify_all()
-        self._writer.join(CLOSE_WAIT_S)
+        if self._writer.close(CLOSE_WAIT_S) and not self._forked:
+            self._file.close()
 
     def _fall_silent(self) -> None:
         self._forked = True
+        self._queue.clear()
 
     def _take(self, event: AgentEvent) -> None:
-        if self._forked:  # a forked child has no writer; two processes in one file would tear its lines
+        if self._forked:  # two processes in one file would tear its lines
             return
         queue = self._queue
         if len(queue) >= QUEUE_LIMIT and (len(queue) >= 10 * QUEUE_LIMIT or event.type in MAY_GIVE_WAY):
-            with self._changed:
-                self.dropped += 1
+            self.dropped += 1
             return
         queue.append(self._line(event))
-        # Before the writer waits it says so and looks at the queue: it has seen the line, or is woken here, once.
-        if self._idle or len(queue) == GATHERED:
-            with self._changed:
-                self._idle = self._idle and not queue
-                self._changed.notify_all()
+        self._writer.due(at_once=len(queue) == GATHERED)
 
-    def _write_on(self) -> None:
-        while batch := self._next():
-            try:
-                self._write(batch)
-                self._file.flush(sync=self._fsync)
-            except Exception as error:  # the flush's: a disk that is full, or gone
-                self.failed(error)
-        self._file.close()
-
-    def _next(self) -> list[str]:
-        """What is queued, once something is; nothing when the sink is closed and all is written."""
-        with self._changed:
-            self._idle = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._queue or self._stops)
-            self._idle = False
-            self._changed.wait_for(lambda: self._stops or self._flushing or len(self._queue) >= GATHERED, GATHER_S)
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
-            if not batch:
-                self._idle = True
-            return batch
+    def _write_queued(self) -> None:
+        try:
+            self._write([self._queue.popleft() for _ in range(len(self._queue))])
+            self._file.flush(sync=self._fsync)
+        except Exception as error:  # the flush's: a disk that is full, or gone
+            self.failed(error)
 
     def _write(self, batch: list[str]) -> None:
         """All lines at once, unless the file is full before the last of them."""

@@ -1,0 +1,80 @@
+"""What sinks leave to a thread of their own: all of it is done, by nobody twice."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import pytest
+from scarce import no_threads
+
+from power_loop.contrib import later
+from power_loop.contrib.later import Later
+
+WAIT_S = 100.0
+
+
+class Work:
+    """Numbers that are put somewhere to be done later."""
+
+    def __init__(self) -> None:
+        self.pending: deque[int] = deque()
+        self.done: list[list[int]] = []
+        self.later = Later("test-later", self.pending.__len__, self.act)
+
+    def act(self) -> None:
+        self.done.append([self.pending.popleft() for _ in range(len(self.pending))])
+
+    def put(self, number: int) -> None:
+        self.pending.append(number)
+        self.later.due()
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for batch in self.done for number in batch]
+
+
+def test_all_that_several_threads_leave_is_done_and_in_few_goes() -> None:
+    work = Work()
+    threads = [threading.Thread(target=lambda at=at: [work.put(at + n) for n in range(1000)]) for at in range(0, 4000, 1000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert work.later.flush(WAIT_S)
+    assert sorted(work.numbers) == list(range(4000))
+    assert len(work.done) < 400
+    assert work.later.close(WAIT_S)
+
+
+def test_a_thread_that_is_needed_no_more_ends_and_another_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(later, "IDLE_S", 0)
+    work, threads = Work(), list[threading.Thread]()
+    for number in range(200):
+        work.put(number)
+        threads += [each for each in threading.enumerate() if each.name == "test-later" and each not in threads]
+        if number % 20 == 0:
+            assert work.later.flush(WAIT_S)
+    assert work.later.flush(WAIT_S)
+    assert work.numbers == list(range(200))
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert len(threads) > 1
+
+
+def test_what_found_no_thread_is_done_when_there_is_one() -> None:
+    work = Work()
+    with no_threads(), pytest.raises(RuntimeError):
+        work.put(1)
+    work.put(2)
+    assert work.later.close(WAIT_S)
+    assert work.numbers == [1, 2]
+
+
+def test_closing_does_what_is_pending_and_is_fine_where_nothing_ever_was() -> None:
+    assert Work().later.close(WAIT_S)
+    work = Work()
+    work.put(1)
+    assert work.later.close(WAIT_S)
+    assert work.numbers == [1]
+    assert work.later.close(WAIT_S)
