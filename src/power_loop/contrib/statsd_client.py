@@ -24,7 +24,7 @@ class GatheringClient:
         self._client = client
         self._told: deque[tuple[str, str, float]] = deque()
         self._sender = Later("power-loop-statsd", self._told.__len__, self._send)
-        mind_forks(self, in_child=lambda client: client._told.clear())
+        mind_forks(self, in_child=GatheringClient._forget)
 
     def incr(self, stat: str, count: float) -> None:
         self._tell("incr", stat, count)
@@ -34,6 +34,9 @@ class GatheringClient:
 
     def gauge(self, stat: str, value: float) -> None:
         self._tell("gauge", stat, value)
+
+    def _forget(self) -> None:
+        self._told.clear()
 
     def flush(self, timeout: float | None) -> bool:
         """Send what was told so far; False when ``timeout`` (seconds) ran out first."""

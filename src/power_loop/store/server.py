@@ -65,13 +65,11 @@ class ServerDatabase:
         self._closed = False
         self._starting = threading.Lock()
         self._written_by: WeakKeyDictionary[asyncio.Task[Any], list[Settled[None]]] = WeakKeyDictionary()
-        # A child shares its parent's sockets and epoll object: to free what stands on them would unhook the parent's.
-        inherited: list[Office | None] = []
         mind_forks(
             self,
             before=ServerDatabase.before_fork,
             in_parent=ServerDatabase.after_fork_in_parent,
-            in_child=lambda database: inherited.append(database.after_fork_in_child()),
+            in_child=ServerDatabase.after_fork_in_child,
         )
 
     # --- the port ---------------------------------------------------------------------------------
@@ -146,7 +144,10 @@ class ServerDatabase:
         self._starting.release()
 
     def after_fork_in_child(self) -> Office | None:
-        """The parent's thread does not exist here: begin anew. What it had is given back, to be kept and never touched."""
+        """The parent's thread does not exist here: begin anew. What it had is given back, to be kept and never touched.
+
+        A child shares its parent's sockets and epoll object: to free what stands on them would unhook the parent's.
+        """
         self._starting = threading.Lock()
         office, self._office = self._office, None
         return office
