@@ -25,15 +25,19 @@ class CancellationToken:
         self._listeners: list[Callable[[str], None]] = []
         self._ask: Callable[[], bool] | None = None
         self._asked_badly = False
+        self._followed: tuple[CancellationToken, ...] = ()
+        self._unfollow: list[Callable[[], None]] = []
+        """Those that it follows know of it only while somebody listens to it: one may be for a whole process."""
 
     @property
     def reason(self) -> str:
+        self._look_at_followed()
         return self._reason
 
     @property
     def polled(self) -> bool:
         """It must be asked from time to time: its source cannot call back."""
-        return self._ask is not None
+        return self._ask is not None or any(token.polled for token in self._followed)
 
     def cancel(self, reason: str = "cancelled") -> None:
         """Stop; the first reason stands. Listeners are told once, and one that raises keeps it from no other."""
@@ -42,10 +46,12 @@ class CancellationToken:
                 return
             self._cancelled, self._reason = True, reason
             listeners, self._listeners = self._listeners, []
+        self._part()
         for listener in listeners:
             _tell(listener, reason)
 
     def is_cancelled(self) -> bool:
+        self._look_at_followed()
         if not self._cancelled and self._ask is not None and self._answer():
             self.cancel()
         return self._cancelled
@@ -57,11 +63,15 @@ class CancellationToken:
     def on_cancel(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Have ``listener(reason)`` called at the cancel, in the thread that cancels; the answer takes it back."""
         with self._lock:
-            if not self._cancelled:
+            listens = not self._cancelled
+            if listens:
                 self._listeners.append(listener)
-                return lambda: self._forget(listener)
-        listener(self._reason)
-        return lambda: None
+        if not listens:
+            listener(self._reason)
+            return lambda: None
+        if self._followed and not self._unfollow:
+            self._unfollow = [token.on_cancel(self.cancel) for token in self._followed]
+        return lambda: self._forget(listener)
 
     def child(self) -> CancellationToken:
         """A token that follows this one and can also be cancelled by itself."""
@@ -89,11 +99,7 @@ class CancellationToken:
     def any_of(cls, *tokens: CancellationToken) -> CancellationToken:
         """A token that is cancelled as soon as one of ``tokens`` is."""
         joined = cls()
-        polled = [token for token in tokens if token.polled]
-        if polled:
-            joined._ask = lambda: any(token.is_cancelled() for token in polled)
-        for token in tokens:
-            token.on_cancel(joined.cancel)
+        joined._followed = tokens
         return joined
 
     @classmethod
@@ -127,6 +133,20 @@ class CancellationToken:
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
+            listens = bool(self._listeners)
+        if not listens:
+            self._part()
+
+    def _look_at_followed(self) -> None:
+        if not self._cancelled:
+            for token in self._followed:
+                if token.is_cancelled():
+                    return self.cancel(token.reason)
+
+    def _part(self) -> None:
+        unfollow, self._unfollow = self._unfollow, []
+        for part in unfollow:
+            part()
 
 
 def _tell(listener: Callable[[str], None], reason: str) -> None:
