@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable
 from contextlib import suppress
 
 import pytest
 
+from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.records import StopRequested
-from power_loop.runtime.cancel import Cut, Scope
+from power_loop.runtime.cancel import Cut, Scope, cut_short
 
 STOP = StopRequested("cancelled", "enough", "cancel")
 LATER = StopRequested("completed", "too late", "token")
@@ -198,6 +200,27 @@ async def test_a_listener_of_the_token_that_raises_does_not_keep_the_deed_from_b
     asyncio.get_running_loop().call_soon(stop)
     with pytest.raises(Cut):
         await deed(scope, forever())
+
+
+async def test_work_that_fails_while_its_caller_is_cancelled_is_not_reported_as_lost() -> None:
+    async def falls() -> None:
+        try:
+            await forever()
+        finally:
+            raise ZeroDivisionError("on its way out")
+
+    lost: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: lost.append(context))
+    caller = asyncio.create_task(cut_short(falls(), CancellationToken()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with suppress(asyncio.CancelledError):
+        await caller
+    del caller
+    await asyncio.sleep(0)  # the event loop lets go of it
+    gc.collect()
+    assert lost == []
 
 
 def test_a_stop_after_the_event_loop_is_gone_harms_nobody() -> None:

@@ -19,7 +19,7 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind, SessionRow, SubagentLifecycle
 from power_loop.contracts.tool import Toolbox, ToolRun
-from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.cancel import end_of
 from power_loop.runtime.tell import publish
 from power_loop.tools.toolbox import ToolRegistry
 
@@ -190,9 +190,7 @@ async def _apart(work: Any, cancel: CancellationToken | None) -> StatefulResult:
     except asyncio.CancelledError:
         if cancel is None or not cancel.is_cancelled():  # whoever runs us goes away: the child is cut off, and can go on
             task.cancel()
-        await to_its_end(asyncio.wait((task,)))
-        if not task.cancelled():
-            task.exception()  # the cancel says why; a failure of the child's on the way is no news
+        await end_of(task)
         raise
 
 

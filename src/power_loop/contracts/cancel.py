@@ -138,10 +138,8 @@ class CancellationToken:
             self._part()
 
     def _look_at_followed(self) -> None:
-        if not self._cancelled:
-            for token in self._followed:
-                if token.is_cancelled():
-                    return self.cancel(token.reason)
+        if not self._cancelled and (first := next((token for token in self._followed if token.is_cancelled()), None)):
+            self.cancel(first.reason)
 
     def _part(self) -> None:
         unfollow, self._unfollow = self._unfollow, []

@@ -131,7 +131,14 @@ async def cut_short(work: Coroutine[Any, Any, T], token: CancellationToken) -> a
         stopped.cancel()
         if not task.done():
             task.cancel()
-            await to_its_end(asyncio.wait((task,)))
+            await end_of(task)
+
+
+async def end_of(task: asyncio.Task[Any]) -> None:
+    """Wait for it, however often the caller is cancelled meanwhile. What it raises on the way is no news to whoever cut it off."""
+    await to_its_end(asyncio.wait((task,)))
+    if not task.cancelled():
+        task.exception()  # it was looked at, or asyncio would call it lost
 
 
 def being_cancelled() -> bool:
