@@ -21,6 +21,7 @@ async def main(folder: Path) -> None:
         print("deleted:", await store.prune_sessions(older_than_ms=0))  # archived ones, of any age; a week is 7 * 24 * 3600 * 1000
         print("left:", [dict(row.metadata) for row in await store.list_sessions()])
 
+        await store.checkpoint("TRUNCATE")
         before = (folder / "app.db").stat().st_size
         await store.vacuum()
         await store.checkpoint("TRUNCATE")

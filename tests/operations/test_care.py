@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from operating import Place
 
-from power_loop import open_store
+from power_loop import LLMRequest, open_store
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.records import ContextFolded, ModelReplied, SendEnded, UserSaid
 from power_loop.testing import FunctionLLM, check_invariants
@@ -116,6 +116,37 @@ async def test_a_backup_taken_while_sends_go_on_is_whole_and_can_be_gone_on_with
     await place.close()
     await store.close()
     assert [name for name in files_in(tmp_path) if "app" not in name and "writer" not in name] == ["copy.db"]
+
+
+@pytest.mark.parametrize("dsn", ["app.db", ":memory:"])
+async def test_nobody_waits_in_a_copy_for_who_was_at_work_when_it_was_made(tmp_path: Path, dsn: str) -> None:
+    asked = asyncio.Event()
+
+    async def hangs(request: LLMRequest) -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    store = await open_store(dsn if dsn == ":memory:" else str(tmp_path / dsn))
+    place = Place("sqlite", dsn, store)
+    session, claimed = await place.said("one"), await place.loop().new_session()
+    loop = place.loop(llm=FunctionLLM(hangs))
+    sending = asyncio.create_task(loop.send("two", session))
+    await asked.wait()
+    await loop.enqueue("three", claimed)
+    assert len((await store.claim("us", limit=10))[1]) == 1
+    await store.backup(tmp_path / "copy.db")
+    await loop.cancel(session)
+    await sending
+
+    copy = await open_store(str(tmp_path / "copy.db"))
+    other = Place("sqlite", str(tmp_path / "copy.db"), copy)
+    assert [lease.lapsed for lease in await copy.leases()] == [True]
+    assert [standing.session_id for standing in (await copy.claim("others", limit=10))[1]] == [claimed]
+    assert (await other.loop("goes on").send("and now?", session)).final_text == "goes on"
+    assert await check_invariants(copy) == []
+    for each in (other, copy, place, store):
+        await each.close()
 
 
 async def test_a_backup_replaces_nothing_unasked_and_leaves_nothing_half_done(file_place: Place, tmp_path: Path) -> None:

@@ -6,11 +6,20 @@ An engine that is a file does it; servers look after themselves, and have tools 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from power_loop.store.part import Part
 
 MODES = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")
+
+# Whoever held something when a copy was made holds nothing in the copy: it would only be waited for there.
+LET_GO = (
+    "UPDATE {p}sessions SET lease_until = 1 WHERE holder IS NOT NULL",
+    "UPDATE {p}sessions SET claimed_until = 1, runnable_at = MIN(runnable_at, 1) WHERE claim IS NOT NULL",
+    "UPDATE {p}timers SET claimed_until = 1 WHERE claim IS NOT NULL",
+    "DELETE FROM {p}waiters",
+)
 
 
 @runtime_checkable
@@ -21,7 +30,7 @@ class CaredFor(Protocol):
 
     async def shrink(self, *, in_steps: bool) -> int: ...
 
-    async def copy_to(self, path: str, *, overwrite: bool) -> None: ...
+    async def copy_to(self, path: str, *, overwrite: bool, then: Sequence[str] = ()) -> None: ...
 
 
 class Care(Part):
@@ -46,9 +55,10 @@ class Care(Part):
     async def backup(self, dest_path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """A copy of the whole database at one moment, in one file, while sends go on.
 
+        A send that was under way is in the copy as one whose process died: nobody waits there for its lease.
         Raises `FileExistsError` unless ``overwrite``, `StoreUnavailable` when it cannot be written (nothing is left then), and
         `ValueError` on a server, which has tools of its own for it.
         """
         if not isinstance(self._database, CaredFor):
             raise ValueError("backup copies SQLite databases; for a server use its own tool: pg_dump, mysqldump or mariadb-dump")
-        await self._database.copy_to(os.fspath(dest_path), overwrite=overwrite)
+        await self._database.copy_to(os.fspath(dest_path), overwrite=overwrite, then=[self._sql(text) for text in LET_GO])

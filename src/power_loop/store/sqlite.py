@@ -82,9 +82,9 @@ class SqliteDatabase(SqliteCare):
         self._submit(Care(future, work))
         return future
 
-    async def copy_to(self, path: str, *, overwrite: bool) -> None:
-        """Copy the file beside all other work: a reader of its own holds up no writer."""
-        await on_a_thread(lambda: copied_file(self.path, path, overwrite))
+    async def copy_to(self, path: str, *, overwrite: bool, then: Sequence[str] = ()) -> None:
+        """Copy the file beside all other work: a reader of its own holds up no writer. The statements ``then`` are run on the copy."""
+        await on_a_thread(lambda: copied_file(self.path, path, overwrite, then))
 
     async def close(self) -> None:
         """Finish what was submitted and leave one file without side files, as far as no other process has it open."""

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from typing import TypeVar
 
@@ -43,9 +43,9 @@ class SqliteCare(ABC):
         await self.write_back("TRUNCATE")
         return freed
 
-    async def copy_to(self, path: str, *, overwrite: bool) -> None:
-        """Copy what is in memory, in its turn among the other work."""
-        await self.maintain(lambda connection: copied(connection, place_for(path, overwrite), overwrite))
+    async def copy_to(self, path: str, *, overwrite: bool, then: Sequence[str] = ()) -> None:
+        """Copy what is in memory, in its turn among the other work. The statements ``then`` are run on the copy."""
+        await self.maintain(lambda connection: copied(connection, place_for(path, overwrite), overwrite, then))
 
 
 # --- on the connection ----------------------------------------------------------------------------
@@ -91,22 +91,26 @@ def place_for(path: str, overwrite: bool) -> str:
     return path
 
 
-def copied_file(source: str, path: str, overwrite: bool) -> None:
+def copied_file(source: str, path: str, overwrite: bool, then: Sequence[str]) -> None:
     """Copy through a connection of its own: a reader sees one moment, and holds up no writer."""
     path = place_for(path, overwrite)
     try:
         with closing(sqlite3.connect(file_uri(source, "mode=ro"), uri=True)) as reader:
-            copied(reader, path, overwrite)
+            copied(reader, path, overwrite, then)
     except sqlite3.Error as error:
         raise StoreUnavailable(f"backup to {path}: {error}; nothing was left there") from error
 
 
-def copied(source: sqlite3.Connection, path: str, overwrite: bool) -> None:
+def copied(source: sqlite3.Connection, path: str, overwrite: bool, then: Sequence[str]) -> None:
     """Copy what ``source`` sees into a file beside ``path``, and put it there only when it is whole and on the disk."""
     part = f"{path}.{os.getpid()}.part"
     try:
         with closing(sqlite3.connect(part)) as target:
             source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # nothing of it is in a second file, whatever comes between
+            with target:
+                for sql in then:
+                    target.execute(sql)
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         if overwrite:
