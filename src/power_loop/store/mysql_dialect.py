@@ -29,11 +29,12 @@ class MysqlDialect:
     now = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
     begun: str = now.replace("SYSDATE", "NOW")
 
+    # One after the other: joined, MariaDB opens each table once for each column (23 ms instead of 4).
     relations = (
-        "SELECT t.table_name, CASE t.table_type WHEN 'VIEW' THEN 'view' ELSE 'table' END, c.column_name"
-        " FROM information_schema.tables t LEFT JOIN information_schema.columns c"
-        " ON c.table_schema = t.table_schema AND c.table_name = t.table_name AND t.table_type <> 'VIEW'"
-        " WHERE t.table_schema = DATABASE()"
+        "SELECT table_name, CASE table_type WHEN 'VIEW' THEN 'view' ELSE 'table' END, NULL FROM information_schema.tables"
+        " WHERE table_schema = DATABASE() UNION ALL SELECT table_name, 'table', column_name FROM information_schema.columns"
+        " WHERE table_schema = DATABASE()"
+        " AND table_name NOT IN (SELECT table_name FROM information_schema.views WHERE table_schema = DATABASE())"
     )
 
     def fold(self, name: str) -> str:
