@@ -78,3 +78,21 @@ def test_closing_does_what_is_pending_and_is_fine_where_nothing_ever_was() -> No
     assert work.later.close(WAIT_S)
     assert work.numbers == [1]
     assert work.later.close(WAIT_S)
+
+
+def test_what_fails_is_logged_and_what_comes_next_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    work = Work()
+    act, work.later._act = work.act, fails
+    work.put(1)
+    assert not work.later.flush(0)
+    while not caplog.records:
+        work.later.flush(0.01)
+    work.later._act = act
+    work.put(2)
+    assert work.later.flush(WAIT_S)
+    assert work.numbers == [1, 2]
+    work.later.close(WAIT_S)
+
+
+def fails() -> None:
+    raise OSError("no")

@@ -221,7 +221,8 @@ def test_labels_cannot_break_a_stat_apart() -> None:
 
     backend = StatsDBackend(Client())
     backend.incr("n", 1, {"tool": "a.b:1|c\nx", "model": "", "success": "true"})
-    assert Client.stats == ["n.a_b_1_c_x._.true"]
+    backend.incr("größe.n\n", 1, {})
+    assert Client.stats == ["n.a_b_1_c_x._.true", "gr_e.n_"]
 
 
 # --- missing extras ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from power_loop.contracts.forks import mind_forks
+from power_loop.contracts.log import log
 
 # What comes within so many seconds is done together: one wake-up for much.
 GATHER_S = 0.05
@@ -66,7 +67,10 @@ class Later:
 
     def _run(self) -> None:
         while self._wait():
-            self._act()
+            try:
+                self._act()
+            except Exception:  # of a library, say; what comes next is done all the same
+                log.exception("%s failed; what it was about to do is lost", self._name)
 
     def _wait(self) -> bool:
         """Until something is to be done; False when nothing will be, by this thread."""

@@ -178,7 +178,7 @@ class PrometheusBackend:
 
 # --- StatsD ------------------------------------------------------------------------------------------
 
-_NOT_IN_A_STAT = re.compile(r"[^A-Za-z0-9_-]+")
+_NOT_IN_A_STAT, _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+"), re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class StatsDBackend:
@@ -219,4 +219,4 @@ class StatsDBackend:
 
 def _stat(name_and_values: tuple[str, ...]) -> str:
     name, *values = name_and_values
-    return ".".join((name, *(_NOT_IN_A_STAT.sub("_", value) or "_" for value in values)))
+    return ".".join((_NOT_IN_A_NAME.sub("_", name), *(_NOT_IN_A_STAT.sub("_", value) or "_" for value in values)))
