@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from scarce import no_threads
 
 from power_loop.contrib import later
+from power_loop.contrib.jsonl_sink import replay
 from power_loop.contrib.later import Later
 
 WAIT_S = 100.0
@@ -62,13 +68,41 @@ def test_a_thread_that_is_needed_no_more_ends_and_another_one_begins(monkeypatch
     assert len(threads) > 1
 
 
-def test_what_found_no_thread_is_done_when_there_is_one() -> None:
+@pytest.mark.parametrize("asks", [Later.flush, Later.close])
+def test_what_found_no_thread_is_done_by_who_waits_for_it(asks: Callable[[Later, float], bool]) -> None:
     work = Work()
-    with no_threads(), pytest.raises(RuntimeError):
-        work.put(1)
+    with no_threads():
+        with pytest.raises(RuntimeError):
+            work.put(1)
+        assert asks(work.later, WAIT_S)
+    assert work.numbers == [1]
+    work.later.close(WAIT_S)
+
+
+def test_who_comes_late_with_what_was_done_already_keeps_nobody_from_being_heard() -> None:
+    work = Work()
+    work.put(1)
+    assert work.later.flush(WAIT_S)
+    work.later.due()  # as another thread does, whose number was taken along before it could say so
     work.put(2)
-    assert work.later.close(WAIT_S)
+    begun = time.monotonic()
+    assert work.later.flush(WAIT_S)
     assert work.numbers == [1, 2]
+    assert time.monotonic() - begun < later.IDLE_S / 2
+    assert work.later.close(WAIT_S)
+
+
+@pytest.mark.parametrize("quiet", ["", "later.IDLE_S = 0; time.sleep(0.2)"])
+def test_what_is_published_while_a_program_ends_is_written(quiet: str, tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys, time\nfrom power_loop import AgentEvent, AgentEventBus\nfrom power_loop.contrib import later\n"
+        "from power_loop.contrib.jsonl_sink import attach_jsonl_sink\n"
+        "bus = AgentEventBus(); sink = attach_jsonl_sink(bus, sys.argv[1])\n"
+        "atexit.register(lambda: bus.publish(AgentEvent('own', {'n': 2})))\n"
+        f"bus.publish(AgentEvent('own', {{'n': 1}}))\n{quiet}\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "e.jsonl")], check=True)
+    assert [event.payload["n"] for event in replay(tmp_path / "e.jsonl")] == [1, 2]
 
 
 def test_closing_does_what_is_pending_and_is_fine_where_nothing_ever_was() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
+from weakref import WeakSet
 
 from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.log import log
@@ -27,6 +28,7 @@ class Later:
         self._name, self._pending, self._act = name, pending, act
         self._begin_anew()
         mind_forks(self, in_child=Later._begin_anew)
+        _open.add(self)
 
     def _begin_anew(self) -> None:
         self._changed = threading.Condition()
@@ -40,13 +42,17 @@ class Later:
             with self._changed:
                 if self._thread is None:
                     self._thread = self._begun()
-                self._idle, self._at_once = False, self._at_once or at_once
+                self._idle = self._idle and not self._pending()
+                self._at_once = self._at_once or at_once
                 self._changed.notify_all()
 
     def flush(self, timeout: float | None) -> bool:
         """Have what is pending done now, and wait for it; False when ``timeout`` (seconds) ran out first."""
-        if self._pending():
-            self.due(at_once=True)
+        try:
+            if self._pending():
+                self.due(at_once=True)
+        except RuntimeError:  # no thread can be had, at the end of a program, say
+            self._do_here()
         with self._changed:
             return self._changed.wait_for(lambda: self._idle and not self._pending(), timeout)
 
@@ -57,20 +63,30 @@ class Later:
             self._changed.notify_all()
         if thread is not None:
             thread.join(timeout)
-        return thread is None or not thread.is_alive()
+            if thread.is_alive():
+                return False
+        self._do_here()
+        return True
 
     def _begun(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         thread.start()
-        atexit.register(self.flush, EXIT_WAIT_S)
         return thread
 
     def _run(self) -> None:
         while self._wait():
-            try:
-                self._act()
-            except Exception:  # of a library, say; what comes next is done all the same
-                log.exception("%s failed; what it was about to do is lost", self._name)
+            self._do()
+
+    def _do(self) -> None:
+        try:
+            self._act()
+        except Exception:  # of a library, say; what comes next is done all the same
+            log.exception("%s failed; what it was about to do is lost", self._name)
+
+    def _do_here(self) -> None:
+        with self._changed:
+            if self._thread is None and self._pending():
+                self._do()
 
     def _wait(self) -> bool:
         """Until something is to be done; False when nothing will be, by this thread."""
@@ -81,8 +97,20 @@ class Later:
             self._idle = not self._pending()
             if self._idle:
                 self._thread = None
-                atexit.unregister(self.flush)
+                self._changed.notify_all()
                 return False
             self._changed.wait_for(lambda: self._at_once or self._stops, GATHER_S)
             self._at_once = False
             return True
+
+
+_open: WeakSet[Later] = WeakSet()
+
+
+def _end() -> None:
+    """Registered before any program could, so it is called after whatever a program does at its end."""
+    for later in list(_open):
+        later.flush(EXIT_WAIT_S)
+
+
+atexit.register(_end)

@@ -200,7 +200,10 @@ class StatsDBackend:
         self._stats = Seen(_stat)
 
     def flush(self, timeout: float | None = 5.0) -> bool:
-        """Have sent what was counted so far, before a process is frozen, say; False when ``timeout`` (seconds) ran out first."""
+        """Have sent what was counted so far; False when ``timeout`` (seconds) ran out first.
+
+        For a process that is frozen, or ends without Python's exit handlers, as a child of ``multiprocessing`` does.
+        """
         return not isinstance(self._client, GatheringClient) or self._client.flush(timeout)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ class GatheringClient:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._closed = False
         self._told: deque[tuple[str, str, float]] = deque()
         self._sender = Later("power-loop-statsd", self._told.__len__, self._send)
         mind_forks(self, in_child=GatheringClient._forget)
@@ -44,10 +45,13 @@ class GatheringClient:
 
     def close(self) -> None:
         """Send what is left, and give the socket back."""
+        self._closed = True
         if self._sender.close(CLOSE_WAIT_S):
             self._client.close()
 
     def _tell(self, kind: str, stat: str, value: float) -> None:
+        if self._closed:
+            raise RuntimeError("this StatsD client is closed; make another one")
         told = self._told
         told.append((kind, stat, value))
         self._sender.due(at_once=len(told) == GATHERED)
