@@ -223,6 +223,27 @@ async def test_work_that_fails_while_its_caller_is_cancelled_is_not_reported_as_
     assert lost == []
 
 
+async def test_a_cancel_of_the_caller_while_its_work_ends_for_the_token_is_not_lost() -> None:
+    ending, token = asyncio.Event(), CancellationToken()
+
+    async def slow_to_end() -> None:
+        try:
+            await forever()
+        finally:
+            ending.set()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    caller = asyncio.create_task(cut_short(slow_to_end(), token))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    token.cancel()
+    await ending.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
 def test_a_stop_after_the_event_loop_is_gone_harms_nobody() -> None:
     async def make() -> Scope:
         return Scope()

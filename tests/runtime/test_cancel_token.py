@@ -81,3 +81,31 @@ async def test_a_joined_token_whose_source_has_to_be_asked_is_asked() -> None:
     assert joined.polled
     stop.set()
     assert await asyncio.wait_for(joined.wait(), 100) == "cancelled"
+
+
+def test_the_first_reason_stands_though_nobody_listened_to_it() -> None:
+    source = CancellationToken()
+    child = source.child()
+    source.cancel("shutdown")
+    child.cancel("too late")
+    assert child.reason == "shutdown"
+
+
+def test_a_token_that_follows_one_that_is_cancelled_already_is_known_to_no_other() -> None:
+    done, shutdown, heard = CancellationToken(), CancellationToken(), []
+    done.cancel("done")
+    CancellationToken.any_of(done, shutdown).on_cancel(heard.append)
+    CancellationToken.any_of(shutdown, done).on_cancel(heard.append)
+    assert heard == ["done", "done"]
+    assert shutdown._listeners == []
+
+
+def test_who_begins_to_listen_while_the_last_one_leaves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, heard = CancellationToken(), []
+    joined = source.child()
+    forget = joined.on_cancel(heard.append)
+    monkeypatch.setattr(source, "_forget", lambda listener: [joined.on_cancel(heard.append), CancellationToken._forget(source, listener)])
+    forget()
+    monkeypatch.undo()
+    source.cancel("enough")
+    assert heard == ["enough"]

@@ -41,12 +41,18 @@ class CancellationToken:
 
     def cancel(self, reason: str = "cancelled") -> None:
         """Stop; the first reason stands. Listeners are told once, and one that raises keeps it from no other."""
+        self._look_at_followed()
+        self._cancel(reason)
+
+    def _cancel(self, reason: str) -> None:
         with self._lock:
             if self._cancelled:
                 return
             self._cancelled, self._reason = True, reason
             listeners, self._listeners = self._listeners, []
-        self._part()
+            parts, self._unfollow = self._unfollow, []
+        for part in parts:
+            part()
         for listener in listeners:
             _tell(listener, reason)
 
@@ -66,11 +72,12 @@ class CancellationToken:
             listens = not self._cancelled
             if listens:
                 self._listeners.append(listener)
+            follows = listens and bool(self._followed) and not self._unfollow
         if not listens:
             listener(self._reason)
             return lambda: None
-        if self._followed and not self._unfollow:
-            self._unfollow = [token.on_cancel(self.cancel) for token in self._followed]
+        if follows:
+            self._follow()
         return lambda: self._forget(listener)
 
     def child(self) -> CancellationToken:
@@ -133,18 +140,24 @@ class CancellationToken:
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
-            listens = bool(self._listeners)
-        if not listens:
-            self._part()
+            parts: list[Callable[[], None]] = []
+            if not self._listeners:
+                parts, self._unfollow = self._unfollow, []
+        for part in parts:
+            part()
+
+    def _follow(self) -> None:
+        """Be told by those that this follows, while somebody listens; what another thread did meanwhile is not done twice."""
+        parts = [token.on_cancel(self._cancel) for token in self._followed]
+        with self._lock:
+            if self._listeners and not self._cancelled and not self._unfollow:
+                self._unfollow, parts = parts, []
+        for part in parts:
+            part()
 
     def _look_at_followed(self) -> None:
         if not self._cancelled and (first := next((token for token in self._followed if token.is_cancelled()), None)):
-            self.cancel(first.reason)
-
-    def _part(self) -> None:
-        unfollow, self._unfollow = self._unfollow, []
-        for part in unfollow:
-            part()
+            self._cancel(first.reason)
 
 
 def _tell(listener: Callable[[str], None], reason: str) -> None:

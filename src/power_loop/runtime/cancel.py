@@ -123,15 +123,17 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 async def cut_short(work: Coroutine[Any, Any, T], token: CancellationToken) -> asyncio.Task[T]:
     """``work`` as a task that has ended: by itself, or cancelled because ``token`` was. It ends before the caller's own cancel passes."""
-    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(token.wait())
+    task, stopped, before = asyncio.ensure_future(work), asyncio.ensure_future(token.wait()), _cancels()
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-        return task
     finally:
         stopped.cancel()
         if not task.done():
             task.cancel()
             await end_of(task)
+    if _cancels() > before:  # while the work was brought to its end
+        raise asyncio.CancelledError
+    return task
 
 
 async def end_of(task: asyncio.Task[Any]) -> None:
@@ -143,5 +145,9 @@ async def end_of(task: asyncio.Task[Any]) -> None:
 
 def being_cancelled() -> bool:
     """Somebody cancelled the running task; else a CancelledError stems from the code that was called."""
+    return _cancels() > 0
+
+
+def _cancels() -> int:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return 0 if task is None else task.cancelling()
