@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -87,11 +88,19 @@ class BlockingTwin:
 
 
 def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
-    loop.stop()
-    loop.run_forever()  # one round: what was handed over last becomes a task
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
+    """Whoever still waits is told, though work may once more raise what ends a program."""
+    _through(loop, asyncio.sleep(0))  # what was handed over last becomes a task
+    while tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        _through(loop, asyncio.wait(tasks))
+    _through(loop, loop.shutdown_asyncgens())
+    _through(loop, asyncio.sleep(0))  # what the last of it called for is done
     loop.close()
+
+
+def _through(loop: asyncio.AbstractEventLoop, step: Coroutine[Any, Any, object]) -> None:
+    task = loop.create_task(step)
+    while not task.done():
+        with suppress(BaseException):  # of somebody's work: the error that ended the loop is the one that counts
+            loop.run_until_complete(task)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from scarce import no_threads
 
 from power_loop import StatefulAgentLoop, tool
+from power_loop.sync import BlockingTwin
 from power_loop.testing import FunctionLLM, call, say
 
 
@@ -143,6 +146,39 @@ def test_what_ends_the_private_event_loop_is_raised_and_the_next_call_has_anothe
         loop.run_sync("x")
     assert loop.run_sync("y").final_text == "3 seen"
     loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_work_that_ends_its_private_event_loop_once_more_while_it_ends_leaves_nobody_waiting() -> None:
+    twin, begun = BlockingTwin(), threading.Semaphore(0)
+
+    async def waits() -> None:
+        begun.release()
+        await asyncio.get_running_loop().create_future()
+
+    async def stubborn() -> None:
+        try:
+            await waits()
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    async def ends() -> None:
+        raise KeyboardInterrupt
+
+    def call(work: Any) -> None:
+        with suppress(KeyboardInterrupt, asyncio.CancelledError, concurrent.futures.CancelledError):
+            twin.run(work(), twin="x")
+
+    callers = [threading.Thread(target=call, args=(work,), daemon=True) for work in (waits, stubborn, stubborn)]
+    for caller in callers:
+        caller.start()
+        begun.acquire()
+    call(ends)
+    private = [thread for thread in threading.enumerate() if thread.name == "power-loop-sync"]
+    for thread in (*callers, *private):
+        thread.join(100)
+        assert not thread.is_alive(), "it waits for ever"
 
 
 def test_a_private_event_loop_that_finds_no_thread_is_begun_by_the_next_call(dsn: str) -> None:
