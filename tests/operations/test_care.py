@@ -149,6 +149,12 @@ async def test_nobody_waits_in_a_copy_for_who_was_at_work_when_it_was_made(tmp_p
         await each.close()
 
 
+async def test_a_backup_of_what_is_in_memory_says_what_is_wrong_with_its_place(memory_place: Place, tmp_path: Path) -> None:
+    await memory_place.said("one")
+    with pytest.raises(StoreUnavailable, match="nothing was left there"):
+        await memory_place.store.backup(tmp_path / "no folder" / "copy.db")
+
+
 async def test_a_backup_replaces_nothing_unasked_and_leaves_nothing_half_done(file_place: Place, tmp_path: Path) -> None:
     await file_place.said("one")
     target = tmp_path / "copy.db"

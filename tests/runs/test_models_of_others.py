@@ -31,6 +31,22 @@ async def test_a_model_that_tries_again_by_itself_is_heard_to_do_so_and_what_it_
     assert "llm_fallback" not in house.types()
 
 
+class Resigned(Persistent):
+    """Says so as well, and ends with an error before it shows anything."""
+
+    async def complete(self, request: LLMRequest, *, on_chunk_delta_text: Callable[[str], None], **_: Any) -> LLMResponse:
+        assert request.on_restart is not None
+        request.on_restart(ModelRestart(LLMError("busy"), "mine", "mine", 1))
+        return LLMResponse(finish_reason="error")
+
+
+async def test_an_attempt_that_was_announced_and_shows_nothing_begins_before_it_ends(house: Any) -> None:
+    with pytest.raises(LLMError, match="ended its reply with an error"):
+        await house.loop(llm=Resigned()).run("go")
+    assert [told["attempt"] for told in house.told("llm_call_started")] == [1, 2]
+    assert [(told["attempt"], told["success"]) for told in house.told("llm_call_completed")] == [(1, False), (2, False)]
+
+
 class Thinking:
     """Can only stream."""
 

@@ -122,6 +122,7 @@ class Attempts:
             model = type(self._send.ports.model).__name__
             raise TypeError(f"complete() of {model} gave {type(response).__name__}, not an LLMResponse")
         if response.finish_reason == "error":
+            self._begin_announced()
             self._fail(LLMError.__name__, usage_of(response, self._request))
             raise LLMError("the model ended its reply with an error")
         return response

@@ -17,7 +17,6 @@ MODES = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")
 LET_GO = (
     "UPDATE {p}sessions SET lease_until = 1 WHERE holder IS NOT NULL",
     "UPDATE {p}sessions SET claimed_until = 1, runnable_at = MIN(runnable_at, 1) WHERE claim IS NOT NULL",
-    "UPDATE {p}timers SET claimed_until = 1 WHERE claim IS NOT NULL",
     "DELETE FROM {p}waiters",
 )
 

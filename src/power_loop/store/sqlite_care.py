@@ -119,7 +119,7 @@ def copied(source: sqlite3.Connection, path: str, overwrite: bool, then: Sequenc
             os.link(part, path)  # unlike a rename it refuses to take the place of a file that came meanwhile
     except FileExistsError:
         raise
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"backup to {path}: {error}; nothing was left there") from error
     finally:
         with suppress(FileNotFoundError):
