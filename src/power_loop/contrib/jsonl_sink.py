@@ -25,8 +25,6 @@ __all__ = ["JsonlSink", "attach_jsonl_sink", "replay"]
 # The queue of a bus is as long. Beyond it deltas and progress are dropped; all else is, at ten times this.
 QUEUE_LIMIT = 1000
 MAY_GIVE_WAY = frozenset({"stream_delta", "stream_think_delta", "tool_progress"})
-# So many lines do not wait for more.
-GATHERED = 500
 # How long closing waits for a disk that does not answer, in seconds.
 CLOSE_WAIT_S = 10.0
 
@@ -71,7 +69,7 @@ class JsonlSink(Sink):
             self.dropped += 1
             return
         queue.append(self._line(event))
-        self._writer.due(at_once=len(queue) == GATHERED)
+        self._writer.due()
 
     def _write_queued(self) -> None:
         try:

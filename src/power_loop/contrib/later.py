@@ -12,6 +12,8 @@ from power_loop.contracts.log import log
 
 # What comes within so many seconds is done together: one wake-up for much.
 GATHER_S = 0.05
+# So much does not wait for more.
+GATHERED = 500
 # How long a thread waits for more before it ends; the next one is begun when it is needed.
 IDLE_S = 5.0
 # How long a program that ends without closing waits for what is still to be done, in seconds.
@@ -19,12 +21,12 @@ EXIT_WAIT_S = 1.0
 
 
 class Later:
-    """Has ``act`` called soon after `due`, in a daemon thread, as long as something is ``pending``.
+    """Has ``act`` called soon after `due`, in a daemon thread, as long as something is ``pending``: so much.
 
     A forked child begins without a thread; what is pending there is for whoever owns this to know.
     """
 
-    def __init__(self, name: str, pending: Callable[[], object], act: Callable[[], object]) -> None:
+    def __init__(self, name: str, pending: Callable[[], int], act: Callable[[], object]) -> None:
         self._name, self._pending, self._act = name, pending, act
         self._begin_anew()
         mind_forks(self, in_child=Later._begin_anew)
@@ -36,7 +38,8 @@ class Later:
         self._idle, self._at_once, self._stops = True, False, False
 
     def due(self, *, at_once: bool = False) -> None:
-        """Something is pending; ``at_once`` does not wait for more. Raises `RuntimeError` where no thread can be had."""
+        """One more is pending; ``at_once`` does not wait for others. Raises `RuntimeError` where no thread can be had."""
+        at_once = at_once or self._pending() == GATHERED
         # Before the thread waits it says so and looks at what is pending: it has seen this, or is woken here, once.
         if self._idle or at_once:
             with self._changed:

@@ -8,8 +8,6 @@ from typing import Any
 from power_loop.contracts.forks import mind_forks
 from power_loop.contrib.later import Later
 
-# So many numbers do not wait for more.
-GATHERED = 500
 # How long closing waits until all is sent, in seconds.
 CLOSE_WAIT_S = 5.0
 
@@ -52,9 +50,8 @@ class GatheringClient:
     def _tell(self, kind: str, stat: str, value: float) -> None:
         if self._closed:
             raise RuntimeError("this StatsD client is closed; make another one")
-        told = self._told
-        told.append((kind, stat, value))
-        self._sender.due(at_once=len(told) == GATHERED)
+        self._told.append((kind, stat, value))
+        self._sender.due()
 
     def _send(self) -> None:
         counts, gauges = defaultdict[str, float](int), dict[str, float]()
