@@ -130,6 +130,16 @@ async def test_a_timer_that_was_cancelled_meanwhile_is_not_armed_by_a_postponeme
     assert ((await scene.now(timer)).status, await scene.words()) == ("cancelled", [])
 
 
+async def test_a_message_that_is_none_is_refused_and_the_note_stays(scene: Scene) -> None:
+    given: list[Any] = [{"no": "message"}]
+    scene.on_fire(lambda ctx: setattr(ctx, "message", given.pop() if given else "at last"))
+    await scene.timer()
+    await scene.later()
+    assert (scene.outcomes, await scene.words()) == (["error"], [])
+    await scene.loop.send("hello", scene.session)
+    assert (scene.outcomes, "at last" in str(await scene.words())) == (["error", "delivered"], True)
+
+
 async def test_words_that_came_with_a_dropped_note_are_heard(scene: Scene) -> None:
     scene.on_fire(lambda ctx: HookDirective.SKIP)
     await scene.timer()

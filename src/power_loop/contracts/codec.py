@@ -14,7 +14,7 @@ from typing import Any, cast
 from power_loop.contracts.errors import RecordFromTheFuture
 from power_loop.contracts.json_text import writer
 from power_loop.contracts.made import made
-from power_loop.contracts.messages import Content, ToolCall
+from power_loop.contracts.messages import Content, ToolCall, is_content
 from power_loop.contracts.records import (
     Answered,
     CallCharged,
@@ -74,7 +74,11 @@ def content_cells(content: Content) -> tuple[str, int | None]:
 
 
 def content_of(content: str | None, escaped: int | None) -> Content:
-    return json.loads(content or '""') if escaped else content or ""
+    """What a row says; its JSON as text, where that is of no form that a message has."""
+    if not escaped:
+        return content or ""
+    said = json.loads(content or '""')
+    return said if is_content(said) else content or ""
 
 
 def calls_to_json(calls: tuple[ToolCall, ...]) -> str:

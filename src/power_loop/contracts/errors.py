@@ -238,7 +238,7 @@ class ModelRetry(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = message
+        self.message: str = str(message)
 
 
 class HumanInputRequired(Exception):

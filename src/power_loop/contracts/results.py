@@ -44,10 +44,10 @@ def _content(value: Any) -> tuple[Content, bool]:
         text = json.dumps(_plain(value), ensure_ascii=False, default=_plain_or_refuse)
     except Exception as error:  # a foreign object's own way to become JSON may raise anything
         return f"Error: the tool ran, but its result of type {type(value).__name__} has no JSON: {error}", True
-    return json.loads(text) if _are_blocks(value) else text, False
+    return json.loads(text) if are_blocks(value) else text, False
 
 
-def _are_blocks(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+def are_blocks(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     """A list of content blocks, each whole; a list of other objects that happen to have a ``type`` is JSON."""
     return isinstance(value, list) and bool(cast("list[Any]", value)) and all(map(_is_block, cast("list[Any]", value)))
 

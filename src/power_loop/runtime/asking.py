@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from power_loop.context.pairing import check_pairs
 from power_loop.contracts.codec import to_cells
 from power_loop.contracts.hooks import HookDirective
+from power_loop.contracts.messages import Content
 from power_loop.contracts.records import ModelReplied, StopRequested, ToolReturned, UserSaid
+from power_loop.contracts.results import are_blocks, render_result
+from power_loop.contracts.tool import ToolHandlerResult
 
 if TYPE_CHECKING:
     from power_loop.runtime.send import Send
@@ -39,6 +42,17 @@ def stopped_by(point: str, context: Any) -> StopRequested | None:
     return StopRequested("cancelled" if cancelled else "completed", reason, point)
 
 
+def answer_of(context: Any, point: str, otherwise: Content) -> Content:
+    """The result that a handler gave in a tool's place; ``otherwise`` where it gave none. Raises `TypeError` for what has no JSON."""
+    given = context.output
+    if given is None:
+        return otherwise
+    content, failed, _ = render_result(given)
+    if failed and not isinstance(given, ToolHandlerResult):
+        raise TypeError(f"a handler at {point} gave an output of type {type(given).__name__}, which has no JSON; give text or plain data")
+    return content
+
+
 def adopt(send: Send, context: Any) -> None:
     """Show the model the messages that a handler put in place, for this run only."""
     messages = context.adopted()
@@ -50,8 +64,7 @@ def adopt(send: Send, context: Any) -> None:
 async def at_message_append(send: Send, record: UserSaid | ModelReplied | ToolReturned) -> UserSaid | ModelReplied | ToolReturned | None:
     """The message as the handlers want it; None when it is dropped."""
     cells = to_cells(record)
-    content = record.output if isinstance(record, ToolReturned) else record.text if isinstance(record, ModelReplied) else record.content
-    message: dict[str, Any] = {"role": cells.role, "content": content, "name": cells.name, "tool_call_id": cells.call_id}
+    message: dict[str, Any] = {"role": cells.role, "content": said_in(record), "name": cells.name, "tool_call_id": cells.call_id}
     context = await ask(send, "message.append", message=message)
     if context.directive == HookDirective.SKIP and isinstance(record, UserSaid) and record.name in ("follow_up", "hook"):
         return None
@@ -59,10 +72,38 @@ async def at_message_append(send: Send, record: UserSaid | ModelReplied | ToolRe
 
 
 def _shaped(record: UserSaid | ModelReplied | ToolReturned, message: Mapping[str, Any]) -> UserSaid | ModelReplied | ToolReturned:
-    content = message.get("content")
-    if isinstance(record, ModelReplied):
-        return record._replace(text=content if isinstance(content, str) else record.text)
+    content, name, said = message.get("content"), message.get("name"), said_in(record)
+    if content is None and isinstance(record, ModelReplied):
+        content = said
     content = "" if content is None else content
+    if content != said:
+        content = _checked(record, content)
     if isinstance(record, ToolReturned):
         return record._replace(output=content)
-    return record._replace(content=content, name=message.get("name"))
+    if isinstance(record, ModelReplied):
+        return record._replace(text=content)
+    if not (name is None or (isinstance(name, str) and name.isprintable())):
+        raise TypeError(f"a handler at message.append named a message {name!r:.200}; one line of text is wanted, or None")
+    return record._replace(content=content, name=name)
+
+
+def said_in(record: UserSaid | ModelReplied | ToolReturned) -> Content:
+    return record.output if isinstance(record, ToolReturned) else record.text if isinstance(record, ModelReplied) else record.content
+
+
+def _checked(record: UserSaid | ModelReplied | ToolReturned, content: Any) -> Any:
+    """What a handler put in the place of a message's content. Raises `TypeError` for what no model could be sent."""
+    if isinstance(record, ToolReturned):
+        return render_result(content)[0]
+    if isinstance(record, UserSaid):
+        return words_of(content, "message.append")
+    if isinstance(content, str):
+        return content
+    raise TypeError(f"a handler at message.append gave a reply the content {content!r:.200}; text is wanted")
+
+
+def words_of(given: Any, point: str) -> Content:
+    """What a handler has the model told in the user's place. Raises `TypeError` for what no model could be sent."""
+    if isinstance(given, str) or are_blocks(given):
+        return given
+    raise TypeError(f"a handler at {point} gave {given!r:.200} as a message; text or content blocks are wanted")

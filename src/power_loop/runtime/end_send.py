@@ -7,10 +7,10 @@ from power_loop.contracts.errors import LLMError, ModelRetry, StructuredOutputEr
 from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.limits import TIME_LIMIT
 from power_loop.contracts.made import made
-from power_loop.contracts.messages import Message
+from power_loop.contracts.messages import Content, Message
 from power_loop.contracts.records import SendEnded, UserSaid
 from power_loop.kernel.state import Stop
-from power_loop.runtime.asking import ask
+from power_loop.runtime.asking import ask, words_of
 from power_loop.runtime.call_model import ask_model
 from power_loop.runtime.outcome import final_text
 from power_loop.runtime.rounds import close_round
@@ -57,10 +57,10 @@ async def _vetoed(send: Send) -> bool:
     if send.ahead.vetoes >= send.terms.settings.max_vetoes:
         return False
     await send.flush()
-    message: str | None
+    message: Content | None
     try:
         context = await ask(send, "complete.decide", messages=send.window.messages, final_text=send.ahead.text, vetoes=send.ahead.vetoes)
-        message = context.message if context.directive == HookDirective.SKIP else None
+        message = words_of(context.message, "complete.decide") if context.directive == HookDirective.SKIP and context.message else None
     except ModelRetry as asked:
         message = asked.message
     if message:

@@ -25,7 +25,7 @@ from power_loop.contracts.usage import Usage
 from power_loop.kernel.call_keys import idempotency_key, parsed
 from power_loop.kernel.state import State
 from power_loop.runtime.approvals import may_start
-from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.asking import STOPPING, answer_of, ask, stopped_by
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.late import keep_late
 from power_loop.runtime.long_results import cut_to_size
@@ -125,9 +125,8 @@ async def _before(send: Send, call: ToolCall, tool: Tool, arguments: Mapping[str
         await send.say(asked_again(send, call.id, tool.definition, asked, ran=False))
         return None
     if context.directive == HookDirective.SKIP or context.directive in STOPPING:
-        await send.say(
-            ToolReturned(call.id, context.output or f"[skipped by a hook: {call.name} was not run]", "skipped", call.name, ran=False)
-        )
+        told = answer_of(context, "tool.before", f"[skipped by a hook: {call.name} was not run]")
+        await send.say(ToolReturned(call.id, told, "skipped", call.name, ran=False))
         if stop := stopped_by("tool.before", context):
             send.note(stop)
         return None
@@ -270,7 +269,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
         except ModelRetry as asked:
             return asked_again(send, call_id, prepared.tool.definition, asked)
         if context.directive == HookDirective.SKIP:
-            return ToolReturned(call_id, context.output or text, "ok", name)
+            return ToolReturned(call_id, answer_of(context, "tool.error", text), "ok", name)
         if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
             prepared.run = prepared.run.of_call(attempt=2, posts=list(prepared.beforehand))
             return await _outcome(send, prepared)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from power_loop.contracts.effects import RunTools
 from power_loop.contracts.hooks import HookDirective
-from power_loop.contracts.messages import ToolCall
+from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.records import Record, ToolParked, ToolReturned, ToolStarted
-from power_loop.runtime.asking import STOPPING, ask, stopped_by
+from power_loop.runtime.asking import STOPPING, answer_of, ask, stopped_by
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.one_call import Prepared, cancelled_itself, prepare, run_one, runs_side_by_side, still_running
 from power_loop.runtime.rounds import begin_round, used_todo
@@ -89,17 +89,17 @@ async def _round_vetoed(send: Send, calls: Sequence[ToolCall]) -> bool:
         more = {"assistant_text": send.ahead.text} if point == "round.decide" else {}
         context = await ask(send, point, messages=send.window.messages, tool_calls=asked, output=None, **more)
         if context.directive == HookDirective.SKIP or context.directive in STOPPING:
-            await answer_all(send, calls, context.output or f"[skipped by a hook at {point}]")
+            await answer_all(send, calls, answer_of(context, point, f"[skipped by a hook at {point}]"))
             if stop := stopped_by(point, context):
                 send.note(stop)
             return True
     return False
 
 
-async def answer_all(send: Send, calls: Sequence[ToolCall], text: str) -> None:
+async def answer_all(send: Send, calls: Sequence[ToolCall], told: Content) -> None:
     """Answer ``calls`` without running them."""
     for call in calls:
-        await send.say(ToolReturned(call.id, text, "skipped", call.name, ran=False))
+        await send.say(ToolReturned(call.id, told, "skipped", call.name, ran=False))
 
 
 async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:

@@ -13,7 +13,7 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import InboxItem, SessionLog, TimerMove
-from power_loop.runtime.asking import STOPPING, ask
+from power_loop.runtime.asking import STOPPING, ask, words_of
 from power_loop.runtime.tell import publish
 
 if TYPE_CHECKING:
@@ -70,13 +70,14 @@ async def _asked(send: Send, fired: Fired, word: UserSaid) -> UserSaid | None:
     try:
         context = await ask(send, "timer.fire", **given)
         move = _moved(send, fired, context.directive, context.postpone_s)
+        message = words_of(context.message, "timer.fire")
     except Exception:  # a handler's; it passes, and the note stays in the inbox
         send.teller.say("timer_fired", **fired.told("error"))
         raise
     if move is not None:
         send.timers = [*send.timers, move]
     if move is None and context.directive != HookDirective.SKIP:
-        return word if context.message == word.content else word._replace(content=context.message)
+        return word if message == word.content else word._replace(content=message)
     outcome = "skipped" if move is None else "cancelled" if move.status == "cancelled" else "postponed"
     send.teller.say("timer_fired", **fired.told(outcome))
     return None
