@@ -215,11 +215,11 @@ class Drivers(Posts):
         for run in [run for run in self.runs.values() if run.order.detached]:
             run.interrupt()  # others go on with it
         if not await self._drained(drain_timeout_s) and self._driver is not None:
+            why = StopRequested("cancelled", "the loop was closed", "aclose")
             for run in list(self.runs.values()):
-                run.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
+                run.scope.request(why)
             await self._without_runs()
-            for send in list(self._driver.running.values()):
-                send.scope.request(StopRequested("cancelled", "the loop was closed", "aclose"))
+            self._driver.stop(why)
             await self._drained(self._loop.config.running.cancel_grace_s)
         if self._driver is not None:
             await self._driver.folds.finish(drain_timeout_s)

@@ -117,6 +117,49 @@ async def test_a_send_that_does_not_end_is_cut_off_when_the_time_to_drain_is_ove
     assert (await home.loop("next").send("and?", session)).final_text == "next"
 
 
+async def test_sends_in_line_behind_one_that_is_cut_off_are_refused_and_nothing_of_them_is_begun(home: Any) -> None:
+    slow = Slow()
+    loop = home.loop(respond(slow), config=AgentLoopConfig(running=RunPolicy(cancel_grace_s=60)))
+    session = await loop.new_session()
+    first, *others = [asyncio.create_task(loop.send(str(n), session)) for n in range(3)]
+    await slow.begun.wait()
+    async with asyncio.timeout(30):
+        await loop.aclose(drain_timeout_s=0.01)
+        assert (await first).status == "cancelled"
+        for other in others:
+            with pytest.raises(RuntimeError, match="the loop was closed"):
+                await other
+    assert len(loop.llm.requests) == 1
+    after = home.loop("next")
+    assert ((await after.doctor(session)).state, [m["content"] for m in await after.get_messages(session)]) == ("idle", ["0"])
+    assert (await after.send("and?", session)).final_text == "next"
+
+
+async def test_a_send_that_waits_for_another_loop_keeps_no_closing_waiting(home: Any) -> None:
+    slow = Slow()
+    other = home.loop(respond(slow))
+    session = await other.new_session()
+    driving = asyncio.create_task(other.send("theirs", session))
+    await slow.begun.wait()
+    loop = home.loop(config=AgentLoopConfig(running=RunPolicy(cancel_grace_s=60)))
+    waiting = asyncio.create_task(loop.send("ours", session))
+    await in_line(other, session)
+    async with asyncio.timeout(30):
+        await loop.aclose(drain_timeout_s=0.01)
+        with pytest.raises(RuntimeError, match="the loop was closed"):
+            await waiting
+    slow.go_on.set()
+    assert (await driving).final_text == "done"
+    assert [m["content"] for m in await other.get_messages(session)] == ["theirs", "done"]
+
+
+async def in_line(loop: Any, session: str) -> None:
+    """Somebody waits for the session."""
+    store = await loop.ensure_store()
+    while (await store.look(session)).first_ticket is None:
+        await asyncio.sleep(0.001)
+
+
 async def test_closing_one_loop_does_not_touch_another(home: Any) -> None:
     slow = Slow()
     one, two = home.loop("a"), home.loop(respond(slow), "c")

@@ -15,7 +15,7 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost, StoreUnavailable
 from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult, described
-from power_loop.contracts.records import CallCharged, SendEnded, SendRested
+from power_loop.contracts.records import CallCharged, SendEnded, SendRested, StopRequested
 from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.runtime.cancel import to_its_end
 from power_loop.runtime.fold_after import FoldsAfter, due_after
@@ -87,6 +87,14 @@ class Driver:
         """Told of every send that has ended."""
         self.owes: bool = False
         """A lease was not given back, because the database was away."""
+        self._stop: StopRequested | None = None
+        """Why nothing more is driven here."""
+
+    def stop(self, why: StopRequested) -> None:
+        """Cancel what runs, and begin nothing more: what still waits for a session raises `RuntimeError`."""
+        self._stop = why
+        for send in list(self.running.values()):
+            send.scope.request(why)
 
     async def drive(
         self,
@@ -101,7 +109,7 @@ class Driver:
 
         ``terms`` are asked for once the session is known; ``watch`` ties the send to what may stop it, and its
         answer unties it. ``cancel`` ends the wait for a fold that the send before left. Raises what `openings` refuse,
-        `SessionBusyError`, `SessionLeaseLost`, `LLMError` and what hooks raise.
+        `SessionBusyError`, `SessionLeaseLost`, `LLMError`, `RuntimeError` after `stop`, and what hooks raise.
         """
         if not self.lines.enter(session_id):
             await self._wait_in_process(session_id, patience)
@@ -166,6 +174,8 @@ class Driver:
             place = Place(self._ports, session_id, patience, self._lifeline)
         try:
             while True:
+                if self._stop is not None:
+                    raise RuntimeError(f"{self._stop.reason} while this waited for session {session_id!r}: nothing of it was begun")
                 ticket = place.ticket if place is not None else None
                 if self._may_take(session, ticket):
                     epoch = session.head.epoch
@@ -277,6 +287,8 @@ class Driver:
     async def _run(self, send: Send, watch: Callable[[Send], Callable[[], None]]) -> None:
         session_id = send.session_id
         self.running[session_id] = send
+        if self._stop is not None:  # while it was taken in hand
+            send.scope.request(self._stop)
         unwatch = unwatched
         try:
             self._heartbeat.hold(send.session, send.scope)
