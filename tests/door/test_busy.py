@@ -65,6 +65,14 @@ async def test_a_session_held_by_another_loop_is_refused_with_holder_and_expiry(
         assert await other.inbox(holder.session) == []
 
 
+async def test_waiting_behind_a_neighbour_and_then_for_another_loop_is_one_wait(file_home: Any) -> None:
+    async with Holder(file_home) as holder:
+        loop, since = file_home.loop(), time.monotonic()
+        sends = [loop.send("second", holder.session, busy_timeout_s=1.0), loop.send("third", holder.session, busy_timeout_s=1.5)]
+        assert [type(error) for error in await asyncio.gather(*sends, return_exceptions=True)] == [SessionBusyError] * 2
+        assert time.monotonic() - since < 2.5, "not 1.0 behind the neighbour and 1.5 for the other loop"
+
+
 # acceptance: 140 (one loop object)
 @pytest.mark.parametrize("how", IMPATIENT)
 async def test_a_second_send_of_the_same_loop_is_refused_alike(home: Any, how: str) -> None:

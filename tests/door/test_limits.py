@@ -169,6 +169,16 @@ async def test_extra_rounds_continue_the_send_without_its_summary(home: Any) -> 
     assert "Not done." not in [m["content"] for m in loop.llm.requests[2].messages]
 
 
+async def test_a_resume_that_adds_no_rounds_pays_for_no_other_summary(home: Any) -> None:
+    loop = home.loop(TWO, say("Not done."), "more", tools=[look])
+    session = await loop.new_session()
+    first = await loop.send("go", session, max_rounds=1)
+    again = await loop.resume(session)
+    assert (again.status, again.final_text, again.rounds) == (first.status, first.final_text, 0)
+    assert len(loop.llm.requests) == 2
+    assert (await loop.resume(session, extra_rounds=1)).final_text == "more"
+
+
 async def test_the_limit_of_the_configuration_applies_to_each_send_anew(home: Any) -> None:
     script = [call("look", at="x"), "used up"]
     loop = home.loop(*script, *script, tools=[look], config=AgentLoopConfig(max_rounds=1))

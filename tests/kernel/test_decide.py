@@ -116,6 +116,8 @@ def test_a_call_that_began_and_may_not_be_repeated_is_reported_not_run(records: 
         ([said(), replied("yes"), STOP], EndSend("cancelled", "enough")),
         ([said(), DEGRADED], EndSend("degraded")),
         ([said(), LIMIT_SUMMARY], EndSend("hit_round_limit")),
+        ([said(), LIMIT_SUMMARY, STOP], EndSend("cancelled", "enough")),
+        ([said(), LIMIT_SUMMARY, StopRequested("completed", "", "llm.after")], EndSend("hit_round_limit")),
         ([said(), STOP, StopRequested("completed", "", "round.end")], EndSend("cancelled", "enough")),
     ],
 )

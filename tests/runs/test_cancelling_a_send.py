@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, CancellationToken, LLMRetryPolicy, RunPolicy, ToolPolicy, ToolRun, tool
+from power_loop import AgentLoopConfig, CancellationToken, HookDirective, LLMRetryPolicy, RunPolicy, ToolPolicy, ToolRun, tool
 from power_loop.context.pairing import check_pairs
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, fail, hang, say
 
@@ -411,3 +411,28 @@ async def test_a_model_that_is_a_plain_function_is_cancelled_too(house: Any) -> 
     await house.until_told("stream_started")
     await loop.cancel(session)
     assert (await sending).status == "cancelled"
+
+
+async def test_a_handler_that_fails_because_it_is_cut_off_is_not_tried_again(house: Any) -> None:
+    tries: list[int] = []
+    begun = asyncio.Event()
+
+    @tool
+    async def pay(amount: int) -> str:
+        """Pay."""
+        tries.append(amount)
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ConnectionError("connection lost") from None  # as clients do
+        return "paid"
+
+    loop = house.loop(call("pay", amount=1), "fine", tools=[pay], on={"tool.error": lambda ctx: HookDirective.SHORT_CIRCUIT})
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", session))
+    await begun.wait()
+    await loop.cancel(session)
+    assert ((await sending).status, tries) == ("cancelled", [1])
+    assert "connection lost" in (await loop.get_messages(session))[-1]["content"]
+    assert (await loop.send("and?", session)).final_text == "fine"

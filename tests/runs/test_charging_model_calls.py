@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, FallbackLLM, LLMError, LLMResponse, LLMRetryPolicy
+from power_loop import AgentLoopConfig, FallbackLLM, HookDirective, LLMError, LLMResponse, LLMRetryPolicy
 from power_loop.testing import ScriptedLLM, call, fail, hang, respond, say
 
 RETRY = AgentLoopConfig(retry_policy=LLMRetryPolicy())
@@ -134,3 +134,17 @@ async def test_a_summary_that_is_cut_off_ends_the_send_once(house: Any) -> None:
     result = await sending
     assert (result.status, len(house.told("session_ended"))) == ("cancelled", 1)
     assert (await loop.send("and?", session)).final_text == "fine"
+
+
+@pytest.mark.parametrize("point", ["llm.before", "llm.after"])
+async def test_a_handler_that_cancels_the_summary_cancels_the_send(house: Any, point: str) -> None:
+    asked: list[Any] = []
+
+    def cancels_the_second(ctx: Any) -> HookDirective | None:
+        asked.append(ctx)
+        return HookDirective.CANCEL if len(asked) == 2 else None
+
+    once = AgentLoopConfig(max_rounds=1)
+    loop = house.loop(call("add", a=1), say("what was done"), tools=[add], on={point: cancels_the_second}, config=once)
+    assert (await loop.run("go")).status == "cancelled"
+    assert (len(house.told("loop_cancelled")), [told["reason"] for told in house.told("session_ended")]) == (1, ["cancelled"])

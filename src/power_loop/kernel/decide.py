@@ -43,8 +43,7 @@ def decide(state: State, limits: Limits, effects_of: Callable[[str], Effects], t
         return EndSend(*state.stop)
     if state.answered and not asks_again(state, limits):
         return COMPLETED if limits.output_retries is None else CHECK_OUTPUT
-    # An answer that is asked for again has a round for it: what bounds those is their own limit.
-    if state.rounds >= limits.rounds + state.extra_rounds + state.reasks:
+    if not rounds_left(state, limits):
         return EndSend("hit_round_limit")
     if limits.usage is not None and (spent := over_budget(state, limits)):
         return EndSend("budget_exceeded", spent)
@@ -53,6 +52,11 @@ def decide(state: State, limits: Limits, effects_of: Callable[[str], Effects], t
     if state.empties or state.purpose != "round":
         return CallModel(EMPTY_REPLY_REMINDER if state.empties else None, state.purpose)
     return CALL_MODEL
+
+
+def rounds_left(state: State, limits: Limits, more: int = 0) -> bool:
+    """Whether the model may be asked once more. An answer that is asked for again has a round for it: its own limit bounds those."""
+    return state.rounds < limits.rounds + state.extra_rounds + more + state.reasks
 
 
 def of_calls(state: State, limits: Limits, effects_of: Callable[[str], Effects]) -> Effect:

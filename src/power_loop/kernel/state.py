@@ -158,8 +158,11 @@ def _ended(state: State, record: SendEnded) -> State:
 
 
 def _stop_asked(state: State, record: StopRequested) -> State:
+    # The first one stands; but a summary of what was done is no wish of anybody's.
+    if state.stop is not None and (state.stop.status != "hit_round_limit" or record.status != "cancelled"):
+        return state
     text = "" if record.by in SILENCING else state.text
-    return state if state.stop else state._replace(stop=Stop(record.status, record.reason), text=text)
+    return state._replace(stop=Stop(record.status, record.reason), text=text)
 
 
 def _rested(state: State, record: SendRested) -> State:

@@ -112,7 +112,7 @@ class Driver:
         `SessionBusyError`, `SessionLeaseLost`, `LLMError`, `RuntimeError` after `stop`, and what hooks raise.
         """
         if not self.lines.enter(session_id):
-            await self._wait_in_process(session_id, patience)
+            patience = await self._wait_in_process(session_id, patience)
         try:
             if self.folds.busy(session_id):
                 await self.folds.settled(session_id, cancel)
@@ -150,8 +150,9 @@ class Driver:
 
     # --- the lease -----------------------------------------------------------------------------
 
-    async def _wait_in_process(self, session_id: str, patience: Patience) -> None:
-        send = self.running.get(session_id)
+    async def _wait_in_process(self, session_id: str, patience: Patience) -> Patience:
+        """Wait for our turn among those of this process; the patience that is left for those of others."""
+        send, since = self.running.get(session_id), self._ports.clock.monotonic()
         busy = SessionBusyError(session_id, holder=self._ports.holder, expires_at=send.session.head.lease_until if send else 0)
         if patience.on_busy == "raise":
             raise busy
@@ -160,6 +161,9 @@ class Driver:
                 await self.lines.wait(session_id)
         except TimeoutError:
             raise busy from None
+        if patience.busy_timeout_s is None:
+            return patience
+        return OwnPatience(patience.on_busy, patience.busy_timeout_s - (self._ports.clock.monotonic() - since))
 
     async def _take(
         self, session_id: str, opening: Opening, terms: Callable[[Session], Terms], patience: Patience

@@ -33,7 +33,7 @@ async def end_send(send: Send, effect: EndSend) -> None:
         return
     if effect.status == "hit_round_limit" and send.ahead.stop is None:
         await _summarise(send)
-        if send.scope.stop is not None:  # asked for meanwhile: that is how the send ends
+        if send.scope.stop is not None or is_cancelled(send):  # asked for meanwhile: that is how the send ends
             return
     elif effect.status == "budget_exceeded":
         _tell_budget(send, effect.reason)
@@ -45,6 +45,10 @@ async def end_send(send: Send, effect: EndSend) -> None:
         text = final_text(effect.status, effect.reason, send.ahead.text)
         await ask(send, "session.end", reason=effect.status, messages=send.window.messages, final_text=text)
     send.note(made(SendEnded, (effect.status, effect.reason, send.error or _error(effect))))
+
+
+def is_cancelled(send: Send) -> bool:
+    return send.ahead.stop is not None and send.ahead.stop.status == "cancelled"
 
 
 def ground_of(send: Send) -> tuple[bool, Stop | None, bool]:

@@ -56,6 +56,11 @@ class Prepared:
         return self.tool.is_async
 
 
+def is_stopping(send: Send) -> bool:
+    """No call is begun any more, nor tried again."""
+    return send.scope.stop is not None or send.ahead.stop is not None
+
+
 def runs_side_by_side(send: Send, name: str) -> bool:
     tool = send.terms.tools.get(name) if send.terms.tools is not None else None
     return tool is None or tool.definition.parallel is not False
@@ -66,7 +71,7 @@ def runs_side_by_side(send: Send, name: str) -> bool:
 
 async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None:
     """``asked``, the round's call at ``position``, ready to run; None when it is answered already, or the send stops."""
-    if send.scope.stop is not None or send.ahead.stop is not None:
+    if is_stopping(send):
         return None
     call = next((changed for changed in send.ahead.rewritten if changed.id == asked.id), asked)
     checked = check(send, call)
@@ -270,7 +275,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
             return asked_again(send, call_id, prepared.tool.definition, asked)
         if context.directive == HookDirective.SKIP:
             return ToolReturned(call_id, answer_of(context, "tool.error", text), "ok", name)
-        if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1:
+        if context.directive == HookDirective.SHORT_CIRCUIT and prepared.run.attempt == 1 and not is_stopping(send):
             prepared.run = prepared.run.of_call(attempt=2, posts=list(prepared.beforehand))
             return await _outcome(send, prepared)
     return ToolReturned(call_id, text, outcome, name)

@@ -12,6 +12,7 @@ from power_loop.contracts.errors import SessionArchivedError, SessionPendingErro
 from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import SendEnded, SendResumed, ToolReturned, UnknownPolicy, UserSaid
+from power_loop.kernel.decide import rounds_left
 from power_loop.kernel.hears import says_nothing
 from power_loop.runtime.approvals import let_expire
 from power_loop.runtime.mended import mend
@@ -78,7 +79,7 @@ class Resume:
         refuse_archived(send)
         let_expire(send)
         state = send.ahead
-        if state.idle and (state.status in OVER or (self.broken_only and state.status != "failed")):
+        if state.idle and (state.status in OVER or (self.broken_only and state.status != "failed") or self._is_used_up(send)):
             return not self.broken_only and any(isinstance(item.record, UserSaid) for item in send.session.waiting)
         rests = state.open_calls and all(call.id in state.parked for call in state.open_calls)
         # A run that was cut off could not say that it waits; this one does.
@@ -87,6 +88,11 @@ class Resume:
         if state.idle or self.extra_rounds or self.unknown != "report" or self.overrides:
             send.note(SendResumed(self.extra_rounds, self.unknown, self.overrides))
         return True
+
+    def _is_used_up(self, send: Send) -> bool:
+        """No round is left to it; that was summed up when it ended."""
+        state, limits = send.ahead, send.terms.limits
+        return state.status == "hit_round_limit" and not rounds_left(state, limits, self.extra_rounds)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from power_loop.contracts.messages import Content, ToolCall
 from power_loop.contracts.records import Record, ToolParked, ToolReturned, ToolStarted
 from power_loop.runtime.asking import STOPPING, answer_of, ask, stopped_by
 from power_loop.runtime.cancel import Cut
-from power_loop.runtime.one_call import Prepared, cancelled_itself, prepare, run_one, runs_side_by_side, still_running
+from power_loop.runtime.one_call import Prepared, cancelled_itself, is_stopping, prepare, run_one, runs_side_by_side, still_running
 from power_loop.runtime.rounds import begin_round, used_todo
 from power_loop.runtime.send import Send
 
@@ -56,7 +56,7 @@ async def run_tools(send: Send, effect: RunTools) -> None:
     places = {call.id: at for at, call in enumerate(send.ahead.asked)}
     for group in groups(send, effect.calls):
         ready = [prepared for call in group if (prepared := await prepare(send, call, places[call.id])) is not None]
-        if send.ahead.stop is not None or send.scope.stop is not None:
+        if is_stopping(send):
             break
         await _run_group(send, ready)
     if "tools.batch.after" in send.ports.hooks.standing:
@@ -118,7 +118,7 @@ async def _run_group(send: Send, ready: Sequence[Prepared]) -> None:
 
 async def _fill_places(send: Send, waiting: deque[Prepared], running: Running) -> None:
     """Begin calls while there is room, what happened so far written first. Once the send stops, no call begins."""
-    if send.ahead.stop is not None or send.scope.stop is not None:
+    if is_stopping(send):
         waiting.clear()
     begun = [waiting.popleft() for _ in range(min(len(waiting), send.terms.settings.concurrency - len(running.calls)))]
     for prepared in begun:
