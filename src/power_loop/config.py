@@ -312,6 +312,10 @@ def _callables(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(map(callable, cast("list[Any]", value)))
 
 
+def _no_value(value: Any) -> bool:
+    return not isinstance(value, (bool, int, float, bytes))
+
+
 def _memory(value: Any) -> bool:
     return value is None or (callable(getattr(value, "recall", None)) and callable(getattr(value, "remember", None)))
 
@@ -328,6 +332,8 @@ CHECKS: Mapping[str, tuple[Holds, str]] = {
     "max_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None to send no cap"),
     "context_tokens": (_whole(1, optional=True), "a whole number of at least 1, or None"),
     "temperature": (_number(optional=True, zero=True), "a number of at least 0, or None to send none"),
+    "response_format": (_no_value, "a dict, a type or a StructuredOutputSpec, or None"),
+    "output_type": (_no_value, "a type, a JSON Schema or a StructuredOutputSpec, or None"),
     "limits": (_of(UsageLimits, optional=True), "UsageLimits(…), or None"),
     "retry_policy": (_of(LLMRetryPolicy, optional=True), "LLMRetryPolicy(…), or None"),
     "output_validators": (_callables, "callables that take a value and give one, as a tuple; () for none"),

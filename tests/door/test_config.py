@@ -19,6 +19,7 @@ NONSENSE = [
     *[("system_prompt", value) for value in (3, ["x"])],
     *[("model", value) for value in (3, ["x"])],
     *[("limits", value) for value in (3, {"total_tokens": 5})],
+    *[(name, value) for name in ("output_type", "response_format") for value in (5, True, b"{}")],
     *[("retry_policy", value) for value in (3, "often")],
     *[("context", value) for value in (3, None)],
     *[("tooling", value) for value in (3, None, ToolPolicy(concurrency=0), ToolPolicy(timeout_s=-1), ToolPolicy(default_effects="maybe"))],

@@ -20,6 +20,12 @@ class Colour(enum.Enum):
 
 
 @dataclass
+class Settings:
+    name: str
+    default: dict[str, int]
+
+
+@dataclass
 class Mayor:
     name: str
 
@@ -138,11 +144,21 @@ async def test_the_schema_tells_what_the_type_tells() -> None:
         (SCHEMA, '{"n": 1}', False),
         (SPEC, '{"n": 1}', True),
         (dict[str, int], "{}", False),
+        (Settings, '{"name": "R", "default": {}}', False),
     ],
     ids=str,
 )
 async def test_a_schema_is_strict_where_providers_would_take_it_so(wanted: Any, text: str, strict: bool) -> None:
     assert (await answered(text, output_type=wanted))[1]["strict"] is strict
+
+
+async def test_a_member_that_is_called_like_a_keyword_is_a_schema_as_any_other() -> None:
+    members = {"default": {"$ref": "#/items/properties/n"}, "n": {"type": "integer"}}
+    wanted = {"type": "array", "items": {"type": "object", "properties": members}}
+    result, asked = await answered('{"value": [{"default": 1, "n": 2}]}', output_type=wanted)
+    assert result.output == [{"default": 1, "n": 2}]
+    moved = asked["schema"]["properties"]["value"]["items"]["properties"]["default"]
+    assert moved == {"$ref": "#/properties/value/items/properties/n"}
 
 
 async def test_text_is_asked_for_as_text() -> None:

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from power_loop import LLMError, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, tool
+from power_loop import (
+    AgentLoopConfig,
+    CancellationRequested,
+    LLMError,
+    LLMRequest,
+    LLMResponse,
+    LLMRetryPolicy,
+    LLMService,
+    LLMStreamChunk,
+    tool,
+)
 from power_loop.contracts.model import ModelRestart
 
 
@@ -104,3 +114,44 @@ async def test_a_reply_is_what_its_chunks_make_up(house: Any, kind: type[Streami
 async def test_calls_in_pieces_alone_are_refused_by_name(house: Any, kind: type[Streaming]) -> None:
     with pytest.raises(LLMError, match=f"stream\\(\\) of {kind.__name__} gave calls in delta_tool_calls alone"):
         await house.loop(llm=kind(PIECES), tools=[look]).run("go")
+
+
+class Answers:
+    """Gives what it was given, or raises it."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies = list(replies)
+
+    async def complete(self, request: LLMRequest, **_: Any) -> LLMResponse:
+        reply = self.replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+
+MALFORMED = {
+    "a call that is a number": LLMResponse(tool_calls=[5]),  # type: ignore[list-item]
+    "a call without a shape": LLMResponse(tool_calls=[{"id": "c", "function": "f"}]),
+    "no text": LLMResponse(content_text=b"bytes"),  # type: ignore[arg-type]
+    "a model that is no name": LLMResponse(content_text="x", model=object()),  # type: ignore[arg-type]
+    "blocks that are no JSON": LLMResponse(content_text="x", provider_blocks=[object()]),
+    "a stop that nobody asked for": CancellationRequested("mine"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_what_is_no_reply_is_a_failure_of_the_model(house: Any, what: str) -> None:
+    loop = house.loop(llm=Answers(MALFORMED[what], LLMResponse(content_text="fine")))
+    session = await loop.new_session()
+    with pytest.raises(LLMError):
+        await loop.send("go", session)
+    assert (await loop.send("again", session)).final_text == "fine"
+    assert [told["success"] for told in house.told("llm_call_completed")] == [False, True]
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_with_a_policy_what_is_no_reply_ends_the_send_as_degraded(house: Any, what: str) -> None:
+    once = AgentLoopConfig(retry_policy=LLMRetryPolicy(max_attempts=1))
+    result = await house.loop(llm=Answers(MALFORMED[what]), config=once).run("go")
+    assert result.status == "degraded"
+    assert result.error["code"].startswith("llm.")

@@ -244,7 +244,8 @@ async def test_a_token_stops_it_before_an_attempt_and_between_two() -> None:
     "nonsense",
     [
         {"max_attempts": 0}, {"backoff_initial": -1.0}, {"backoff_initial": 9.0}, {"jitter": -0.1}, {"jitter": 1.1},
-        {"total_timeout": 0.0}, {"total_timeout": -1.0},
+        {"total_timeout": 0.0}, {"total_timeout": -1.0}, {"total_timeout": float("nan")}, {"max_attempts": 1.5}, {"retry_on": 5},
+        {"retry_on": [OSError]}, {"retry_on": (OSError, "busy")}, {"give_up_on": 5},
     ],
 )  # fmt: skip
 def test_a_policy_that_makes_no_sense_is_refused(nonsense: dict[str, Any]) -> None:

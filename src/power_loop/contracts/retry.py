@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from power_loop.contracts.llm_errors import is_permanent_llm_error
 
@@ -15,6 +16,11 @@ _MAX_EXPONENT = sys.float_info.max_exp - 1
 def backoff(seconds: float, times: int, longest: float) -> float:
     """``seconds``, doubled so many times, however many; ``longest`` at most."""
     return min(longest, seconds * 2.0 ** min(times, _MAX_EXPONENT))
+
+
+def _are_errors(given: Any) -> bool:
+    kinds: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
+    return all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,12 @@ class LLMRetryPolicy:
 
     def __post_init__(self) -> None:
         sound = self.max_attempts >= 1 and 0 <= self.backoff_initial <= self.backoff_max and 0 <= self.jitter <= 1
-        if not sound or (self.total_timeout is not None and self.total_timeout <= 0):
+        if not sound or self.max_attempts % 1 or not (self.total_timeout is None or self.total_timeout > 0):
             raise ValueError(
-                f"{self} makes no sense: max_attempts >= 1, 0 <= backoff_initial <= backoff_max, 0 <= jitter <= 1, total_timeout > 0"
+                f"{self} makes no sense: whole max_attempts >= 1, 0 <= backoff_initial <= backoff_max, 0 <= jitter <= 1, total_timeout > 0"
             )
+        if not _are_errors(self.retry_on) or not callable(self.give_up_on):
+            raise ValueError(f"{self} makes no sense: retry_on holds classes of exceptions, give_up_on is called with an error")
 
     def tries_again(self, error: BaseException, attempt: int) -> bool:
         """After this ``error`` of attempt number ``attempt`` (from 1), is there another?"""

@@ -20,6 +20,28 @@ from power_loop.runtime.send import Send
 
 # What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+TEXTS = ("text", "think", "finish_reason", "model", "response_id")
+
+
+def malformed(response: LLMResponse) -> str | None:
+    """What of ``response`` could be neither kept nor shown to a model again; None where nothing is wrong."""
+    for name in TEXTS:
+        value = getattr(response, name)
+        if not isinstance(value, str) and (value is not None or name == "text"):
+            return f"{name} of type {type(value).__name__}, which is no text"
+    if response.tool_calls and not _are_calls(response.tool_calls):
+        return f"tool_calls {response.tool_calls!r:.200}; each is a dict with id, type and function (a dict with name and arguments)"
+    if response.provider_blocks is not None:
+        try:
+            dumps(response.provider_blocks)
+        except Exception as error:  # a foreign object's own code
+            return f"provider_blocks that are no JSON: {error}"
+    return None
+
+
+def _are_calls(given: Any) -> bool:
+    calls: list[Any] = list(given) if isinstance(given, (list, tuple)) else [None]
+    return all(isinstance(call, Mapping) and isinstance(cast("Any", call).get("function") or {}, Mapping) for call in calls)
 
 
 def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, calls: bool = True) -> ModelReplied:

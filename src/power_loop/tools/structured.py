@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +29,8 @@ JSON_TYPES = frozenset({"object", "array", "string", "number", "integer", "boole
 DEFINITIONS = ("$defs", "definitions")
 # Places of a schema that hold values, in which a "$ref" is no reference.
 VALUES = frozenset({"const", "enum", "default", "example", "examples"})
+# Places whose members are named by whoever wrote the schema: each is one, whatever its name.
+MEMBERS = frozenset({"properties", "patternProperties", "dependentSchemas", *DEFINITIONS})
 
 
 def parse_structured(output: str | Mapping[str, Any], *, schema: Any = None) -> dict[str, Any]:
@@ -210,6 +212,8 @@ def _moved(part: Any) -> Any:
     for name, value in cast("Mapping[str, Any]", part).items():
         if name == "$ref" and isinstance(value, str) and value.startswith("#") and not value.startswith(("#/$defs/", "#/definitions/")):
             moved[name] = f"#/properties/{WRAPPED}{value[1:]}"
+        elif name in MEMBERS and isinstance(value, Mapping):
+            moved[name] = {member: _moved(part) for member, part in cast("Mapping[str, Any]", value).items()}
         else:
             moved[name] = value if name in VALUES else _moved(value)
     return moved
@@ -226,4 +230,12 @@ def may_be_strict(schema: Any) -> bool:
         members = keywords.get("properties", {})
         if keywords.get("additionalProperties") is not False or set(keywords.get("required", ())) != set(members):
             return False
-    return all(may_be_strict(value) for name, value in keywords.items() if name not in VALUES)
+    return all(map(may_be_strict, _schemas_in(keywords)))
+
+
+def _schemas_in(keywords: Mapping[str, Any]) -> Iterator[Any]:
+    for name, value in keywords.items():
+        if name in MEMBERS and isinstance(value, Mapping):
+            yield from cast("Mapping[str, Any]", value).values()
+        elif name not in VALUES:
+            yield value
