@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from power_loop.contracts.llm_errors import is_permanent_llm_error
 
@@ -19,7 +19,7 @@ def backoff(seconds: float, times: int, longest: float) -> float:
 
 
 def _are_errors(given: Any) -> bool:
-    kinds: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
+    kinds = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
     return all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from power_loop.contracts.approvals import EXPIRED, Approval
+from power_loop.contracts.children import CHILD
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ApprovalError, SessionArchivedError, SessionBusyError
@@ -149,12 +150,19 @@ async def answer(
         if interaction_id not in asked:
             waits = sorted(asked) or "nothing"
             raise ValueError(f"session {session_id!r} waits for no answer to {interaction_id!r}; it waits for {waits}")
-        if is_approval(asked[interaction_id]):
+        if is_approval(asked[interaction_id]) or is_for_an_approval(asked[interaction_id]):
             raise ValueError(f"{interaction_id!r} waits for an approval and not for an answer: use approve() or deny()")
         return as_record(asked[interaction_id])
 
     if not await _post(store, session_id, item, word) and key is None:
         raise ValueError(f"session {session_id!r}: {interaction_id!r} was answered already")
+
+
+def is_for_an_approval(asked: Mapping[str, Any]) -> bool:
+    """It stands for a request of a session below; whoever decides about that has this call look again."""
+    if CHILD not in (asked.get("state") or {}):
+        return False
+    return bool(asked.get("needs_approval") or (asked.get("metadata") or {}).get("needs_approval"))
 
 
 async def settle(store: Asked, session_id: str, call_id: str, output: Any, failed: bool, is_dead: Callable[[str], bool]) -> None:

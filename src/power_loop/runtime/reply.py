@@ -40,7 +40,7 @@ def malformed(response: LLMResponse) -> str | None:
 
 
 def _are_calls(given: Any) -> bool:
-    calls: list[Any] = list(given) if isinstance(given, (list, tuple)) else [None]
+    calls: Sequence[Any] = cast("Sequence[Any]", given) if isinstance(given, (list, tuple)) else (None,)
     return all(isinstance(call, Mapping) and isinstance(cast("Any", call).get("function") or {}, Mapping) for call in calls)
 
 

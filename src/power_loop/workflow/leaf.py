@@ -214,7 +214,9 @@ def _question_elsewhere(where: Where, leaf: Leaf, theirs: Mapping[str, Any]) -> 
 
 
 def _interaction(name: str, leaf: Leaf, kind: str, prompt: str, options: list[Any]) -> dict[str, Any]:
+    """A question under an id of its own, the same should it be worked out again before it is stored."""
+    once = f"{name}:{leaf.asked}" if leaf.asked else name
     return {
-        "interaction_id": f"wf_{digest(name)}", "tool_call_id": leaf.key, "tool_name": "workflow", "kind": kind, "prompt": prompt,
+        "interaction_id": f"wf_{digest(once)}", "tool_call_id": leaf.key, "tool_name": "workflow", "kind": kind, "prompt": prompt,
         "options": options, "metadata": {"workflow_node_id": leaf.node_id},
     }  # fmt: skip

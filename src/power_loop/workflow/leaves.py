@@ -39,6 +39,8 @@ class Leaf(NamedTuple):
     spec_hash: str
     handed: Mapping[str, Any] = {}
     """To a leaf elsewhere, beside its spec."""
+    asked: int = 0
+    """How many questions of it somebody was asked before."""
 
 
 class Change(NamedTuple):
@@ -98,6 +100,8 @@ class Leaves(Tree):
         self._told: dict[str, tuple[int, Usage]] = {}
         """By key: the latest attempt, and what it told that it used."""
         self.changes: list[Change] = []
+        self.questions: dict[str, set[str]] = {}
+        """By key: the ids of all that was asked, also in runs that ended. None is asked again: its answer may be on record."""
         self._forget()
 
     def _forget(self) -> None:
@@ -196,6 +200,8 @@ class Leaves(Tree):
             return
         if row.usage:
             self.charge(row)
+        if row.interaction is not None:
+            self.questions.setdefault(row.step, set()).add(str(row.interaction.get("interaction_id")))
         if row.state in ("completed", "failed", "waiting", "timeout"):
             self.memo[row.step] = row
         late = self.unwanted.pop(row.step, None) if row.state in ("completed", "failed", "returned") else None
