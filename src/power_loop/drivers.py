@@ -260,7 +260,7 @@ class Drivers(Posts):
     async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
         """Drive the session from this opening until it rests, and say how it stands."""
         driver = self._at_hand() or (await self.open())[1]
-        if session_id.startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call)) is not None:
+        if session_id.startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call, patience)) is not None:
             return stands
         tools = call.tools if call.tools is not None else self._loop.tool_registry
         loader = tools.get(LOAD_SKILL) if tools is not None else None
@@ -278,11 +278,11 @@ class Drivers(Posts):
             await self._recall_output(result, seen.state, call)
         return result
 
-    async def _drive_run(self, session_id: str, opening: Opening, call: Call) -> StatefulResult | None:
+    async def _drive_run(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult | None:
         """Go on with a workflow; None when the session is none, whatever its name."""
         from power_loop.workflow.as_session import drive_run  # the name of the session chooses
 
-        return await drive_run(self._loop, session_id, opening, call.cancel)
+        return await drive_run(self._loop, session_id, opening, call.cancel, patience)
 
     async def hear(self, session_id: str) -> StatefulResult:
         """Drive the session as far as something waits for it."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from loops import kept
 
-from power_loop import HumanInputRequired, SessionStore, StatefulAgentLoop, Worker, open_store, tool
+from power_loop import HumanInputRequired, RunPolicy, SessionBusyError, SessionStore, StatefulAgentLoop, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
 from power_loop.testing import FunctionLLM, ManualClock, call, calls, say
-from power_loop.workflow import create_workflow, resume_run
+from power_loop.workflow import create_workflow, list_workflows, resume_run
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
 
@@ -110,3 +111,44 @@ async def test_a_question_that_nobody_answered_in_time_is_another_one_when_the_r
     (again,) = ((await loop.get_pending(f"wf_{waiting.run_id}")) or {})["pending_interactions"]
     result = await loop.submit_input(f"wf_{waiting.run_id}", again["interaction_id"], "well")
     assert (result.status, result.final_text) == ("completed", "well")
+
+
+async def both_at_once() -> tuple[StatefulAgentLoop, str, Any, Any]:
+    """A run that asks somebody while a leaf of it works until it is let go."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def works(request: LLMRequest) -> str:
+        begun.set()
+        await go_on.wait()
+        return "worked"
+
+    loop = kept(StatefulAgentLoop(llm=FunctionLLM(works), store=await open_store()))
+    leaf = {"type": "agent", "id": "a", "input": "go", "spec": {"name": "a", "system_prompt": "P"}}
+    root = {"type": "parallel", "id": "both", "branches": [leaf, {"type": "human", "id": "ask", "prompt": "Well?"}]}
+    workflow = create_workflow({"name": "w", "root": root}, parent_loop=loop)
+    running = asyncio.create_task(workflow.run())
+    await begun.wait()
+    (run,) = await list_workflows(loop, None)
+    return loop, f"wf_{run['run_id']}", running, go_on
+
+
+async def test_an_answer_to_a_run_under_way_is_heard_and_its_end_is_waited_for() -> None:
+    loop, run, running, go_on = await both_at_once()
+    (asked,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    answering = asyncio.create_task(loop.submit_input(run, asked["interaction_id"], "well"))
+    while not (await loop.store.look(run)).waiting and asked["interaction_id"] in str(await loop.get_pending(run)):
+        await asyncio.sleep(0.001)
+    assert not answering.done()
+    go_on.set()
+    assert ((await running).status, (await answering).status) == ("completed", "completed")
+
+
+async def test_who_does_not_wait_is_told_who_drives_the_run() -> None:
+    loop, run, running, go_on = await both_at_once()
+    (asked,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    loop.config.running = RunPolicy(on_busy="raise")
+    with pytest.raises(SessionBusyError) as refused:
+        await loop.submit_input(run, asked["interaction_id"], "well")
+    assert (refused.value.holder, refused.value.expires_at > 0) == (loop.drivers.holder, True)
+    go_on.set()
+    assert (await running).status == "completed", "the answer was left all the same"

@@ -8,6 +8,7 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, WorkflowRunError
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind
+from power_loop.runtime.drive import Patience
 from power_loop.runtime.openings import Abort, Opening, Resume
 from power_loop.runtime.openings_worker import LookAfter
 from power_loop.runtime.outcome import interactions
@@ -18,9 +19,16 @@ from power_loop.workflow.journal import run_id_of
 from power_loop.workflow.opening import Driving
 from power_loop.workflow.results import WorkflowResult
 
+# Who waits for a run that somebody else drives looks this often.
+LOOK_EVERY_S = 0.1
 
-async def drive_run(loop: Any, session_id: str, opening: Opening, cancel: CancellationToken | None) -> StatefulResult | None:
+
+async def drive_run(
+    loop: Any, session_id: str, opening: Opening, cancel: CancellationToken | None, patience: Patience
+) -> StatefulResult | None:  # fmt: skip
     """Go on with a run as ``opening`` goes on with a session; None when the session is no run.
+
+    Who resumes it waits for whoever drives it now, with ``patience``; who only looks does not.
 
     Raises as sends do: `SessionBusyError`, `SessionLeaseLost`; and `ValueError` for what a run cannot be told.
     """
@@ -35,13 +43,27 @@ async def drive_run(loop: Any, session_id: str, opening: Opening, cancel: Cancel
     if looks and not opening.recovers:
         return StatefulResult(session_id, "completed")
     try:
-        result = await _driven(loop, session_id, Driving("look" if looks else "resume"), cancel)
+        result = await (_driven(loop, session_id, Driving("look"), cancel) if looks else _in_turn(loop, session_id, cancel, patience))
     except WorkflowRunError as error:
         if error.code != "workflow.elsewhere":
             raise
         # Its leaves are to run where this process cannot: it is left for `resume_run`.
         return StatefulResult(session_id, "pending_tools", pending_tool_calls=[{"id": session_id}])
     return await _as_result(store, session_id, result, looks)
+
+
+async def _in_turn(loop: Any, session_id: str, cancel: CancellationToken | None, patience: Patience) -> WorkflowResult:
+    """Drive the run once nobody else does."""
+    clock = (await loop.ensure_store()).clock
+    since, timeout_s = clock.monotonic(), patience.busy_timeout_s
+    while True:
+        try:
+            return await _driven(loop, session_id, Driving("resume"), cancel)
+        except SessionBusyError:
+            too_long = timeout_s is not None and clock.monotonic() - since >= timeout_s
+            if patience.on_busy == "raise" or too_long or loop.drivers.closing:
+                raise
+        await clock.sleep(LOOK_EVERY_S)
 
 
 async def _driven(loop: Any, session_id: str, driving: Driving, cancel: CancellationToken | None) -> WorkflowResult:
@@ -52,7 +74,8 @@ async def _driven(loop: Any, session_id: str, driving: Driving, cancel: Cancella
         if isinstance(error.__cause__, (SessionBusyError, SessionLeaseLost, SessionArchivedError)):
             raise error.__cause__ from None
         if error.code == "workflow.busy":
-            raise SessionBusyError(session_id, holder=loop.drivers.holder) from None
+            head = await (await loop.ensure_store()).look(session_id)
+            raise SessionBusyError(session_id, holder=head.holder, expires_at=head.lease_until) from None
         raise
 
 
