@@ -325,7 +325,7 @@ class Verbs(Drivers):
             return True
         # A workflow that waits for somebody is under way, though nobody drives it.
         opening = Abort(reason)
-        is_run = session_id.startswith(RUN_PREFIX) and await self._drive_run(session_id, opening, PLAIN) is not None
+        is_run = session_id.startswith(RUN_PREFIX) and await self._drive_run(session_id, opening, PLAIN, self.patience()) is not None
         return is_run and opening.written > 0
 
     async def stream(

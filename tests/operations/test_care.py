@@ -168,3 +168,17 @@ async def test_a_backup_replaces_nothing_unasked_and_leaves_nothing_half_done(fi
     copy = await open_store(str(target))
     assert len(await copy.list_sessions()) == 1
     await copy.close()
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", ".writer", "by another name", "by a link"])
+async def test_a_backup_never_takes_the_place_of_the_database_itself(file_place: Place, tmp_path: Path, ending: str) -> None:
+    session = await file_place.said("one")
+    path = Path(file_place.store.database.path)
+    target = {"by another name": tmp_path / "same.db", "by a link": tmp_path / "linked.db"}.get(ending, path.with_name(path.name + ending))
+    if ending == "by another name":
+        target.hardlink_to(path)
+    elif ending == "by a link":
+        target.symlink_to(path)
+    with pytest.raises(ValueError, match="the store's own"):
+        await file_place.store.backup(target, overwrite=True)
+    assert (await file_place.store.load_all_messages(session))[0].content == "one"

@@ -319,6 +319,16 @@ async def test_a_budget_of_money_stops_a_run(tmp_path: Path) -> None:
             assert (again.status, again.usage["calls"]) == ("budget_exceeded", 3)
 
 
+@pytest.mark.parametrize("prices", [None, {"another": Price(1, 1)}])
+async def test_a_budget_of_money_without_a_price_is_refused_before_anything_runs(prices: Any) -> None:
+    model = FunctionLLM(answers)
+    async with StatefulAgentLoop(llm=model, store=await open_store(), config=AgentLoopConfig(prices=prices)) as loop:
+        workflow = create_workflow({**fan(9, 1), "budget": {"max_tokens": 10_000_000, "cost": 25}}, parent_loop=loop)
+        with pytest.raises(ValueError, match=r"needs a price for the model .* of the step 'one'"):
+            await workflow.run()
+        assert (model.requests, await list_workflows(loop, None)) == ([], [])
+
+
 # acceptance: 108
 async def test_what_a_worker_paid_for_before_it_was_killed_counts(tmp_path: Path) -> None:
     program = (

@@ -162,7 +162,8 @@ def is_for_an_approval(asked: Mapping[str, Any]) -> bool:
     """It stands for a request of a session below; whoever decides about that has this call look again."""
     if CHILD not in (asked.get("state") or {}):
         return False
-    return bool(asked.get("needs_approval") or (asked.get("metadata") or {}).get("needs_approval"))
+    metadata: Mapping[str, Any] = asked.get("metadata") or {}
+    return bool(asked.get("needs_approval") or metadata.get("needs_approval"))
 
 
 async def settle(store: Asked, session_id: str, call_id: str, output: Any, failed: bool, is_dead: Callable[[str], bool]) -> None:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # So many pages are given back before sends have their turn: a few ms.
 PAGES_AT_ONCE = 500
+# The files of one database: itself, SQLite's log, its index and journal, and the lock that its writers take turns with.
+ENDINGS = ("", "-wal", "-shm", "-journal", ".writer")
 
 
 class SqliteCare(ABC):
@@ -91,9 +93,17 @@ def place_for(path: str, overwrite: bool) -> str:
     return path
 
 
+def is_of_the_store(path: str, source: str) -> bool:
+    """Whether ``path`` is the database at ``source`` under any name, or one of the files beside it."""
+    beside = {os.path.realpath(source + ending) for ending in ENDINGS}
+    return os.path.realpath(path) in beside or (os.path.exists(path) and os.path.samefile(path, source))
+
+
 def copied_file(source: str, path: str, overwrite: bool, then: Sequence[str]) -> None:
     """Copy through a connection of its own: a reader sees one moment, and holds up no writer."""
     path = place_for(path, overwrite)
+    if is_of_the_store(path, source):
+        raise ValueError(f"backup to {path}: that file is the store's own; give another path")
     try:
         with closing(sqlite3.connect(file_uri(source, "mode=ro"), uri=True)) as reader:
             copied(reader, path, overwrite, then)

@@ -96,8 +96,8 @@ def by_yaml(text: str, why: TooMuch) -> Fields:
         raise ValueError(f"its front matter is more than 'key: value' ({why}): pip install 'power-loop[skills]' reads it") from why
     try:
         fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"its front matter is no YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:  # yaml's own; also whatever it meets in a value that a tag calls a date, a number or a truth
+        raise ValueError(f"its front matter is no YAML: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
         raise ValueError("its front matter is no list of 'key: value'")
     return cast("Fields", fields)

@@ -14,13 +14,15 @@ from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError
 from power_loop.contracts.log import log
 from power_loop.contracts.rows import SessionKind, SubagentLifecycle
+from power_loop.runtime.ports import price_of
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.drive import WorkflowEngine, unknown
 from power_loop.workflow.executors import Executor, InProcessExecutor
 from power_loop.workflow.inside import REFUSED, in_workflow
 from power_loop.workflow.journal import IN_PROCESS, Order, driver_id, numbers_of, opening_words
-from power_loop.workflow.nodes import WorkflowBudget
+from power_loop.workflow.nodes import AgentNode, WorkflowBudget
 from power_loop.workflow.opening import Driving
+from power_loop.workflow.places import Map
 from power_loop.workflow.results import WorkflowResult
 from power_loop.workflow.rows import OnChange
 from power_loop.workflow.spec import WorkflowSpec
@@ -54,7 +56,8 @@ class Workflow:
     async def run(self, *, stop_event: CancellationLike = None) -> WorkflowResult:
         """Run it to its end, or until it waits for somebody. Failures of leaves are in the result.
 
-        Raises `WorkflowRunError` inside of another workflow, `ValueError` for an unknown parent session, and what a store raises.
+        Raises `WorkflowRunError` inside of another workflow, `ValueError` for an unknown parent session and for a budget of money
+        with a model that has no price, and what a store raises.
         """
         return await self.run_as(None, stop_event)
 
@@ -106,6 +109,8 @@ class Workflow:
         if self.run_id:
             raise WorkflowRunError(f"this workflow was begun already, as run {self.run_id}; make another one", run_id=self.run_id)
         inside = self._executor is None or isinstance(self._executor, InProcessExecutor)
+        if inside:
+            _refuse_unpriced(self.spec, numbers_of(self._budget or self.spec.budget), self._loop)
         return Order(self.spec, numbers_of(self._budget), IN_PROCESS if inside else type(self._executor).__name__)
 
     def _driving(self, opening: Any, order: Order) -> Driving:
@@ -120,6 +125,17 @@ class Workflow:
             lifecycle=SubagentLifecycle.LINKED, agent=self._loop.name, metadata=metadata, config=order.to_dict(),
         )  # fmt: skip
         return self.run_id
+
+
+def _refuse_unpriced(spec: WorkflowSpec, budget: Mapping[str, Any] | None, loop: Any) -> None:
+    """A budget of money counts nothing where a model has no price. Leaves elsewhere tell themselves what they cost."""
+    if budget is None or budget["cost"] is None:
+        return
+    for name, place in Map(spec).leaves.items():
+        if isinstance(place.node, AgentNode):
+            model = place.node.spec.model or loop.config.model or getattr(loop.llm, "model", None)
+            if price_of(loop.config.prices or {}, model) is None:
+                raise ValueError(f"a budget of cost needs a price for the model {model!r} of the step {name!r}: set AgentLoopConfig.prices")
 
 
 def create_workflow(

@@ -61,6 +61,9 @@ def test_skills_are_described_and_loaded_by_name(folder: Path, tmp_path: Path) -
         ("---\nname: sing\ndescription: x\n---\n", "its name is 'sing', but that of its folder 'swim'"),
         ("---\nname: swim\n---\n", "no description"),
         ("---\nname: swim\ndescription: {a: [b\n---\n", "front matter is"),
+        ("---\nname: swim\ndescription: x\nsure: !!bool maybe\n---\n", "front matter is"),
+        ("---\nname: swim\ndescription: x\nwhen: !!timestamp y\n---\n", "front matter is"),
+        (f"---\nname: swim\ndescription: x\ndeep: {'[' * 3000}\n---\n", "front matter is"),
         ("---\nname: swim\ndescription: x\n---\n" + "x" * (1024 * 1024), "longer than"),
     ],
 )
