@@ -6,7 +6,6 @@ comes in from outside is the business of `approvals_outside`.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import hashlib
 import inspect
@@ -19,7 +18,7 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, ToolParked, ToolReturned
 from power_loop.contracts.store import Post
 from power_loop.contracts.tool import ToolRun, canonical
-from power_loop.runtime.cancel import Cut, being_cancelled
+from power_loop.runtime.cancel import Cut, failing_when_cancelled_by_itself
 from power_loop.runtime.send import Send
 
 # In the question; the arguments themselves stand beside it, whole.
@@ -53,14 +52,11 @@ async def _asks(send: Send, rule: Any, run: ToolRun, arguments: Mapping[str, Any
         return True
     try:
         shown = copy.deepcopy(dict(arguments))  # what a rule does to them must not reach the handler
-        if inspect.iscoroutinefunction(rule):
-            return bool(await rule(run, shown))
-        verdict = await send.ports.threads.run(lambda: rule(run, shown))
-        return bool(await verdict if inspect.isawaitable(verdict) else verdict)
-    except asyncio.CancelledError:
-        if being_cancelled():
-            raise
-        return True
+        with failing_when_cancelled_by_itself():
+            if inspect.iscoroutinefunction(rule):
+                return bool(await rule(run, shown))
+            verdict = await send.ports.threads.run(lambda: rule(run, shown))
+            return bool(await verdict if inspect.isawaitable(verdict) else verdict)
     except Exception:  # the host's own code; or arguments nested so deep that there is no copy of them
         return True
 

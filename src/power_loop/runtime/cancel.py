@@ -9,7 +9,8 @@ as well, and the send goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -146,6 +147,17 @@ async def end_of(task: asyncio.Task[Any]) -> None:
 def being_cancelled() -> bool:
     """Somebody cancelled the running task; else a CancelledError stems from the code that was called."""
     return _cancels() > 0
+
+
+@contextmanager
+def failing_when_cancelled_by_itself() -> Generator[None]:
+    """Around code of the host: a `CancelledError` that nobody asked for is a failure of that code, as any other."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if being_cancelled():
+            raise
+        raise RuntimeError("it cancelled itself") from error
 
 
 def _cancels() -> int:

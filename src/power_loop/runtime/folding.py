@@ -19,7 +19,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.messages import Message, estimate_tokens
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.runtime.asking import ask
-from power_loop.runtime.cancel import Cut, Scope
+from power_loop.runtime.cancel import Cut, Scope, failing_when_cancelled_by_itself
 from power_loop.runtime.fold_model import FoldModel
 from power_loop.runtime.send import Send
 
@@ -58,7 +58,8 @@ class Folding:
         reason = FAILED
         try:
             async with asyncio.timeout(send.terms.settings.fold_timeout_s):
-                result = await self._asked()
+                with failing_when_cancelled_by_itself():
+                    result = await self._asked()
         except Cut:
             reason = "cancelled"
         except TimeoutError:

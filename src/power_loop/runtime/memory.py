@@ -15,6 +15,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.memory import MemoryProvider, MemorySnapshot
 from power_loop.contracts.usage import Usage
 from power_loop.runtime.afterwards import Aftermath, finish
+from power_loop.runtime.cancel import failing_when_cancelled_by_itself
 from power_loop.runtime.hooks import AgentHooks
 from power_loop.runtime.memory_recall import MemoryRecallHook
 from power_loop.runtime.outcome import final_text
@@ -110,7 +111,8 @@ class Telling(Aftermath):
                 await self._before.wait()
                 self._before = None  # with what it was told of
             async with asyncio.timeout(self._timeout_s):
-                await self._provider.remember(snapshot=self._snapshot, session_id=self.session_id)
+                with failing_when_cancelled_by_itself():
+                    await self._provider.remember(snapshot=self._snapshot, session_id=self.session_id)
         except Exception as error:  # the memory's own code
             log.warning("session %s: its memory was not told of a send: %r", self.session_id, error)
             self._tell_failure(error)

@@ -19,6 +19,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.memory import RECALL_HOOK, MemoryProvider, tag_as_memory
 from power_loop.contracts.messages import Message, estimate_message_tokens, given_by_the_host
 from power_loop.contracts.payloads import payload_for
+from power_loop.runtime.cancel import failing_when_cancelled_by_itself
 
 # A send waits no longer than this for its memory.
 RECALL_TIMEOUT_S = 10.0
@@ -84,7 +85,8 @@ class MemoryRecallHook:
             async with asyncio.timeout(self._timeout_s):
                 if self._before is not None:
                     await self._before(session_id)
-                given = await provider.recall(messages=ctx.to_read(), session_id=session_id, budget_tokens=self.budget_tokens)
+                with failing_when_cancelled_by_itself():
+                    given = await provider.recall(messages=ctx.to_read(), session_id=session_id, budget_tokens=self.budget_tokens)
                 recalled = tagged(given)
         except Exception as error:  # the memory's own code
             log.warning("session %s: nothing was recalled: %r", session_id, error)

@@ -11,6 +11,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.log import log
 from power_loop.contracts.records import SendProjected
 from power_loop.contracts.store import RecordRow
+from power_loop.runtime.cancel import failing_when_cancelled_by_itself
 
 if TYPE_CHECKING:
     from power_loop.runtime.send import Send
@@ -46,7 +47,8 @@ def projected(send: Send, index: int, rows: Sequence[RecordRow]) -> SendProjecte
     if not rows:
         return None
     try:
-        made: Any = shown_as.project_send(message_rows(send.session_id, rows), send_index=index, tool_registry=send.terms.tools)
+        with failing_when_cancelled_by_itself():
+            made: Any = shown_as.project_send(message_rows(send.session_id, rows), send_index=index, tool_registry=send.terms.tools)
         told = pieces(made)
     except Exception:  # the representation's own code
         log.warning("session %s: send %d stays as it was said, its projection failed", send.session_id, index, exc_info=True)

@@ -15,7 +15,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.messages import Message, given_by_the_host
 from power_loop.contracts.projection import ProjectionContext, RuntimeProjector
 from power_loop.contracts.tool import Toolbox
-from power_loop.runtime.cancel import Cut
+from power_loop.runtime.cancel import Cut, failing_when_cancelled_by_itself
 from power_loop.runtime.send import Send
 
 # Others would stand between a call and its result, or need one.
@@ -102,7 +102,7 @@ def _context(send: Send) -> ProjectionContext:
 async def _ask(send: Send, projector: RuntimeProjector, context: ProjectionContext) -> Sequence[Message]:
     """What it shows; nothing, with a warning, where it raises or gives what no request can take."""
     try:
-        with send.scope:
+        with send.scope, failing_when_cancelled_by_itself():
             given: Any = projector.project(
                 store=send.ports.log, session_id=send.session_id, round_index=send.teller.round_index or 0, context=context
             )  # fmt: skip
