@@ -31,3 +31,8 @@ async def test_sessions_with_some_metadata_are_found_page_by_page(place: Place, 
     assert len(await place.store.list_sessions(metadata={"tenant": "a"}, limit=1)) == 1
     first = next(at for at, session in enumerate(every) if created.index(session) % 2 == 0)  # of one millisecond, any may be the newest
     assert len(reads) == 1 + first // 3, "no further than the limit"
+
+
+async def test_a_status_that_no_session_has_is_refused(memory_place: Place) -> None:
+    with pytest.raises(ValueError, match="'Archived'; it must be 'active' or 'archived'"):
+        await memory_place.store.list_sessions(status="Archived")

@@ -115,12 +115,20 @@ def other_names(*, town: str) -> None: ...
 def nothing_at_all() -> None: ...
 def place_of_a_property(city: str, /) -> None: ...
 def only_run(run: ToolRun) -> None: ...
+def run_called_as_a_property(city: ToolRun, **args: Any) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [two_places, other_names, nothing_at_all, place_of_a_property, only_run])
+@pytest.mark.parametrize("handler", [two_places, other_names, nothing_at_all, place_of_a_property, only_run, run_called_as_a_property])
 def test_a_handler_that_cannot_take_the_arguments_is_refused_at_registration(handler: Any) -> None:
     with pytest.raises(TypeError, match=r"tool 'forecast': .* but the schema requires city"):
         bound(handler)
+
+
+def test_a_run_that_is_taken_by_place_alone_leaves_its_name_to_a_property() -> None:
+    def handler(city: ToolRun, /, **args: Any) -> Any:
+        return args
+
+    assert bound(handler).call(RUN, {"city": "Rome"}) == {"city": "Rome"}
 
 
 def test_a_property_that_the_handler_cannot_take_is_warned_about_and_answered_as_invalid() -> None:

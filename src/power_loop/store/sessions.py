@@ -141,9 +141,14 @@ class Sessions(Part):
         limit: int = 100,
         before: int | None = None,
     ) -> list[SessionRow]:
-        """Sessions, the newest first; ``before``: only those created before this time (ms); ``metadata``: equal top-level strings."""
+        """Sessions, the newest first; ``before``: only those created before this time (ms); ``metadata``: equal top-level strings.
+
+        Raises `ValueError` for a ``status`` that no session has.
+        """
         wanted: list[tuple[str, Any]] = []
         if status is not None:
+            if status not in tuple(SessionStatus):
+                raise ValueError(f"status is {status!r}; it must be {' or '.join(repr(str(each)) for each in SessionStatus)}")
             wanted.append(("s.status = ?", int(status == SessionStatus.ARCHIVED)))
         if before is not None:
             wanted.append(("s.created_at < ?", before))

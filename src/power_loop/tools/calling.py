@@ -66,6 +66,8 @@ def _calling_by_name(
     mandatory = frozenset(each.name for each in _mandatory(signature))
     if not (anything or required <= names) or not mandatory <= properties & names:
         return None
+    if anything and signature.run_name in properties:
+        return None
     return Calling(_by_keyword(handler, signature.takes_run), None if anything else names, mandatory - required)
 
 
@@ -105,5 +107,5 @@ def _no_way(name: str, handler: Callable[..., Any], signature: Signature, requir
     takes = ", ".join(each.name for each in signature.parameters) or "nothing"
     return (
         f"tool {name!r}: {handler!r} takes {takes}, but the schema requires {', '.join(sorted(required)) or 'nothing'}; "
-        "let it take the required properties by name, or all of them as one dict"
+        "let it take the required properties by name (other than that of its ToolRun), or all of them as one dict"
     )

@@ -30,12 +30,15 @@ _RUN_NAMES = frozenset({"ToolRun", "ToolRuntimeContext"})
 class Signature:
     """The parameters of a handler, the run and what a partial has fixed left out."""
 
-    __slots__ = ("function", "parameters", "takes_run")
+    __slots__ = ("function", "parameters", "run_name", "takes_run")
 
     def __init__(self, function: Any, parameters: list[inspect.Parameter]) -> None:
         self.function: Any = function
         """The plain function inside: it has the docstring and the names that annotations refer to."""
         self.takes_run: bool = bool(parameters) and parameters[0].kind in _BY_PLACE and self._is_run(parameters[0].annotation)
+        by_name = self.takes_run and parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.run_name: str | None = parameters[0].name if by_name else None
+        """A name that no argument may have."""
         self.parameters: list[inspect.Parameter] = parameters[1:] if self.takes_run else parameters
 
     def annotation(self, parameter: inspect.Parameter) -> Any:

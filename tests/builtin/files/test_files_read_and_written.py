@@ -85,6 +85,13 @@ def test_binary_files_are_named_and_not_shown(desk: Any) -> None:
     assert "showing lines 1-1" in desk.good("read_file", path="late.txt")
 
 
+def test_a_binary_file_is_said_not_to_be_replaced_where_reading_it_is_asked_for(desk: Any) -> None:
+    place = desk.put("a.bin", b"\x7fELF\x00\x01")
+    assert "read it with read_file first" in desk.bad("write_file", path="a.bin", content="text")
+    assert "no tool for files replaces it" in desk.bad("read_file", path="a.bin")
+    assert place.read_bytes().startswith(b"\x7fELF")
+
+
 # acceptance: 172 (what is no file)
 def test_pipes_devices_and_unreadable_files_are_refused_at_once(desk: Any, way: str) -> None:
     os.mkfifo(desk.workspace / "pipe")

@@ -129,7 +129,8 @@ class FileTools:
             status = os.fstat(fd)
             encoding = encoding_of(os.read(fd, SNIFFED_BYTES))
             if encoding is None:
-                return failed(f"{place.shown} is a binary file of {status.st_size} bytes; its bytes are not shown")
+                about = f"{place.shown} is a binary file of {status.st_size} bytes"
+                return failed(f"{about}: they are not shown, and no tool for files replaces it. Write to another path")
             if limit is None and status.st_size > MAX_WHOLE_BYTES:
                 return failed(f"{place.shown} has {status.st_size / 1048576:.1f} MiB: give a limit (and an offset) to read a part of it")
             part = read_slice(fd, encoding, offset, limit or DEFAULT_LINES)
