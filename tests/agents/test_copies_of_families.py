@@ -10,7 +10,7 @@ from loops import kept
 
 from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, open_store, register_spawn_agent, run_agent_spec, tool
 from power_loop.errors import HumanInputRequired
-from power_loop.testing import FunctionLLM, call, check_invariants
+from power_loop.testing import FunctionLLM, ScriptedLLM, call, check_invariants
 from power_loop.tools.toolbox import ToolRegistry
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
@@ -113,3 +113,69 @@ async def test_a_call_by_hand_finds_the_copys_child_by_its_id() -> None:
     [child] = await family.store.list_children(copy)
     again = await run_agent_spec(AgentSpec(**LINKED), "hello", parent_session_id=copy, **by_hand)
     assert again.session_id == child.session_id
+
+
+# --- what sub-agents used --------------------------------------------------------------------------
+
+
+async def used(loop: StatefulAgentLoop, session: str) -> tuple[int, int]:
+    """(calls of the last send with those below it, calls of the whole tree)."""
+    stats = await loop.get_session_stats(session, tree=True)
+    assert stats is not None
+    return (await loop.resume(session)).usage["calls"], stats.llm_calls
+
+
+@pytest.mark.parametrize("how", ["import", "import without children", "fork"])
+async def test_what_sub_agents_used_that_are_gone_stays_with_a_copy(how: str) -> None:
+    store = await open_store()
+    registry = ToolRegistry()
+    register_spawn_agent(registry)
+    steps = [call("spawn_agent", task="one"), "did one", "done", call("spawn_agent", task="two"), "did two", "done again"]
+    loop = kept(StatefulAgentLoop(llm=ScriptedLLM(steps), store=store, tool_registry=registry))
+    session = await loop.new_session()
+    for word in ("go", "again"):
+        await loop.send(word, session)
+    assert await store.list_children(session) == []
+    if how == "fork":
+        copies = [await store.fork_session(session), await store.fork_session(session, at_send=1)]
+    else:
+        archive = json.loads(json.dumps(await store.export_session(session, include_children=how == "import")))
+        copies = [await store.import_session(archive)]
+    assert await used(loop, session) == (3, 6)
+    assert [await used(loop, copy) for copy in copies] == [(3, 6), (3, 3)][: len(copies)]
+    lines = [len(await store.charges(f"{copies[0]}/{send}")) for send in (1, 2)]
+    assert lines == [1, 1]
+
+
+async def test_a_family_that_waits_counts_in_its_copy_what_it_used_before() -> None:
+    family = Family(await open_store())
+    session, archive = await family.asking()
+    there = Family(await open_store())
+    copy = await there.store.import_session(archive)
+    results = [await family.answer(session, "blue"), await there.answer(copy, "blue")]
+    assert [result.usage["calls"] for result in results] == [7, 7]
+    assert await used(family.loop, session) == await used(there.loop, copy)
+    assert [row.seq for row in await there.store.charges(f"{copy}/1")] == [row.seq for row in await family.store.charges(f"{session}/1")]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "why"),
+    [
+        ("calls", -1, "below 0"), ("calls", "one", "a whole number"), ("cost", "dear", "at least 0"), ("seq", None, "has no seq"),
+        ("charged_session", "a\0b", "cannot be kept"), ("cost", float("nan"), "a number of at least 0"),
+    ],
+)  # fmt: skip
+async def test_a_charge_that_is_none_is_refused_by_its_place(member: str, value: Any, why: str) -> None:
+    family = Family(await open_store())
+    _, archive = await family.asking()
+    archive["charges"][1][member] = value
+    with pytest.raises(ValueError, match=rf"archive\.charges\[1\].*{why}"):
+        await family.store.import_session(archive)
+
+
+async def test_a_charge_that_comes_twice_is_refused() -> None:
+    family = Family(await open_store())
+    _, archive = await family.asking()
+    archive["charges"].append(archive["charges"][0])
+    with pytest.raises(ValueError, match="two of them are one call"):
+        await family.store.import_session(archive)

@@ -14,6 +14,7 @@ from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Conflict, RecordRow, Statement
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
+from power_loop.store.archive_charges import ChargeImage, charges_of, charges_statement
 from power_loop.store.archive_json import Json, archive_of, check_header, children_of, image_of
 from power_loop.store.archive_names import renamed
 from power_loop.store.image import BLOBS, BlobImage, SessionImage, batch_of, children_in, images_of, parts_statement
@@ -66,6 +67,7 @@ class Archive(RecordLog):
         last = rows[-1].created_at if rows else None
         blobs = [blob for blob in image.blobs if not blob.digest.startswith(REQUEST_KEY)]
         forked = image._replace(info=info, rows=rows, timers=(), blobs=blobs)
+        forked = forked._replace(charges=[charge for charge in image.charges if charge.of_send <= send])
         forked = forked._replace(first_send_at=image.first_send_at if rows else None, last_send_at=last)
         return await self._create(renamed([forked], None, self._ids))
 
@@ -84,7 +86,10 @@ class Archive(RecordLog):
         images = images_of(parts, wanted)
         if session_id not in images:
             raise SessionNotFoundError(session_id)
-        return {one: await self._whole(image) for one, image in images.items()}
+        sql, params = charges_statement(wanted)
+        charges = charges_of(await self._database.read(self._sql(sql), params))
+        known = {one: image.head for one, image in images.items()}
+        return {one: await self._whole(image._replace(charges=_up_to_heads(charges.get(one, ()), known))) for one, image in images.items()}
 
     async def _whole(self, image: SessionImage) -> SessionImage:
         rows = await self._database.read(self._sql(UP_TO), (image.session_id, image.head))
@@ -113,6 +118,11 @@ class Archive(RecordLog):
         if not ours:
             raise ValueError(f"session {top!r} exists already; choose another id, or send to it")
         return top
+
+
+def _up_to_heads(charges: Sequence[ChargeImage], heads: Mapping[str, int]) -> list[ChargeImage]:
+    """Those that stand in the records which are read, where those of the sub-agent are: it writes the others anew in a copy."""
+    return [charge for charge in charges if charge.seq <= heads.get(charge.charged_session, charge.seq)]
 
 
 def _tree_of(data: Json, where: str, depth: int) -> list[SessionImage]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from power_loop.contracts.records import ContextFolded, ToolParked, UserSaid
 from power_loop.contracts.store import MOST, Cells, RecordRow
 from power_loop.contracts.text import check_key
 from power_loop.kernel.history import History
+from power_loop.store.archive_charges import ChargeImage
 from power_loop.store.image import BlobImage, Info, SessionImage, TimerImage
 from power_loop.store.notes import NOTES_KEY
 from power_loop.store.timers import check_time, check_timer
@@ -64,6 +66,7 @@ def archive_of(image: SessionImage, children: Sequence[dict[str, Any]], exported
         "state": {key: json.loads(value) for key, value in sorted(image.values.items())},
         "timers": [timer._asdict() for timer in image.timers],
         "blobs": [{**blob._asdict(), "data": base64.b64encode(blob.data).decode("ascii")} for blob in image.blobs],
+        "charges": [charge._asdict() for charge in image.charges],
         "children": list(children),
     }
 
@@ -103,6 +106,7 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
         values=_state(data, where),
         timers=[_timer(each, f"{where}.timers[{at}]") for at, each in enumerate(_objects(data, "timers", where))],
         blobs=[_blob(each, f"{where}.blobs[{at}]") for at, each in enumerate(_objects(data, "blobs", where))],
+        charges=_charges(data, where),
         head=len(rows),
     )  # fmt: skip
 
@@ -242,6 +246,29 @@ def _blob(data: Json, where: str) -> BlobImage:
     except binascii.Error as error:
         raise ValueError(f"{where}.data: it is no base64: {error}") from error
     return BlobImage(_need(data, "digest", str, where), content, _field(data, "media_type", str, where), _at(data, where))
+
+
+def _charges(data: Json, where: str) -> list[ChargeImage]:
+    charges = [_charge(each, f"{where}.charges[{at}]") for at, each in enumerate(_objects(data, "charges", where))]
+    if len({charge.key for charge in charges}) < len(charges):
+        raise ValueError(f"{where}.charges: two of them are one call")
+    return charges
+
+
+def _charge(data: Json, where: str) -> ChargeImage:
+    values = {name: data.get(name) for name in ChargeImage._fields}
+    cost = values.pop("cost")
+    if cost is not None and not (type(cost) in (int, float) and 0 <= cost < math.inf):
+        raise ValueError(f"{where}.cost: expected a number of at least 0, found {cost!r:.80}")
+    texts = {"charged_session": _need(data, "charged_session", str, where), "purpose": _need(data, "purpose", str, where)}
+    for name, text in texts.items():
+        check_key(f"{where}.{name}", text)
+    numbers = {name: _need(data, name, int, where) for name in values if name not in ("charged_session", "purpose", "model")}
+    if min(numbers.values()) < 0:
+        raise ValueError(f"{where}: it has a number below 0")
+    model = _field(data, "model", str, where)
+    check_key(f"{where}.model", model)
+    return ChargeImage(**texts, **numbers, cost=cost, model=model)
 
 
 def _at(data: Json, where: str) -> int:

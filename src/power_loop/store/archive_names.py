@@ -60,7 +60,8 @@ def _renamed(image: SessionImage, names: Mapping[str, str], *, root: bool) -> Se
         info = info._replace(parent_session_id=names[info.parent_session_id])
     # Whoever is not in the archive is begun anew below the copy.
     rows = [_waiting(row, lambda child: names.get(child) or child_id_of(name, child)) for row in image.rows]
-    return image._replace(session_id=name, info=info, rows=rows)
+    charges = [charge._replace(charged_session=names.get(charge.charged_session, charge.charged_session)) for charge in image.charges]
+    return image._replace(session_id=name, info=info, rows=rows, charges=charges)
 
 
 def _waiting(row: RecordRow, below: Callable[[str], str]) -> RecordRow:

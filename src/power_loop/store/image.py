@@ -14,6 +14,7 @@ from power_loop.contracts.codec import from_cells
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import RecordRow, Row, Statement
 from power_loop.kernel.history import History
+from power_loop.store.archive_charges import ChargeImage, charge_statements
 from power_loop.store.log import APPEND
 from power_loop.store.watch import TEXT_KEY
 
@@ -95,6 +96,7 @@ class SessionImage(NamedTuple):
     """Small state: key → JSON."""
     timers: Sequence[TimerImage] = ()
     blobs: Sequence[BlobImage] = ()
+    charges: Sequence[ChargeImage] = ()
     head: int = 0
     """How many records there are; more of them may have been added since."""
 
@@ -142,6 +144,8 @@ def batch_of(images: Sequence[SessionImage], now: int, epoch: int, mark: str, ve
     """All of ``images`` as new sessions, in one batch; ``epoch`` as a parameter of ``{t}``, ``mark`` tells it from anybody else's."""
     ordered = sorted(images, key=lambda image: image.session_id)
     batch = [_created(image, now, epoch, mark) for image in ordered]
+    for image in ordered:
+        batch += charge_statements(image.session_id, image.charges, now)
     for image in ordered:
         batch.append(Statement(DESCRIBE, (image.session_id, *image.info)))
         batch += _records(image)
