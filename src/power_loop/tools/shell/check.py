@@ -99,7 +99,7 @@ class Check:
 
     def _simple(self, command: Simple, scope: Scope, feed: Feed) -> str | None:
         words = [*command.words, *(word for _, words in command.assigned for word in words)]
-        words += [redirect.target for redirect in command.redirects]
+        words += [*command.subscripts, *(redirect.target for redirect in command.redirects)]
         words += [redirect.body for redirect in command.redirects if redirect.body is not None]
         reason = self._inside(words, scope) or self._redirects(command.redirects, scope)
         if reason is not None:
@@ -122,8 +122,8 @@ class Check:
                 reason = None
                 if isinstance(part, Substitution):
                     reason = self.program(part.program, scope.inner())
-                elif isinstance(part, Variable) and part.instead is not None:
-                    reason = self._inside([part.instead], scope)
+                elif isinstance(part, Variable):
+                    reason = self._inside([part.instead or (), part.beside], scope)
                 if reason is not None:
                     return reason
         return None

@@ -22,6 +22,8 @@ CLOSERS = ("fi", "done", "}")
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\[[^\]]*\])?\+?=")
 REDIRECT = re.compile(r"(?:\d+|\{[A-Za-z_]\w*\})?(<<<|<<-|<<|<&|<>|>>|>&|>\||<(?!\()|>(?!\())|(&>>|&>)")
 PARAMETERS = re.compile(r"[ \t]*\([ \t]*\)")
+# Before a compound command only; a simple one begins with what would be the name.
+NAME_OF_A_COPROCESS = re.compile(r"[A-Za-z_]\w*[ \t]+(?=[{(]|(?:if|while|until|for|case|select|\[\[)[ \t\n])")
 BRANCH_END = re.compile(r";;&|;;|;&")
 
 
@@ -112,6 +114,8 @@ class Parser(WordReader):
             if word := next((word for word in OPENERS if self.at_word(word)), None):
                 self.at += len(word)
                 self.space(lines=True)
+                if word == "coproc" and (name := NAME_OF_A_COPROCESS.match(self.text, self.at)) is not None:
+                    self.at = name.end()
             elif word := next((word for word in CLOSERS if self.at_word(word)), None):
                 self.at += len(word)
                 self.space()
@@ -130,6 +134,7 @@ class Parser(WordReader):
                 return [found] if found.words or found.assigned or found.redirects else []
             elif not found.words and (assignment := ASSIGNMENT.match(self.text, self.at)) is not None:
                 self.at = assignment.end()
+                found.subscripts += [self.quoted_text(assignment[2])] if assignment[2] else []
                 found.assigned.append((assignment[1], self._assigned()))
             else:
                 found.words.append(self.word())

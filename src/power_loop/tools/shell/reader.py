@@ -155,21 +155,20 @@ class WordReader:
         """``${…}`` from behind the brace."""
         lead = self._continued(BRACED)
         if lead is None:
-            self._in_braces(quoted)
-            return Variable("", quoted)
+            return Variable("", quoted, beside=self._in_braces(quoted))
         self.at = lead.end()
         if lead[1] or lead[3]:
-            self._in_braces(quoted)
-            return Variable("", quoted, sure=lead[1] == "#")
+            return Variable("", quoted, sure=lead[1] == "#", beside=(*self.quoted_text(lead[3] or ""), *self._in_braces(quoted)))
         operator = OPERATOR.match(self.text, self.at)
         assert operator is not None, "the pattern matches nothing, too"
         self.at = operator.end()
         rest = self._in_braces(quoted)
         if operator[0]:
-            return Variable(lead[2], quoted, None if "?" in operator[0] else rest, sure="?" in operator[0])
+            fails = "?" in operator[0]
+            return Variable(lead[2], quoted, None if fails else rest, sure=fails, beside=rest if fails else ())
         # ${HOME%/} is still the home; anything else that is cut is not known.
         slash = "".join(part.text for part in rest if isinstance(part, Text)) == "%/"
-        return Variable(lead[2], quoted, changed=bool(rest) and not slash)
+        return Variable(lead[2], quoted, changed=bool(rest) and not slash, beside=rest)
 
     def _in_braces(self, quoted: bool) -> Word:
         parts: list[Part] = []

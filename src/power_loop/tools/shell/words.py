@@ -26,6 +26,8 @@ class Variable(NamedTuple):
     """It is never empty: ``${NAME:?}``, ``$$``, ``${#NAME}``."""
     bare: bool = False
     """Without braces: letters that braces put behind it belong to its name."""
+    beside: Word = ()
+    """What else is put together in its braces: a subscript, an offset, a pattern."""
 
 
 class Substitution(NamedTuple):
@@ -57,6 +59,8 @@ class Simple:
     assigned: list[tuple[str, list[Word]]] = field(default_factory=list["tuple[str, list[Word]]"])
     words: list[Word] = field(default_factory=list[Word])
     redirects: list[Redirect] = field(default_factory=list[Redirect])
+    subscripts: list[Word] = field(default_factory=list[Word])
+    """Of what is assigned."""
 
 
 @dataclass
