@@ -210,6 +210,8 @@ OTHER_DANGERS = [
     "echo ${a:?$(sudo ls)}",
     'echo "${a#$(sudo ls)}"',
     "coproc sudo ls",
+    "cat <<EOF | sh\nsudo ls\nEOF",
+    "cat - <<< 'sudo ls' | bash -s",
     "coproc X { sudo ls; }",
     "coproc X (sudo ls)",
     "coproc X while true; do sudo ls; done",

@@ -95,6 +95,8 @@ class Check:
         if not isinstance(node, Simple):
             return Feed()
         argv = argv_of(node, scope)
+        if [field.text for field in argv] in (["cat"], ["cat", "-"]) and (body := _body(node, scope)) is not None:
+            return Feed(body)
         return Feed(literal_output(argv), searched(argv, scope.cwd, self._places))
 
     def _simple(self, command: Simple, scope: Scope, feed: Feed) -> str | None:
@@ -108,9 +110,8 @@ class Check:
             for name, values in command.assigned:
                 scope.assign(name, values)
             return None
-        for redirect in command.redirects:
-            if redirect.body is not None:
-                feed = Feed("".join(field.text for field in fields(redirect.body, scope, split=False)))
+        if (body := _body(command, scope)) is not None:
+            feed = Feed(body)
         if is_put_together(command.words[0]):
             return RUN_TIME
         return self._declared(command, scope) or self._argv(argv_of(command, scope), scope, feed)
@@ -215,6 +216,12 @@ def is_put_together(word: Word) -> bool:
         if "/" in part.text:
             return False
     return False
+
+
+def _body(command: Simple, scope: Scope) -> str | None:
+    """The text of the last here-document, which is what the command reads; None where it has none."""
+    bodies = [redirect.body for redirect in command.redirects if redirect.body is not None]
+    return "".join(field.text for field in fields(bodies[-1], scope, split=False)) if bodies else None
 
 
 def argv_of(command: Simple, scope: Scope) -> list[Field]:
