@@ -15,7 +15,7 @@ from power_loop.workflow.nodes import UNSET, AgentNode, HumanNode
 from power_loop.workflow.outcome import Outcome, Scope, failure, of_answer
 from power_loop.workflow.places import Place
 from power_loop.workflow.results import AgentResult
-from power_loop.workflow.rows import OnChange, StepRow, digest, usage_of
+from power_loop.workflow.rows import OnChange, StepRow, digest, usage_of, without
 from power_loop.workflow.steps import KINDS
 from power_loop.workflow.tree import Step, Tree
 
@@ -228,7 +228,7 @@ class Leaves(Tree):
         """What ``row`` adds to what its attempt told before: a leaf that waited, or was cut off, tells the whole of it again."""
         attempt, known = self._told.get(row.step, (0, Usage()))
         usage = usage_of(row.usage)
-        return usage if attempt != row.attempt else _without(usage, known)
+        return usage if attempt != row.attempt else without(usage, known)
 
     def charge(self, row: StepRow) -> None:
         usage = self.news(row)
@@ -386,12 +386,6 @@ class Leaves(Tree):
     def stop_running(self) -> None:
         """Nobody wants to wait for what runs; what it still brings is kept."""
         self.unwanted |= {key: self.leaves[key] for key in self.running}
-
-
-def _without(usage: Usage, known: Usage) -> Usage:
-    left = Usage({name: number - known.get(name, 0) for name, number in usage.items()})
-    left.cost = usage.cost if usage.cost is None else usage.cost - (known.cost or 0.0)
-    return left
 
 
 def changed_specs(memo: dict[str, StepRow], places: dict[str, Place]) -> list[Change]:

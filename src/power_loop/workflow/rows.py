@@ -108,6 +108,13 @@ def usage_of(numbers: Mapping[str, Any]) -> Usage:
     return usage
 
 
+def without(usage: Usage, known: Usage) -> Usage:
+    """What ``usage`` tells beyond what is ``known`` of it."""
+    left = Usage({name: number - known.get(name, 0) for name, number in usage.items()})
+    left.cost = usage.cost if usage.cost is None else usage.cost - (known.cost or 0.0)
+    return left
+
+
 def call_usage(usage: Mapping[str, Any]) -> CallUsage:
     """The numbers of a row, as charges and counters take them."""
     return CallUsage(
