@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from power_loop.agents.above import wake_for_those_below
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
@@ -231,6 +232,8 @@ class Care:
         session_id = standing.session_id
         try:
             result = await self._driven(standing)
+            if standing.parent is not None:  # whoever decided here may have died before it was told
+                await wake_for_those_below(store, standing.parent)
             await self._settle(store, token, standing, result)
         except (SessionNotFoundError, SessionArchivedError):
             return  # nobody claims what is archived

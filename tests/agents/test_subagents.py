@@ -22,6 +22,7 @@ from power_loop import (
     ToolNotFound,
     ToolPolicy,
     UsageLimits,
+    Worker,
     open_store,
     register_spawn_agent,
     run_agent_spec,
@@ -471,7 +472,10 @@ def paying() -> ScriptedLLM:
     return ScriptedLLM([call("run_agent", spec=HELPER, input="x"), call("pay", euros=5), say("I see"), say("done")])
 
 
-async def test_who_decides_for_a_child_and_is_killed_before_its_parent_is_told_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["resume", "worker"])
+async def test_who_decides_for_a_child_and_is_killed_before_its_parent_is_told_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     async def killed(store: Any, session_id: str) -> None:
         raise KeyboardInterrupt
 
@@ -484,6 +488,9 @@ async def test_who_decides_for_a_child_and_is_killed_before_its_parent_is_told_l
         patched.setattr("power_loop.verbs.wake_above", killed)
         with pytest.raises(KeyboardInterrupt):
             await loop.approve(session, approval.interaction_id, digest=approval.digest)
+    for _ in range(4 if by == "worker" else 0):
+        await Worker(loop).run_once()
+    assert (await loop.doctor(session)).state == ("idle" if by == "worker" else "waiting")
     assert (await loop.resume(session)).final_text == "done"
     assert model.requests[2].messages[-1]["content"] == "paid 5"
 

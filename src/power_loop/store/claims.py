@@ -24,6 +24,7 @@ CLAIM = "UPDATE {p}sessions SET claim = ?, claimed_until = {t}, runnable_at = {t
 
 STANDING = """SELECT s.session_id, s.head, s.epoch, s.wake_no, s.holder, s.send_index, s.attempts,
  (SELECT r.kind FROM {p}records r WHERE r.session_id = s.session_id AND r.seq = s.head),
+ (SELECT d.parent_session_id FROM {p}session_info d WHERE d.session_id = s.session_id),
  (SELECT MAX(CASE WHEN i.kind = 'user_said' THEN 2 ELSE 1 END) FROM {p}inbox i WHERE i.session_id = s.session_id
   AND i.heard_seq IS NULL AND i.mode <> 'aside' AND (i.not_before IS NULL OR i.not_before <= {t})),
  (SELECT MIN(i.not_before) FROM {p}inbox i WHERE i.session_id = s.session_id AND i.heard_seq IS NULL AND i.not_before > {t}), {clock}
@@ -66,6 +67,7 @@ class Standing(NamedTuple):
     """How often workers tried the last send in vain."""
     last_kind: str | None
     """The kind of the last record; None when there is none."""
+    parent: str | None
     words: bool
     """A word waits in the inbox that may be heard by now."""
     waiting: bool
