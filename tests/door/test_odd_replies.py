@@ -188,6 +188,8 @@ IDS = {
     "numbers": [1, 1, 2],
     "too long": ["x" * 500, "x" * 500, "y" * 500],
     "unprintable": ["a\0", "a\n", "\ud800"],
+    "as ours would be": ["call_1_0_1", "", "call_1_0_1_2"],
+    "as ours, later": ["", "call_1_0_0", ""],
 }
 
 

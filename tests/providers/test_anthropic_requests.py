@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from power_loop.contracts.model import LLMRequest
@@ -166,3 +167,15 @@ async def test_past_calls_have_definitions_although_no_tool_is_on_offer(anthropi
 async def test_a_history_without_calls_needs_no_definitions(anthropic: Any) -> None:
     body = await anthropic.sent(LLMRequest([user("one"), said("1"), user("two")]))
     assert "tools" not in body
+
+
+async def test_ids_of_another_provider_go_out_in_a_form_that_is_taken_the_same_in_call_and_result(anthropic: Any) -> None:
+    ids = ["functions.look:0", "toolu_01A-b", "x" * 100, "äß"]
+    sent = await messages_of(anthropic, [user("go"), said("", *ids), *(result(each) for each in ids)])
+    called = [block["id"] for block in sent[1]["content"]]
+    assert [block["tool_use_id"] for block in sent[2]["content"]] == called
+    assert called[1] == ids[1]
+    assert len({*called}) == 4
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in called)
+    again = await messages_of(anthropic, [user("go"), said("", *ids), *(result(each) for each in ids)])
+    assert again == sent

@@ -72,7 +72,11 @@ async def test_an_empty_account_is_not_asked_again(openai: Any, server: Any, h: 
         ("openai", {"code": 400, "type": "exceed_context_size_error", "message": "request (18020 tokens) exceeds …"}),
         ("openai", {"message": "This model's maximum context length is 8192 tokens. However, you requested 9000"}),
         ("anthropic", {"type": "invalid_request_error", "message": "prompt is too long: 210000 tokens > 200000 maximum"}),
-        ("anthropic", {"type": "invalid_request_error", "message": "input length and `max_tokens` exceed context limit: context window …"}),
+        (
+            "anthropic",
+            {"type": "invalid_request_error", "message": "input length and `max_tokens` exceed context limit: 197202 + 21333"},
+        ),
+        ("openai", {"message": "This model's maximum prompt length is 131072 but the request contains 537812 tokens."}),
     ],
 )
 async def test_a_request_over_the_context_is_an_overflow(
@@ -168,6 +172,14 @@ async def test_an_answer_that_holds_an_error_or_no_reply_is_a_transient_failure(
     server.answers.append(h.Answer(json.dumps(body).encode(), headers=h.JSON))
     with pytest.raises(LLMError, match=text) as caught:
         await openai.llm(max_retries=0).complete(h.ask())
+    assert is_transient_llm_error(caught.value)
+
+
+@pytest.mark.parametrize("body", [{"detail": "gone"}, {"code": 500, "msg": "upstream busy"}])
+async def test_an_answer_that_is_no_message_is_a_transient_failure(anthropic: Any, server: Any, h: Any, body: dict[str, Any]) -> None:
+    server.answers.append(h.Answer(json.dumps(body).encode(), headers=h.JSON))
+    with pytest.raises(LLMError, match="holds no reply") as caught:
+        await anthropic.llm(max_retries=0).complete(h.ask())
     assert is_transient_llm_error(caught.value)
 
 

@@ -21,7 +21,8 @@ from power_loop.providers.values import mapping
 # What the words are for "this request is longer than my context".
 _OVERFLOW_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded"})
 _OVERFLOW_TEXT = re.compile(
-    r"context[ _](?:length|window|size)|maximum context|(?:prompt|input) (?:is )?too long|too many (?:input )?tokens"
+    r"context[ _](?:length|window|size|limit)|maximum context|max(?:imum)? prompt length"
+    r"|(?:prompt|input) (?:is )?too long|too many (?:input )?tokens"
     r"|exceeds? the (?:model's )?max\w* (?:input|number of) tokens",
     re.IGNORECASE,
 )

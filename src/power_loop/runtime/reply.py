@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from typing import Any, cast
 
 from power_loop.contracts.codec import dumps
@@ -68,16 +69,26 @@ def asked_model(send: Send, request: LLMRequest) -> str | None:
 def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall, ...]:
     """The calls of a reply, each with an id that no other call of the session has and a name that providers take back."""
     calls: dict[str, ToolCall] = {}
+    given = {str(call.get("id") or "") for call in raw}
     for at, call in enumerate(raw):
         function = cast("Mapping[str, Any]", call.get("function") or {})
         arguments = function.get("arguments") or ""
         call_id = str(call.get("id") or "")
         taken = send.window.knows_call(call_id) or call_id in calls
         if taken or not 0 < len(call_id) <= MAX_KEY_CHARS or not call_id.isprintable():
-            call_id = f"call_{send.send_index}_{send.ahead.rounds}_{at}"
+            call_id = _free_id(f"call_{send.send_index}_{send.ahead.rounds}_{at}", send, given)
         name = NOT_IN_A_NAME.sub("_", str(function.get("name") or "unnamed"))[:64]
         calls[call_id] = ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments))
     return tuple(calls.values())
+
+
+def _free_id(wanted: str, send: Send, given: Collection[str]) -> str:
+    """``wanted``, or what comes after it, so that no other call has it: neither of the reply nor of the session."""
+    numbers = count(2)
+    free = wanted
+    while free in given or send.window.knows_call(free):
+        free = f"{wanted}_{next(numbers)}"
+    return free
 
 
 def usage_of(response: LLMResponse, request: LLMRequest) -> CallUsage:

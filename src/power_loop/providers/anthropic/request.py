@@ -15,6 +15,7 @@ from power_loop.contracts.model import LLMRequest
 from power_loop.providers.anthropic.borders import marked_messages, marked_tail
 from power_loop.providers.anthropic.thinking import replayed
 from power_loop.providers.ask import Ask, Tool, schema_of, tool_name
+from power_loop.providers.call_ids import ANTHROPIC, fitting
 from power_loop.providers.capabilities import Ways
 from power_loop.providers.values import mapping, objects
 
@@ -122,7 +123,7 @@ def _assistant_blocks(message: Message) -> list[Block]:
 
 def _tool_use(call: Mapping[str, Any]) -> Block:
     function = mapping(call["function"])
-    return {"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function["arguments"])}
+    return {"type": "tool_use", "id": fitting(call["id"], ANTHROPIC), "name": function["name"], "input": _input(function["arguments"])}
 
 
 def _input(arguments: str) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _input(arguments: str) -> dict[str, Any]:
 
 
 def _tool_result(message: Message) -> Block:
-    result: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+    result: Block = {"type": "tool_result", "tool_use_id": fitting(str(message.get("tool_call_id")), ANTHROPIC)}
     if content := list(_content_blocks(message.get("content"))):
         result["content"] = content
     if message.get("is_error"):

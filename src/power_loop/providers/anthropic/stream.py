@@ -50,6 +50,8 @@ class MessageReader:
         return None
 
     def whole(self, body: Json) -> LLMStreamChunk | None:
+        if body.get("type") != "message" and not isinstance(body.get("content"), list):
+            return None  # some other document
         self._head(body)
         self.draft.finish = text(body.get("stop_reason")) or None
         told = [self._begin(place, block) for place, block in enumerate(objects(body.get("content")))]

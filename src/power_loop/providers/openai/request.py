@@ -8,6 +8,7 @@ from typing import Any, cast
 from power_loop.contracts.messages import Message, text_of
 from power_loop.contracts.model import LLMRequest
 from power_loop.providers.ask import Ask
+from power_loop.providers.call_ids import OPENAI, fitting
 from power_loop.providers.capabilities import Ways
 from power_loop.providers.values import mapping, objects
 
@@ -42,7 +43,7 @@ def wire_messages(ask: Ask) -> Iterator[Message]:
         if role == "tool":
             content, shown = _tool_content(message)
             pictures += shown
-            yield {"role": "tool", "tool_call_id": message.get("tool_call_id"), "content": content}
+            yield {"role": "tool", "tool_call_id": fitting(str(message.get("tool_call_id")), OPENAI), "content": content}
             continue
         if pictures:
             yield {"role": "user", "content": pictures}
@@ -79,7 +80,8 @@ REPLAYED = ("reasoning_content", "reasoning_details")
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = mapping(call["function"])
-    return {"id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": function["arguments"]}}
+    asked = {"name": function["name"], "arguments": function["arguments"]}
+    return {"id": fitting(call["id"], OPENAI), "type": "function", "function": asked}
 
 
 def _tool_content(message: Message) -> tuple[Any, list[dict[str, Any]]]:
