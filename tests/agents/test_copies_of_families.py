@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from loops import kept
 
-from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, open_store, register_spawn_agent, run_agent_spec, tool
+from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, UsageLimits, open_store, register_spawn_agent, run_agent_spec, tool
 from power_loop.errors import HumanInputRequired
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, check_invariants
 from power_loop.tools.toolbox import ToolRegistry
@@ -171,6 +171,44 @@ async def test_a_charge_that_is_none_is_refused_by_its_place(member: str, value:
     archive["charges"][1][member] = value
     with pytest.raises(ValueError, match=rf"archive\.charges\[1\].*{why}"):
         await family.store.import_session(archive)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "why"), [("of_send", 2, "not there"), ("of_send", 0, "not there"), ("calls", 1 << 62, "their sum")]
+)
+async def test_charges_that_fit_no_send_or_no_database_are_refused(member: str, value: int, why: str) -> None:
+    family = Family(await open_store())
+    _, archive = await family.asking()
+    for charge in archive["charges"]:
+        charge[member] = value
+    with pytest.raises(ValueError, match=rf"archive\.charges: .*{why}"):
+        await family.store.import_session(archive)
+
+
+async def test_what_is_charged_while_an_export_reads_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await open_store()
+    registry = ToolRegistry()
+    register_spawn_agent(registry)
+    steps = [call("spawn_agent", task="one"), "did one", "done", call("spawn_agent", task="two"), "did two", "done again", "fine"]
+    loop = kept(StatefulAgentLoop(llm=ScriptedLLM(steps), store=store, tool_registry=registry))
+    session = await loop.new_session()
+    await loop.send("go", session)
+    read, reads = store.database.read, list[str]()
+
+    async def a_send_comes_between(sql: str, params: Any = ()) -> Any:
+        rows = await read(sql, params)
+        reads.append(sql)
+        if len(reads) == 1:
+            await loop.send("again", session)
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.database, "read", a_send_comes_between)
+        archive = await store.export_session(session)
+    assert {charge["of_send"] for charge in archive["charges"]} == {1}
+    copy = await store.import_session(archive)
+    assert await used(loop, copy) == (3, 3)
+    assert (await loop.send("on", copy, limits=UsageLimits(requests=5))).final_text == "fine"
 
 
 async def test_a_charge_that_comes_twice_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from power_loop import AgentLoopConfig, Price, UsageLimits, tool
 from power_loop.context.pairing import check_pairs
-from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, hang, respond, say
+from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, fail, hang, respond, say
 
 
 @tool(effects="pure")
@@ -177,6 +177,15 @@ async def test_a_resume_that_adds_no_rounds_pays_for_no_other_summary(home: Any)
     assert (again.status, again.final_text, again.rounds) == (first.status, first.final_text, 0)
     assert len(loop.llm.requests) == 2
     assert (await loop.resume(session, extra_rounds=1)).final_text == "more"
+
+
+async def test_a_resume_makes_up_for_a_summary_that_failed(home: Any) -> None:
+    loop = home.loop(TWO, fail(ConnectionError("cut")), say("Not done."), tools=[look])
+    session = await loop.new_session()
+    first = await loop.send("go", session, max_rounds=1)
+    again = await loop.resume(session)
+    assert (first.status, first.error is None, again.status, again.error) == ("hit_round_limit", False, "hit_round_limit", None)
+    assert again.final_text == "[hit_round_limit]\nNot done."
 
 
 async def test_the_limit_of_the_configuration_applies_to_each_send_anew(home: Any) -> None:

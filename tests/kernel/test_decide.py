@@ -33,7 +33,7 @@ from power_loop.contracts.records import (
     ToolStarted,
 )
 from power_loop.contracts.usage import CallUsage, UsageLimits
-from power_loop.kernel.decide import EMPTY_REPLY_REMINDER, decide, over_budget
+from power_loop.kernel.decide import EMPTY_REPLY_REMINDER, decide, over_budget, rounds_left
 from power_loop.kernel.state import IDLE, replay
 
 STOP = StopRequested("cancelled", "enough", "token")
@@ -155,6 +155,11 @@ def test_rounds_are_counted_and_the_limit_is_a_status() -> None:
     assert follows([said(), replied("", READ)], TINY) == RunTools((READ,)), "the last round's tools still run"
     assert follows([said(), replied("yes")], TINY) == EndSend("completed"), "an answer in the last round is an answer"
     assert follows([said(), replied("")], TINY) == EndSend("hit_round_limit"), "asking again is a round like any other"
+
+
+def test_rounds_that_a_resume_adds_are_left() -> None:
+    used = replay([said(), replied("", READ), returned(READ)])
+    assert [rounds_left(used, TINY, more) for more in (0, 1, 2)] == [False, True, True]
 
 
 # acceptance: 32 (kernel side)

@@ -10,6 +10,7 @@ import pytest
 from power_loop import (
     AgentLoopConfig,
     CancellationRequested,
+    HookDirective,
     LLMError,
     LLMRequest,
     LLMResponse,
@@ -18,7 +19,7 @@ from power_loop import (
     LLMStreamChunk,
     tool,
 )
-from power_loop.contracts.model import ModelRestart
+from power_loop.contracts.model import LLMTokenUsage, ModelRestart
 
 
 class Persistent:
@@ -133,7 +134,9 @@ MALFORMED = {
     "a call that is a number": LLMResponse(tool_calls=[5]),  # type: ignore[list-item]
     "a call without a shape": LLMResponse(tool_calls=[{"id": "c", "function": "f"}]),
     "no text": LLMResponse(content_text=b"bytes"),  # type: ignore[arg-type]
-    "a model that is no name": LLMResponse(content_text="x", model=object()),  # type: ignore[arg-type]
+    "arguments that are no JSON": LLMResponse(tool_calls=[{"id": "c", "function": {"name": "f", "arguments": {"a": {1}}}}]),
+    "usage that is none": LLMResponse(content_text="x", token_usage={"prompt": 1}),  # type: ignore[arg-type]
+    "usage in words": LLMResponse(content_text="x", token_usage=LLMTokenUsage(prompt="1")),  # type: ignore[arg-type]
     "blocks that are no JSON": LLMResponse(content_text="x", provider_blocks=[object()]),
     "a stop that nobody asked for": CancellationRequested("mine"),
 }
@@ -147,6 +150,23 @@ async def test_what_is_no_reply_is_a_failure_of_the_model(house: Any, what: str)
         await loop.send("go", session)
     assert (await loop.send("again", session)).final_text == "fine"
     assert [told["success"] for told in house.told("llm_call_completed")] == [False, True]
+
+
+async def test_names_that_are_numbers_are_taken_as_text_and_no_calls_for_none(house: Any) -> None:
+    numbered = LLMResponse(content_text="fine", response_id=12345, model=7, tool_calls=None)  # type: ignore[arg-type]
+    result = await house.loop(llm=Answers(numbered)).run("go")
+    assert (result.status, result.final_text) == ("completed", "fine")
+    assert [(told["response_id"], told["response_model"]) for told in house.told("llm_call_completed")] == [("12345", "7")]
+
+
+@pytest.mark.parametrize("point", ["llm.before", "llm.after"])
+async def test_a_malformed_reply_of_a_handler_names_the_handler(house: Any, point: str) -> None:
+    def gives(ctx: Any) -> HookDirective | None:
+        ctx.output = LLMResponse(tool_calls=["x"])  # type: ignore[list-item]
+        return HookDirective.SHORT_CIRCUIT if point == "llm.before" else None
+
+    with pytest.raises(TypeError, match=rf"a handler at {point} has tool_calls"):
+        await house.loop("one", on={point: gives}).run("go")
 
 
 @pytest.mark.parametrize("what", MALFORMED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -251,6 +252,14 @@ async def test_a_token_stops_it_before_an_attempt_and_between_two() -> None:
 def test_a_policy_that_makes_no_sense_is_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="makes no sense"):
         LLMRetryPolicy(**nonsense)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [{"max_attempts": math.inf}, {"max_attempts": 2.0}, {"retry_on": TimeoutError | OSError}, {"retry_on": OSError}, {"retry_on": ()}],
+)
+def test_a_policy_that_makes_sense_is_taken(sound: dict[str, Any]) -> None:
+    assert isinstance(LLMRetryPolicy(**sound).tries_again(OSError(), 1), bool)
 
 
 @pytest.mark.parametrize(

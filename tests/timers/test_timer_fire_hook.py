@@ -140,6 +140,17 @@ async def test_a_message_that_is_none_is_refused_and_the_note_stays(scene: Scene
     assert (scene.outcomes, "at last" in str(await scene.words())) == (["error", "delivered"], True)
 
 
+async def test_a_message_that_is_none_matters_only_where_it_would_be_heard(scene: Scene) -> None:
+    def drops(ctx: TimerFireCtx) -> HookDirective:
+        ctx.message = None  # type: ignore[assignment]
+        return HookDirective.SKIP
+
+    scene.on_fire(drops)
+    await scene.timer()
+    await scene.later()
+    assert (scene.outcomes, await scene.words()) == (["skipped"], [])
+
+
 async def test_words_that_came_with_a_dropped_note_are_heard(scene: Scene) -> None:
     scene.on_fire(lambda ctx: HookDirective.SKIP)
     await scene.timer()

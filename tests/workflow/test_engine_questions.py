@@ -152,3 +152,24 @@ async def test_who_does_not_wait_is_told_who_drives_the_run() -> None:
     assert (refused.value.holder, refused.value.expires_at > 0) == (loop.drivers.holder, True)
     go_on.set()
     assert (await running).status == "completed", "the answer was left all the same"
+
+
+async def test_who_waited_for_a_run_that_was_cancelled_leaves_it_so() -> None:
+    loop, run, running, _ = await both_at_once()
+    (asked,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    answering = asyncio.create_task(loop.submit_input(run, asked["interaction_id"], "well"))
+    while (await loop.store.look(run)).waiting:
+        await asyncio.sleep(0.001)
+    await loop.cancel(run)
+    assert ((await running).status, (await answering).status) == ("cancelled", "cancelled")
+    assert (await list_workflows(loop, None))[0]["status"] == "cancelled"
+
+
+async def test_who_waits_for_a_run_when_the_loop_is_closed_is_told_so_and_begins_nothing() -> None:
+    loop, run, running, _ = await both_at_once()
+    waiting = asyncio.create_task(loop.resume(run))
+    await asyncio.sleep(0)
+    await loop.aclose(drain_timeout_s=0.01)
+    with pytest.raises(RuntimeError, match="closed"):
+        await waiting
+    assert ((await running).status, len(loop.llm.requests)) == ("cancelled", 1)

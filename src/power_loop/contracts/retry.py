@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from power_loop.contracts.llm_errors import is_permanent_llm_error
 
@@ -19,7 +20,7 @@ def backoff(seconds: float, times: int, longest: float) -> float:
 
 
 def _are_errors(given: Any) -> bool:
-    kinds = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
+    kinds: tuple[Any, ...] = cast("Any", given) if isinstance(given, tuple) else get_args(given) or (given,)
     return all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
 
 
@@ -39,7 +40,8 @@ class LLMRetryPolicy:
 
     def __post_init__(self) -> None:
         sound = self.max_attempts >= 1 and 0 <= self.backoff_initial <= self.backoff_max and 0 <= self.jitter <= 1
-        if not sound or self.max_attempts % 1 or not (self.total_timeout is None or self.total_timeout > 0):
+        whole = self.max_attempts == math.inf or self.max_attempts % 1 == 0
+        if not sound or not whole or not (self.total_timeout is None or self.total_timeout > 0):
             raise ValueError(
                 f"{self} makes no sense: whole max_attempts >= 1, 0 <= backoff_initial <= backoff_max, 0 <= jitter <= 1, total_timeout > 0"
             )

@@ -118,8 +118,6 @@ class UsageLimits:
         for name, value in self.to_dict().items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"UsageLimits.{name} is {value!r}; give a number above 0, or None for no limit")
-            if name not in ("cost", "seconds") and value % 1 != 0:
-                raise ValueError(f"UsageLimits.{name} is {value!r}; give a whole number, or None for no limit")
 
     def to_dict(self) -> dict[str, Any]:
         """The limits that are set, by name."""

@@ -44,9 +44,10 @@ def stopped_by(point: str, context: Any) -> StopRequested | None:
 
 def answer_of(context: Any, point: str, otherwise: Content) -> Content:
     """The result that a handler gave in a tool's place; ``otherwise`` where it gave none. Raises `TypeError` for what has no JSON."""
-    given = context.output
-    if given is None:
-        return otherwise
+    return otherwise if context.output is None else _rendered(context.output, point)
+
+
+def _rendered(given: Any, point: str) -> Content:
     content, failed, _ = render_result(given)
     if failed and not isinstance(given, ToolHandlerResult):
         raise TypeError(f"a handler at {point} gave an output of type {type(given).__name__}, which has no JSON; give text or plain data")
@@ -82,7 +83,7 @@ def _shaped(record: UserSaid | ModelReplied | ToolReturned, message: Mapping[str
         return record._replace(output=content)
     if isinstance(record, ModelReplied):
         return record._replace(text=content)
-    if not (name is None or (isinstance(name, str) and name.isprintable())):
+    if not (name is None or name == record.name or (isinstance(name, str) and name.isprintable())):
         raise TypeError(f"a handler at message.append named a message {name!r:.200}; one line of text is wanted, or None")
     return record._replace(content=content, name=name)
 
@@ -94,7 +95,7 @@ def said_in(record: UserSaid | ModelReplied | ToolReturned) -> Content:
 def _checked(record: UserSaid | ModelReplied | ToolReturned, content: Any) -> Any:
     """What a handler put in the place of a message's content. Raises `TypeError` for what no model could be sent."""
     if isinstance(record, ToolReturned):
-        return render_result(content)[0]
+        return _rendered(content, "message.append")
     if isinstance(record, UserSaid):
         return words_of(content, "message.append")
     if isinstance(content, str):

@@ -16,7 +16,7 @@ from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.cancel import Cut, being_cancelled, to_its_end
 from power_loop.runtime.partial import Partial
 from power_loop.runtime.ports import priced
-from power_loop.runtime.reply import asked_model, estimated, malformed, usage_of
+from power_loop.runtime.reply import asked_model, estimated, sound, usage_of
 from power_loop.runtime.retry import as_llm_error, text_of, with_retry
 from power_loop.runtime.send import Send
 
@@ -121,8 +121,7 @@ class Attempts:
         if not isinstance(response, LLMResponse):
             model = type(self._send.ports.model).__name__
             raise TypeError(f"complete() of {model} gave {type(response).__name__}, not an LLMResponse")
-        if wrong := malformed(response):
-            raise TypeError(f"the LLMResponse of {type(self._send.ports.model).__name__} has {wrong}")
+        response = sound(response, type(self._send.ports.model).__name__)
         if response.finish_reason == "error":
             self._begin_announced()
             self._fail(LLMError.__name__, usage_of(response, self._request))

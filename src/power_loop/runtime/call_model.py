@@ -17,7 +17,7 @@ from power_loop.runtime.attempt import reply_to
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.fold_context import makes_room
 from power_loop.runtime.projecting import NOTHING_SHOWN, projected
-from power_loop.runtime.reply import charge_for, degrade, reply_record
+from power_loop.runtime.reply import charge_for, degrade, reply_record, sound
 from power_loop.runtime.rounds import begin_round, close_round, may_start
 from power_loop.runtime.send import Send
 from power_loop.runtime.spilling import spill
@@ -154,7 +154,7 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
     if context.directive == HookDirective.SHORT_CIRCUIT:
         if not isinstance(context.output, LLMResponse):
             raise ValueError("a handler at llm.before gave SHORT_CIRCUIT without an LLMResponse in ctx.output")
-        return context.output
+        return sound(context.output, "a handler at llm.before")
     request.messages = context.standing() or request.messages
     request.system_prompt, request.tools, request.model = context.system_prompt, context.tools, context.model
     request.max_tokens, request.temperature, request.response_format = context.max_tokens, context.temperature, context.response_format
@@ -164,4 +164,5 @@ async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse 
 async def _after(send: Send, response: LLMResponse) -> tuple[LLMResponse, StopRequested | None]:
     """Let the handlers see and replace the reply: what stands, and the stop that they asked for."""
     context = await ask(send, "llm.after", messages=send.window.messages, output=response)
-    return context.output if isinstance(context.output, LLMResponse) else response, stopped_by("llm.after", context)
+    given = sound(context.output, "a handler at llm.after") if isinstance(context.output, LLMResponse) else response
+    return given, stopped_by("llm.after", context)

@@ -90,9 +90,9 @@ class Resume:
         return True
 
     def _is_used_up(self, send: Send) -> bool:
-        """No round is left to it; that was summed up when it ended."""
+        """No round is left to it, and that was summed up when it ended."""
         state, limits = send.ahead, send.terms.limits
-        return state.status == "hit_round_limit" and not rounds_left(state, limits, self.extra_rounds)
+        return state.status == "hit_round_limit" and state.error is None and not rounds_left(state, limits, self.extra_rounds)
 
 
 @dataclass(slots=True)

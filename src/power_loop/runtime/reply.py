@@ -11,7 +11,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens
-from power_loop.contracts.model import LLMRequest, LLMResponse, estimate_request_tokens
+from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage, estimate_request_tokens
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
@@ -21,28 +21,59 @@ from power_loop.runtime.send import Send
 
 # What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
-TEXTS = ("text", "think", "finish_reason", "model", "response_id")
+# What says something of a reply, in words; some servers number their replies.
+NAMES = ("think", "finish_reason", "model", "response_id")
 
 
-def malformed(response: LLMResponse) -> str | None:
-    """What of ``response`` could be neither kept nor shown to a model again; None where nothing is wrong."""
-    for name in TEXTS:
-        value = getattr(response, name)
-        if not isinstance(value, str) and (value is not None or name == "text"):
-            return f"{name} of type {type(value).__name__}, which is no text"
+def sound(response: LLMResponse, whose: str) -> LLMResponse:
+    """``response``, its names as text. Raises `TypeError` where something of it could be neither kept nor shown to a model again."""
+    for name in NAMES:
+        if not isinstance(value := getattr(response, name), str) and value is not None:
+            setattr(response, name, str(value))
+    given: Any = response
+    response.tool_calls = given.tool_calls or []
+    if wrong := _malformed(response):
+        raise TypeError(f"the LLMResponse of {whose} has {wrong}")
+    return response
+
+
+def _malformed(response: LLMResponse) -> str | None:
+    given: Any = response
+    if not isinstance(given.text, str):
+        return f"a text of type {type(given.text).__name__}"
     if response.tool_calls and not _are_calls(response.tool_calls):
         return f"tool_calls {response.tool_calls!r:.200}; each is a dict with id, type and function (a dict with name and arguments)"
-    if response.provider_blocks is not None:
-        try:
-            dumps(response.provider_blocks)
-        except Exception as error:  # a foreign object's own code
-            return f"provider_blocks that are no JSON: {error}"
+    if given.token_usage is not None and not _is_usage(given.token_usage):
+        return f"token_usage {given.token_usage!r:.200}; an LLMTokenUsage with numbers is wanted"
+    if response.provider_blocks is not None and not _has_json(response.provider_blocks):
+        return "provider_blocks that are no JSON"
     return None
 
 
 def _are_calls(given: Any) -> bool:
     calls: Sequence[Any] = cast("Sequence[Any]", given) if isinstance(given, (list, tuple)) else (None,)
-    return all(isinstance(call, Mapping) and isinstance(cast("Any", call).get("function") or {}, Mapping) for call in calls)
+    return all(isinstance(call, Mapping) and _is_function(cast("Any", call).get("function")) for call in calls)
+
+
+def _is_function(given: Any) -> bool:
+    function: Any = given or {}
+    return isinstance(function, Mapping) and (
+        isinstance(arguments := cast("Any", function).get("arguments"), str) or arguments is None or _has_json(arguments)
+    )
+
+
+def _is_usage(given: Any) -> bool:
+    if not isinstance(given, LLMTokenUsage):
+        return False
+    return all(type(number) is int or number is None for number in (given.prompt, given.completion, given.total))
+
+
+def _has_json(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:  # a foreign object's own code
+        return False
+    return True
 
 
 def reply_record(send: Send, response: LLMResponse, charge: CallCharged, digest: str, *, calls: bool = True) -> ModelReplied:

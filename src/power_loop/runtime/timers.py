@@ -70,13 +70,14 @@ async def _asked(send: Send, fired: Fired, word: UserSaid) -> UserSaid | None:
     try:
         context = await ask(send, "timer.fire", **given)
         move = _moved(send, fired, context.directive, context.postpone_s)
-        message = words_of(context.message, "timer.fire")
+        enters = move is None and context.directive != HookDirective.SKIP
+        message = words_of(context.message, "timer.fire") if enters else word.content
     except Exception:  # a handler's; it passes, and the note stays in the inbox
         send.teller.say("timer_fired", **fired.told("error"))
         raise
     if move is not None:
         send.timers = [*send.timers, move]
-    if move is None and context.directive != HookDirective.SKIP:
+    if enters:
         return word if message == word.content else word._replace(content=message)
     outcome = "skipped" if move is None else "cancelled" if move.status == "cancelled" else "postponed"
     send.teller.say("timer_fired", **fired.told(outcome))

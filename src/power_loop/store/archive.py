@@ -96,7 +96,9 @@ class Archive(RecordLog):
         if len(rows) != image.head:
             raise SessionNotFoundError(image.session_id)  # deleted while it was being read
         blobs = await self._database.read(self._sql(BLOBS), (image.session_id,))
-        return image._replace(rows=[to_row(row) for row in rows], blobs=[BlobImage(*blob) for blob in blobs])
+        image = image._replace(rows=[to_row(row) for row in rows], blobs=[BlobImage(*blob) for blob in blobs])
+        # Sends that began since the row was read have no records here.
+        return image._replace(charges=[charge for charge in image.charges if charge.of_send <= image.sends])
 
     def _archive(self, image: SessionImage, images: Mapping[str, SessionImage], now: int) -> dict[str, Any]:
         children = [each for each in images.values() if each.info.parent_session_id == image.session_id]

@@ -106,7 +106,7 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
         values=_state(data, where),
         timers=[_timer(each, f"{where}.timers[{at}]") for at, each in enumerate(_objects(data, "timers", where))],
         blobs=[_blob(each, f"{where}.blobs[{at}]") for at, each in enumerate(_objects(data, "blobs", where))],
-        charges=_charges(data, where),
+        charges=_charges(data, where, max((row.send_index for row in rows), default=0)),
         head=len(rows),
     )  # fmt: skip
 
@@ -248,10 +248,14 @@ def _blob(data: Json, where: str) -> BlobImage:
     return BlobImage(_need(data, "digest", str, where), content, _field(data, "media_type", str, where), _at(data, where))
 
 
-def _charges(data: Json, where: str) -> list[ChargeImage]:
+def _charges(data: Json, where: str, sends: int) -> list[ChargeImage]:
     charges = [_charge(each, f"{where}.charges[{at}]") for at, each in enumerate(_objects(data, "charges", where))]
     if len({charge.key for charge in charges}) < len(charges):
         raise ValueError(f"{where}.charges: two of them are one call")
+    if any(not 1 <= charge.of_send <= sends for charge in charges):
+        raise ValueError(f"{where}.charges: one is of a send that is not there; it has {sends}")
+    if sum(charge.calls + charge.input_tokens + charge.output_tokens for charge in charges) > MOST:
+        raise ValueError(f"{where}.charges: no database counts as far as their sum")
     return charges
 
 

@@ -100,6 +100,11 @@ class SessionImage(NamedTuple):
     head: int = 0
     """How many records there are; more of them may have been added since."""
 
+    @property
+    def sends(self) -> int:
+        """How many were begun in its rows."""
+        return max((row.send_index for row in self.rows), default=0)
+
 
 # --- reading ------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ def place_for(path: str, overwrite: bool) -> str:
 def is_of_the_store(path: str, source: str) -> bool:
     """Whether ``path`` is the database at ``source`` under any name, or one of the files beside it."""
     beside = {os.path.realpath(source + ending) for ending in ENDINGS}
-    return os.path.realpath(path) in beside or (os.path.exists(path) and os.path.samefile(path, source))
+    return os.path.realpath(path) in beside or (os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source))
 
 
 def copied_file(source: str, path: str, overwrite: bool, then: Sequence[str]) -> None:

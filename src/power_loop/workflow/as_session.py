@@ -53,17 +53,19 @@ async def drive_run(
 
 
 async def _in_turn(loop: Any, session_id: str, cancel: CancellationToken | None, patience: Patience) -> WorkflowResult:
-    """Drive the run once nobody else does."""
+    """Drive the run once nobody else does. What ended meanwhile stays as it is: whoever drove it heard what was said."""
     clock = (await loop.ensure_store()).clock
-    since, timeout_s = clock.monotonic(), patience.busy_timeout_s
+    since, timeout_s, driving = clock.monotonic(), patience.busy_timeout_s, Driving("resume")
     while True:
         try:
-            return await _driven(loop, session_id, Driving("resume"), cancel)
+            return await _driven(loop, session_id, driving, cancel)
         except SessionBusyError:
-            too_long = timeout_s is not None and clock.monotonic() - since >= timeout_s
-            if patience.on_busy == "raise" or too_long or loop.drivers.closing:
+            if patience.on_busy == "raise" or (timeout_s is not None and clock.monotonic() - since >= timeout_s):
                 raise
+        driving = Driving("look")
         await clock.sleep(LOOK_EVERY_S)
+        if loop.drivers.closing:
+            raise RuntimeError(f"the loop was closed while this waited for the run {run_id_of(session_id)!r}; what was said to it is kept")
 
 
 async def _driven(loop: Any, session_id: str, driving: Driving, cancel: CancellationToken | None) -> WorkflowResult:
