@@ -151,6 +151,18 @@ async def test_a_model_cannot_leave_a_conversation_with_another_owner() -> None:
     assert "session.not_found" in str(said)
 
 
+async def test_a_key_finds_the_conversation_whose_answer_was_lost_and_pays_once() -> None:
+    model = FunctionLLM(lambda request: say(f"answer to {request.messages[-1]['content']}"))
+    async with StatefulAgentLoop(llm=model, dsn=":memory:") as loop:
+        exposed, pay = Exposed(loop), {"message": "pay", "key": "order 1"}
+        together = await asyncio.gather(*(exposed.call("ann", "send", pay) for _ in range(3)))
+        again = await exposed.call("ann", "send", pay)
+        assert {data["session_id"] for _, failed, data in [*together, again] if not failed and data is not None} == {again[2]["session_id"]}
+        assert (len(model.requests), again[2]["final_text"]) == (1, "answer to pay")
+        others = [await exposed.call("bob", "send", pay), await exposed.call("ann", "send", {**pay, "key": "order 2"})]
+    assert len({data["session_id"] for _, _, data in [again, *others]}) == 3
+
+
 async def test_what_a_tool_raises_is_told_without_secrets() -> None:
     registry = ToolRegistry()
 

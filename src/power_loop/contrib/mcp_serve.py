@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
 from inspect import isawaitable
 from typing import Any, Protocol
 
 from power_loop.contracts.agents import SPEC_NAME
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import HumanInputRequired, ModelRetry, PowerLoopError, SessionNotFoundError, ToolNotFound
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.redact import redact_text
@@ -37,7 +39,7 @@ class Served(Protocol):
 
     async def ensure_store(self) -> Any: ...
 
-    async def new_session(self, *, metadata: Mapping[str, Any] | None = None) -> str: ...
+    async def new_session(self, *, metadata: Mapping[str, Any] | None = None, session_id: str | None = None) -> str: ...
 
     async def send(
         self, user_input: Any, session_id: str, *, key: str | None = None, stop_event: CancellationToken | None = None
@@ -133,7 +135,7 @@ class Exposed:
     # --- conversations -------------------------------------------------------------------------------------
 
     async def _send(self, run: ToolRun, message: str, session_id: str | None = None, key: str | None = None) -> ToolHandlerResult:
-        session = await self._new(run.deps) if session_id is None else await self._of(run.deps, session_id)
+        session = await self._new(run.deps, key) if session_id is None else await self._of(run.deps, session_id)
         return await self._watched(lambda stop: self._loop.send(message, session, key=key, stop_event=stop))
 
     async def _answer(self, run: ToolRun, session_id: str, interaction_id: str, value: Any) -> ToolHandlerResult:
@@ -150,8 +152,19 @@ class Exposed:
         lines = [f"{message['role']}: {message['content'] or '(calls a tool)'}" for message in messages]
         return ToolHandlerResult(True, "\n".join(lines), {"session_id": session_id, "messages": messages})
 
-    async def _new(self, owner: str) -> str:
-        return await self._loop.new_session(metadata={OWNER: owner})
+    async def _new(self, owner: str, key: str | None) -> str:
+        """A new session; with a ``key`` that the owner used before, the one that was begun under it: its answer may have been lost."""
+        if key is None:
+            return await self._loop.new_session(metadata={OWNER: owner})
+        session_id = "mcp_" + sha256(dumps([owner, key]).encode()).hexdigest()[:24]
+        try:
+            return await self._of(owner, session_id)
+        except SessionNotFoundError:
+            pass
+        try:
+            return await self._loop.new_session(metadata={OWNER: owner}, session_id=session_id)
+        except ValueError:  # begun meanwhile
+            return await self._of(owner, session_id)
 
     async def _of(self, owner: str, session_id: str) -> str:
         """``session_id``, if it is the owner's. Raises `SessionNotFoundError`."""
