@@ -16,7 +16,7 @@ from power_loop.contracts.messages import estimate_text_tokens
 from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.tool import Toolbox, ToolDefinition, ToolRun
 from power_loop.contracts.usage import UsageLimits
-from power_loop.runtime.ports import Settings, Terms, price_of
+from power_loop.runtime.ports import Settings, Terms, check_priced
 from power_loop.runtime.projecting import wanted
 from power_loop.runtime.session import Session
 from power_loop.tools.toolbox import ToolRegistry
@@ -262,5 +262,4 @@ def _refuse_unpriced(limits: UsageLimits | None, settings: Settings, model: Any)
     if (summariser := getattr(settings.fold, "summary_llm", None)) is not None:
         names.append(getattr(summariser, "model", None))
     for name in names:
-        if settings.prices is None or price_of(settings.prices, name) is None:
-            raise ValueError(f"a cost limit needs a price for the model {name!r}: set AgentLoopConfig.prices")
+        check_priced(settings.prices, name, "a cost limit")

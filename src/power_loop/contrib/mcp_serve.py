@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from inspect import isawaitable
 from typing import Any, Protocol
@@ -157,14 +158,9 @@ class Exposed:
         if key is None:
             return await self._loop.new_session(metadata={OWNER: owner})
         session_id = "mcp_" + sha256(dumps([owner, key]).encode()).hexdigest()[:24]
-        try:
-            return await self._of(owner, session_id)
-        except SessionNotFoundError:
-            pass
-        try:
-            return await self._loop.new_session(metadata={OWNER: owner}, session_id=session_id)
-        except ValueError:  # begun meanwhile
-            return await self._of(owner, session_id)
+        with suppress(ValueError):  # it was begun before
+            await self._loop.new_session(metadata={OWNER: owner}, session_id=session_id)
+        return await self._of(owner, session_id)
 
     async def _of(self, owner: str, session_id: str) -> str:
         """``session_id``, if it is the owner's. Raises `SessionNotFoundError`."""

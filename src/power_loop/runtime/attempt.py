@@ -118,10 +118,10 @@ class Attempts:
 
     def _checked(self, response: object) -> LLMResponse:
         """``response``, if it is one. Raises `LLMError` where the model says itself that it failed."""
+        model = type(self._send.ports.model).__name__
         if not isinstance(response, LLMResponse):
-            model = type(self._send.ports.model).__name__
             raise TypeError(f"complete() of {model} gave {type(response).__name__}, not an LLMResponse")
-        response = sound(response, type(self._send.ports.model).__name__)
+        response = sound(response, model)
         if response.finish_reason == "error":
             self._begin_announced()
             self._fail(LLMError.__name__, usage_of(response, self._request))

@@ -182,6 +182,12 @@ def priced(settings: Settings, usage: CallUsage, *models: str | None) -> CallUsa
     return usage if price is None else usage._replace(cost=price.of(usage))
 
 
+def check_priced(prices: Mapping[str, Price] | None, model: str | None, what: str, where: str = "") -> None:
+    """Raises `ValueError` where ``model`` has no price: ``what`` would count nothing of it."""
+    if price_of(prices or {}, model) is None:
+        raise ValueError(f"{what} needs a price for the model {model!r}{where}: set AgentLoopConfig.prices")
+
+
 def price_of(prices: Mapping[str, Price], model: str | None) -> Price | None:
     """The price of ``model``: its own entry, else the longest glob that fits."""
     fitting = [glob for glob in prices if fnmatchcase(model or "", glob)]

@@ -66,8 +66,8 @@ class Archive(RecordLog):
             info = info._replace(system_prompt=system_prompt)
         last = rows[-1].created_at if rows else None
         blobs = [blob for blob in image.blobs if not blob.digest.startswith(REQUEST_KEY)]
-        forked = image._replace(info=info, rows=rows, timers=(), blobs=blobs)
-        forked = forked._replace(charges=[charge for charge in image.charges if charge.of_send <= send])
+        charges = [charge for charge in image.charges if charge.of_send <= send]
+        forked = image._replace(info=info, rows=rows, timers=(), blobs=blobs, charges=charges)
         forked = forked._replace(first_send_at=image.first_send_at if rows else None, last_send_at=last)
         return await self._create(renamed([forked], None, self._ids))
 
@@ -88,17 +88,18 @@ class Archive(RecordLog):
             raise SessionNotFoundError(session_id)
         sql, params = charges_statement(wanted)
         charges = charges_of(await self._database.read(self._sql(sql), params))
-        known = {one: image.head for one, image in images.items()}
-        return {one: await self._whole(image._replace(charges=_up_to_heads(charges.get(one, ()), known))) for one, image in images.items()}
+        heads = {one: image.head for one, image in images.items()}
+        whole = [await self._whole(image) for image in images.values()]
+        return {
+            image.session_id: image._replace(charges=_recorded(charges.get(image.session_id, ()), image.sends, heads)) for image in whole
+        }
 
     async def _whole(self, image: SessionImage) -> SessionImage:
         rows = await self._database.read(self._sql(UP_TO), (image.session_id, image.head))
         if len(rows) != image.head:
             raise SessionNotFoundError(image.session_id)  # deleted while it was being read
         blobs = await self._database.read(self._sql(BLOBS), (image.session_id,))
-        image = image._replace(rows=[to_row(row) for row in rows], blobs=[BlobImage(*blob) for blob in blobs])
-        # Sends that began since the row was read have no records here.
-        return image._replace(charges=[charge for charge in image.charges if charge.of_send <= image.sends])
+        return image._replace(rows=[to_row(row) for row in rows], blobs=[BlobImage(*blob) for blob in blobs])
 
     def _archive(self, image: SessionImage, images: Mapping[str, SessionImage], now: int) -> dict[str, Any]:
         children = [each for each in images.values() if each.info.parent_session_id == image.session_id]
@@ -122,9 +123,9 @@ class Archive(RecordLog):
         return top
 
 
-def _up_to_heads(charges: Sequence[ChargeImage], heads: Mapping[str, int]) -> list[ChargeImage]:
-    """Those that stand in the records which are read, where those of the sub-agent are: it writes the others anew in a copy."""
-    return [charge for charge in charges if charge.seq <= heads.get(charge.charged_session, charge.seq)]
+def _recorded(charges: Sequence[ChargeImage], sends: int, heads: Mapping[str, int]) -> list[ChargeImage]:
+    """Those of sends and calls that there are records of. What came since these were read, a copy does anew."""
+    return [charge for charge in charges if charge.of_send <= sends and charge.seq <= heads.get(charge.charged_session, charge.seq)]
 
 
 def _tree_of(data: Json, where: str, depth: int) -> list[SessionImage]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from power_loop.contracts.ledger import ledger_id_of
@@ -62,8 +63,8 @@ def charges_of(rows: Iterable[Row]) -> dict[str, list[ChargeImage]]:
 
 def charge_statements(session_id: str, charges: Sequence[ChargeImage], now: int) -> Iterator[Statement]:
     """The ledgers of a new session, and their lines."""
-    for send in sorted({charge.of_send for charge in charges}):
-        lines, ledger = [charge for charge in charges if charge.of_send == send], ledger_id_of(session_id, send)
+    for send, of_send in groupby(sorted(charges, key=lambda charge: charge.of_send), key=lambda charge: charge.of_send):
+        lines, ledger = list(of_send), ledger_id_of(session_id, send)
         sums = (sum(each.calls for each in lines), sum(each.input_tokens for each in lines), sum(each.output_tokens for each in lines))
         yield Statement(LEDGER, (ledger, session_id, send, *sums, math.fsum(each.cost or 0.0 for each in lines), now, now))
         yield from (Statement(LINE, (ledger, each.charged_session, each.seq, session_id, *each[3:])) for each in lines)

@@ -21,7 +21,7 @@ from power_loop.contracts.store import MOST, Cells, RecordRow
 from power_loop.contracts.text import check_key
 from power_loop.kernel.history import History
 from power_loop.store.archive_charges import ChargeImage
-from power_loop.store.image import BlobImage, Info, SessionImage, TimerImage
+from power_loop.store.image import BlobImage, Info, SessionImage, TimerImage, sends_in
 from power_loop.store.notes import NOTES_KEY
 from power_loop.store.timers import check_time, check_timer
 
@@ -33,6 +33,9 @@ KINDS: Mapping[type, str] = {str: "text", int: "a whole number", list: "a list",
 
 # What each note has.
 NOTE: Mapping[str, type] = {"id": int, "content": str, "pinned": bool, "created_at": int, "updated_at": int}
+
+# What of a charge is a whole number.
+COUNTS = tuple(name for name in ChargeImage._fields if name not in ("charged_session", "purpose", "model", "cost"))
 
 # The cells of a record that are no text.
 NUMBERS = ("version", "escaped", "call_index")
@@ -106,7 +109,7 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
         values=_state(data, where),
         timers=[_timer(each, f"{where}.timers[{at}]") for at, each in enumerate(_objects(data, "timers", where))],
         blobs=[_blob(each, f"{where}.blobs[{at}]") for at, each in enumerate(_objects(data, "blobs", where))],
-        charges=_charges(data, where, max((row.send_index for row in rows), default=0)),
+        charges=_charges(data, where, sends_in(rows)),
         head=len(rows),
     )  # fmt: skip
 
@@ -260,14 +263,13 @@ def _charges(data: Json, where: str, sends: int) -> list[ChargeImage]:
 
 
 def _charge(data: Json, where: str) -> ChargeImage:
-    values = {name: data.get(name) for name in ChargeImage._fields}
-    cost = values.pop("cost")
+    cost: Any = data.get("cost")
     if cost is not None and not (type(cost) in (int, float) and 0 <= cost < math.inf):
         raise ValueError(f"{where}.cost: expected a number of at least 0, found {cost!r:.80}")
     texts = {"charged_session": _need(data, "charged_session", str, where), "purpose": _need(data, "purpose", str, where)}
     for name, text in texts.items():
         check_key(f"{where}.{name}", text)
-    numbers = {name: _need(data, name, int, where) for name in values if name not in ("charged_session", "purpose", "model")}
+    numbers = {name: _need(data, name, int, where) for name in COUNTS}
     if min(numbers.values()) < 0:
         raise ValueError(f"{where}: it has a number below 0")
     model = _field(data, "model", str, where)

@@ -103,7 +103,11 @@ class SessionImage(NamedTuple):
     @property
     def sends(self) -> int:
         """How many were begun in its rows."""
-        return max((row.send_index for row in self.rows), default=0)
+        return sends_in(self.rows)
+
+
+def sends_in(rows: Iterable[RecordRow]) -> int:
+    return max((row.send_index for row in rows), default=0)
 
 
 # --- reading ------------------------------------------------------------------------------------

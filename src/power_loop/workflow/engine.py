@@ -145,7 +145,6 @@ class Run:
         return {**({"share": share} if share else {}), **prices_of(self.where.loop.config.prices)}
 
     def _begin(self, leaf: Leaf) -> None:
-        leaf = leaf._replace(asked=self.plan.times_asked(leaf.key))
         self.plan.apply(StepRow(leaf.key, "started", at=self.clock.now_ms(), attempt=leaf.attempt))
         self._tasks[leaf.key] = asyncio.create_task(run_leaf(self.where, leaf, self.clock))
         self.tell.began(leaf)
@@ -240,7 +239,7 @@ class Run:
     def _ask(self) -> None:
         while questions := [leaf for leaf in self.plan.ready() if isinstance(leaf.node, HumanNode)]:
             for leaf in questions:
-                self._apply(question_of(self.where.run_id, leaf._replace(asked=self.plan.times_asked(leaf.key)), self.clock))
+                self._apply(question_of(self.where.run_id, leaf, self.clock))
 
     def _expire(self) -> None:
         now = self.clock.now_ms()

@@ -179,6 +179,7 @@ class Leaves(Tree):
         return False
 
     def _offer(self, step: LeafStep) -> None:
+        step.leaf = step.leaf._replace(asked=len(self.questions.get(step.key, ())))
         holder = self.holder_of(step)
         if holder is None:
             self.offered[step.key] = step

@@ -120,10 +120,6 @@ class Plan:
             return []
         return [step.leaf for step in self._tree.offered.values()]
 
-    def times_asked(self, key: str) -> int:
-        """How many questions the step has asked, in all runs."""
-        return len(self._tree.questions.get(key, ()))
-
     def leaf(self, key: str) -> Leaf:
         """An open leaf by its key: what it was asked. Raises `KeyError` when no such leaf is open."""
         return self._tree.leaves[key].leaf

@@ -14,7 +14,7 @@ from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError
 from power_loop.contracts.log import log
 from power_loop.contracts.rows import SessionKind, SubagentLifecycle
-from power_loop.runtime.ports import price_of
+from power_loop.runtime.ports import check_priced
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.drive import WorkflowEngine, unknown
 from power_loop.workflow.executors import Executor, InProcessExecutor
@@ -134,8 +134,7 @@ def _refuse_unpriced(spec: WorkflowSpec, budget: Mapping[str, Any] | None, loop:
     for name, place in Map(spec).leaves.items():
         if isinstance(place.node, AgentNode):
             model = place.node.spec.model or loop.config.model or getattr(loop.llm, "model", None)
-            if price_of(loop.config.prices or {}, model) is None:
-                raise ValueError(f"a budget of cost needs a price for the model {model!r} of the step {name!r}: set AgentLoopConfig.prices")
+            check_priced(loop.config.prices, model, "a budget of cost", f" of the step {name!r}")
 
 
 def create_workflow(
