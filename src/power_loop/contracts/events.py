@@ -123,7 +123,7 @@ class AgentEvent:
         """Position of the committed record that this tells of; None for what passes."""
         self.cursor: str | None = cursor
         """``"seq.n"``: the n-th event of that record; of what passes ``"seq"``, the record it came behind. `watch` goes on after it."""
-        self.shown: tuple[object, str] | None = None
+        self.shown: tuple[object, int, str] | None = None
         """The end of its line as the first sink wrote it, behind the rules by which it did: the others need not write it again."""
 
     @property

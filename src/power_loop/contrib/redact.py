@@ -95,16 +95,16 @@ class Redactor:
     def shown(self, event: AgentEvent) -> str:
         """How the line of ``event`` ends in every sink: its number and time, where it happened, what it says.
 
-        It is written once for all that write alike: where nothing was cut, and all of it is shorter than a text may be here,
-        another's limit made no difference.
+        It is written once for all that write alike: where nothing was cut, a limit that is wider here, or beyond all of the line,
+        makes no difference.
         """
         if (known := event.shown) is not None:
-            rules, line = known
-            if rules == self._rules and len(line) <= self._longest and CUT_JSON not in line:
+            rules, longest, line = known
+            if rules == self._rules and (longest <= self._longest or len(line) <= self._longest) and CUT_JSON not in line:
                 return line
         place = self._places[event.session_id, event.round_index, event.source]
         line = f'"seq":{event.seq},"ts":{event.ts!r},{place},"payload":{self.json(event.payload)}}}'
-        event.shown = self._rules, line
+        event.shown = self._rules, self._longest, line
         return line
 
     def text(self, text: str) -> str:
