@@ -292,3 +292,20 @@ async def test_a_reply_with_calls_is_not_continued(openai: Any, server: Any, h: 
     with pytest.raises(LLMError):
         await openai.llm(stream_resume_on_error=True).complete(h.ask(), on_chunk_delta_text=lambda _: None)
     assert len(server.asked) == 1
+
+
+async def test_a_document_that_the_server_holds_to_its_format_is_not_continued(openai: Any, server: Any, h: Any) -> None:
+    server.answers.append(h.Answer(h.chat_stream({"content": '{"one": 1, '}, finish=None, done=False), cut=True))
+    with pytest.raises(LLMError):
+        await openai.llm(stream_resume_on_error=True).complete(
+            h.ask(response_format={"type": "json_object"}), on_chunk_delta_text=lambda _: None
+        )
+    assert len(server.asked) == 1
+
+
+async def test_a_server_that_asks_to_wait_is_not_asked_to_go_on_at_once(openai: Any, server: Any, h: Any) -> None:
+    server.answers.append(lambda asked: h.Answer(h.text_pieces(asked, "one ", "two "), cut=True))
+    server.answers.append(h.Answer(b"{}", status=429, headers={"retry-after": "7"}))
+    with pytest.raises(LLMError) as raised:
+        await openai.llm(stream_resume_on_error=True).complete(h.ask(), on_chunk_delta_text=lambda _: None)
+    assert (raised.value.status_code, raised.value.retry_after_s, len(server.asked)) == (429, 7.0, 2)

@@ -33,23 +33,26 @@ class _Beginning(NamedTuple):
 
 
 async def resumed(attempt: Attempt, request: LLMRequest, restarts: int) -> AsyncGenerator[LLMStreamChunk]:
-    """One reply out of up to ``restarts + 1`` attempts. A reply with tool calls is not continued: its error is raised."""
-    earlier, calls_seen = _Beginning(), False
+    """One reply out of up to ``restarts + 1`` attempts, each of which said something.
+
+    The error is raised of one that said nothing, since whoever counts the attempts also waits between them; of a reply with tool
+    calls; and of a document that the server holds to its format, which no second half could be.
+    """
+    earlier, is_text = _Beginning(), request.response_format is None
     while True:
         asked, text, think = _continued(request, earlier.text), "", ""
         try:
             async with aclosing(attempt(asked)) as chunks:
                 async for chunk in chunks:
                     text, think = text + chunk.delta_text, think + chunk.think
-                    calls_seen = calls_seen or bool(chunk.delta_tool_calls)
+                    is_text = is_text and not chunk.delta_tool_calls
                     whole = None if chunk.response is None else _with_beginning(earlier, chunk.response, asked)
                     yield chunk if whole is None else replace(chunk, response=whole, token_usage=whole.token_usage)
             return
         except LLMError as error:
-            earlier = earlier.then(asked, text, think)
-            if calls_seen or not earlier.text or restarts <= 0 or not is_transient_llm_error(error):
+            if not text or not is_text or restarts <= 0 or not is_transient_llm_error(error):
                 raise
-            restarts -= 1
+            earlier, restarts = earlier.then(asked, text, think), restarts - 1
 
 
 def _continued(request: LLMRequest, said: str) -> LLMRequest:
