@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from power_loop.contracts.gate import Gate
 from power_loop.providers.clients import proxy_settings
-from power_loop.providers.gate import Gate
 
 
 async def test_a_service_answers_in_several_event_loops_at_once(wire: Any, h: Any) -> None:

@@ -68,9 +68,9 @@ class Loop(Protocol):
     event_bus: AgentEventBus
 
     @property
-    def drivers(self) -> Any: ...
+    def drivers(self) -> Drivers: ...
 
-    async def ensure_store(self) -> Any: ...
+    async def ensure_store(self) -> Store: ...
 
     async def get_pending(self, session_id: str) -> dict[str, Any] | None: ...
 
@@ -118,7 +118,7 @@ async def run_agent_spec(
     `ValueError` for an unknown parent, and what a send raises.
     """
     loop = cast("Loop", parent_loop)
-    store = cast("Store", await loop.ensure_store())
+    store = await loop.ensure_store()
     depth = (await store.get_session(parent_session_id)).spawn_depth if parent_session_id is not None else 0
     key = spawn_tool_call_id if parent_session_id is not None else None
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
@@ -132,7 +132,7 @@ async def run_agent_spec(
 async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
     """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody."""
     tools, depth = allowed(under.tools, spec.tools), under.depth + 1
-    store = cast("Store", await under.loop.ensure_store())
+    store = await under.loop.ensure_store()
     if depth > store.max_spawn_depth:
         text = f"The sub-agent {spec.name!r} was not begun: it would stand {depth} levels deep, and {store.max_spawn_depth} are allowed."
         return SubagentResult(None, "rejected", f"{text} Do the task yourself.", depth=depth)
@@ -142,7 +142,7 @@ async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
     memory_of = await root_of(store, child_id) if spec.memory == "inherit" else None
     child = ChildRun(child_id, KEY, spec, said, tools, depth, under.cancel, under.deps, memory_of)
     try:
-        result = await _apart(cast("Drivers", under.loop.drivers).run_child(child), under.cancel)
+        result = await _apart(under.loop.drivers.run_child(child), under.cancel)
     except BaseException as error:
         told.broken_off("failed" if isinstance(error, Exception) else "cancelled")
         raise
@@ -161,7 +161,7 @@ async def found_or_made(under: Under, store: Store, spec: AgentSpec) -> str:
 
     Raises `SessionLeaseLost` when somebody else drives the parent by now: the child may have ended there, and be gone.
     """
-    epoch = cast("Drivers", under.loop.drivers).heartbeat.epoch_of(under.parent_session_id) if under.parent_session_id else None
+    epoch = under.loop.drivers.heartbeat.epoch_of(under.parent_session_id) if under.parent_session_id else None
     child_id = child_id_of(under.parent_session_id, under.key) if under.key is not None and under.parent_session_id else None
     if child_id is not None:
         try:
@@ -198,7 +198,7 @@ async def _concluded(under: Under, store: Store, spec: AgentSpec, result: Statef
     gone = spec.lifecycle == SubagentLifecycle.EPHEMERAL and result.status == "completed"
     if gone:
         under.closes += await store.family(result.session_id)
-        await cast("Drivers", under.loop.drivers).retire(under.closes)
+        await under.loop.drivers.retire(under.closes)
     kept = None if gone else result.session_id
     return SubagentResult(
         kept, result.status, result.final_text, result.rounds, depth, result.usage, result.output, result.error

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 from power_loop.context.pairing import pairing_problem
-from power_loop.context.represent import COMPACT, VERBATIM, Representation, rendered
+from power_loop.context.represent import COMPACT, Representation, rendered
 from power_loop.context.window import Border, Window, summary_of
 from power_loop.contracts.kept_rows import ProjectMessageRow
 from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens, is_content
@@ -27,11 +27,6 @@ SEND_INDEX = attrgetter("send_index")
 def window_for(representation: Representation | None, session_id: str) -> Window:
     """An empty window; None shows everything word for word."""
     return Window() if representation is None else ProjectedWindow(representation, session_id)
-
-
-def projecting(representation: Any) -> Representation | None:
-    """``representation``, unless it shows what is stored anyway."""
-    return None if representation is None or representation.kind == VERBATIM else representation
 
 
 class ProjectedWindow(Window):

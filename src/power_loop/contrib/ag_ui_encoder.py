@@ -47,7 +47,6 @@ class AgUiEncoder:
         self._own_input = own_input
         self._live = False
         """The text in hand was heard from its beginning."""
-        self._round_index: int | None = None
         self._error: Json | None = None
         self._encoders: Mapping[str, Callable[[AgentEvent, Mapping[str, Any]], Iterator[Json]]] = {
             "stream_started": self._stream_started,

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any, cast
 
 from power_loop.contracts.errors import LLMError
+from power_loop.contracts.gate import Gate
 from power_loop.contracts.log import log
 from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, ModelCapabilities, ModelRestart
 from power_loop.contracts.redact import redact
@@ -26,7 +27,6 @@ from power_loop.providers.ask import prepare
 from power_loop.providers.capabilities import Ways
 from power_loop.providers.clients import Closable, PerLoop
 from power_loop.providers.errors import as_llm_error, error_from, refusal_in_body, refusal_of
-from power_loop.providers.gate import Gate
 from power_loop.providers.guard import REAL_CALLS
 from power_loop.providers.live import last_chunk
 from power_loop.providers.settings import ChatConfig

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from power_loop.contracts.errors import CancellationRequested, LLMError, LLMTimeout
 from power_loop.contracts.model import Joined, LLMRequest, LLMResponse, LLMStreamChunk, ModelRestart
 from power_loop.contracts.records import ROUNDS, CallCharged
+from power_loop.contracts.to_end import unhurried
 from power_loop.contracts.usage import CallUsage
-from power_loop.runtime.cancel import Cut, being_cancelled, to_its_end
+from power_loop.runtime.cancel import Cut, being_cancelled
 from power_loop.runtime.partial import Partial
 from power_loop.runtime.ports import priced
 from power_loop.runtime.reply import asked_model, estimated, sound, usage_of
@@ -88,9 +89,7 @@ class Attempts:
 
     async def _reserve_again(self, books: Books) -> None:
         """Charge the attempt that failed and reserve for the next one. What waits is heard later: this request is made already."""
-        may = await to_its_end(books.may_call(self._send, self._purpose, hears=False))
-        if being_cancelled():
-            raise asyncio.CancelledError
+        may = await unhurried(books.may_call(self._send, self._purpose, hears=False))
         if not may:
             raise CancellationRequested("no further attempt: the budget is used up")
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.records import StopRequested
 from power_loop.contracts.soon import soon
+from power_loop.contracts.to_end import to_its_end
 
 T = TypeVar("T")
 
@@ -109,17 +110,6 @@ class Scope:
         if self._task is not None and not self._cut:
             self._cut = True
             self._task.cancel()
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """``work``, however often the caller is cancelled meanwhile: for what gives back, on the way out of a cancel or an error."""
-    task = asyncio.create_task(work)
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            continue  # the first one is on its way already
-    return task.result()
 
 
 async def cut_short(work: Coroutine[Any, Any, T], token: CancellationToken) -> asyncio.Task[T]:

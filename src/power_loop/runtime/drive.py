@@ -17,7 +17,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.records import CallCharged, SendEnded, SendRested, StopRequested
 from power_loop.contracts.store import FAR, Append, Conflict
-from power_loop.runtime.cancel import to_its_end
+from power_loop.contracts.to_end import to_its_end, unhurried
 from power_loop.runtime.fold_after import FoldsAfter, due_after
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.late import keep_unwritten
@@ -242,7 +242,7 @@ class Driver:
                 await keep_books(send)
             await (self._write_take(send, ticket) if session.head.epoch == epoch else send.flush())
         except KeyTaken:
-            await to_its_end(send.flush(release=True))
+            await unhurried(send.flush(release=True))
             raise
         except BaseException as error:
             if session.head.epoch != epoch:

@@ -8,6 +8,7 @@ from power_loop.contracts.hooks import HookDirective
 from power_loop.contracts.limits import TIME_LIMIT
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import Content, Message
+from power_loop.contracts.outcome import described
 from power_loop.contracts.records import SendEnded, UserSaid
 from power_loop.kernel.state import Stop
 from power_loop.runtime.asking import ask, words_of
@@ -78,7 +79,7 @@ async def _summarise(send: Send) -> None:
     try:
         await ask_model(send, "limit_summary", [LIMIT_REQUEST], tool_choice="none")
     except LLMError as error:
-        send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
+        send.error = described(error)
 
 
 def _tell_budget(send: Send, reason: str) -> None:

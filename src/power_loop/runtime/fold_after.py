@@ -16,10 +16,11 @@ from power_loop.contracts.errors import PowerLoopError
 from power_loop.contracts.log import log
 from power_loop.contracts.records import CallCharged, ContextFolded, FoldSkipped
 from power_loop.contracts.store import Conflict
+from power_loop.contracts.to_end import to_its_end
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.runtime.afterwards import Aftermath, finish
 from power_loop.runtime.asking import ask
-from power_loop.runtime.cancel import Scope, to_its_end
+from power_loop.runtime.cancel import Scope
 from power_loop.runtime.folding import Folding
 from power_loop.runtime.send import Send
 

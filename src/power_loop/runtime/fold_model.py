@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ from power_loop.contracts.ledger import NOTHING, OUTPUT_TOKENS, Sums
 from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService, ModelCapabilities
 from power_loop.contracts.records import CallCharged, Record
+from power_loop.contracts.to_end import unhurried
 from power_loop.contracts.usage import CallUsage
 from power_loop.kernel.state import State
 from power_loop.runtime.attempt import reply_to
-from power_loop.runtime.cancel import Cut, Scope, being_cancelled, to_its_end
+from power_loop.runtime.cancel import Cut, Scope
 from power_loop.runtime.ports import Ports, Terms, priced
 from power_loop.runtime.reply import usage_of
 from power_loop.runtime.send import Send
@@ -106,9 +106,7 @@ class FoldModel(LLMService):
         held = self._scope is self._send.scope
         amount = self._may_cost(request)
         may = books.may_call(self._send, "fold", hears=False, amount=amount) if held else books.has_room(self._send, self._spent)
-        allowed = await to_its_end(may)
-        if being_cancelled():
-            raise asyncio.CancelledError
+        allowed = await unhurried(may)
         if not allowed:
             raise Cut
         return FoldBooks(self._send, books, amount) if held else None

@@ -17,7 +17,7 @@ from power_loop.kernel.hears import hears
 from power_loop.kernel.history import History
 from power_loop.kernel.state import State
 from power_loop.kernel.tally import counts, joined
-from power_loop.runtime.cancel import to_its_end
+from power_loop.runtime.cancel import end_of
 from power_loop.runtime.noted import MAX_CONFLICTS, no_way_through
 from power_loop.runtime.session import Session
 
@@ -175,9 +175,7 @@ class Logbook:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            await to_its_end(asyncio.wait((task,)))
-            if not task.cancelled():
-                task.exception()
+            await end_of(task)
             raise
 
     async def _write_and_believe(self, batch: Append) -> None:

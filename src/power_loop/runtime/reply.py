@@ -12,6 +12,7 @@ from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentE
 from power_loop.contracts.made import made
 from power_loop.contracts.messages import ToolCall, estimate_text_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage, estimate_request_tokens
+from power_loop.contracts.outcome import described
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied
 from power_loop.contracts.text import MAX_KEY_CHARS
 from power_loop.contracts.usage import CallUsage
@@ -142,6 +143,6 @@ def degrade(send: Send, error: LLMError) -> None:
     last = error.__cause__ or error
     kind, text = type(last).__name__, text_of(last)
     attempts = error.attempts if isinstance(error, (LLMTimeout, LLMRetryExhausted)) else 1
-    send.error = {"code": error.code, "type": type(error).__name__, "message": str(error)}
+    send.error = described(error)
     send.teller.say("llm_degraded", reason=reason, attempts=attempts, error_type=kind, error_message=text[:500])
     send.note(ModelReplied(f"[degraded: LLM {reason} — {kind}: {text[:200]}]", purpose="degraded"))

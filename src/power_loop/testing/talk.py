@@ -20,8 +20,6 @@ HOOK_POINTS = (
     "tools.batch.before", "tool.before", "tool.after", "tools.batch.after", "complete.decide", "session.end",
 )  # fmt: skip
 
-UNHEARD = "SELECT item_id FROM {p}inbox WHERE session_id = ? AND heard_seq IS NULL AND kind = 'user_said'"
-
 
 class Talk:
     """One conversation of many clients: what they said, and what they were told."""

@@ -15,9 +15,11 @@ from typing import Any
 from power_loop.agents.above import hand_down
 from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.records import Answered, CallCharged, Decided, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
+from power_loop.contracts.soon import soon
 from power_loop.contracts.store import Conflict, RecordRow
+from power_loop.contracts.to_end import to_its_end
 from power_loop.contracts.usage import Usage
-from power_loop.runtime.cancel import Cut, Scope, to_its_end
+from power_loop.runtime.cancel import Cut, Scope
 from power_loop.runtime.logbook import Logbook
 from power_loop.workflow.budget import SharedBudget
 from power_loop.workflow.handed import prices_of, said_to
@@ -70,7 +72,7 @@ class Run:
     def interrupt(self) -> None:
         """Go no further in this process; the run can be gone on with."""
         if self._task is not None:
-            self._task.cancel()
+            soon(self._task.get_loop(), self._task.cancel)
 
     # --- going on ---------------------------------------------------------------------------
 

@@ -24,11 +24,6 @@ def run_id_of(session_id: str) -> str:
     return session_id.removeprefix(RUN_PREFIX)
 
 
-def is_run(session_id: str) -> bool:
-    """The session looks like a run by its name; its kind says whether it is one."""
-    return session_id.startswith(RUN_PREFIX)
-
-
 class Order(NamedTuple):
     """What a run was told at its start, and at the latest resume."""
 

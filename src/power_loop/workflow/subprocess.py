@@ -22,8 +22,8 @@ from typing import Any, cast
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import WorkflowRunError
+from power_loop.contracts.to_end import to_its_end
 from power_loop.contracts.usage import Usage
-from power_loop.runtime.cancel import to_its_end
 from power_loop.tools.shell.backend import shell_environment
 from power_loop.workflow.bootstrap import RESULT, WorkerBootstrap, place_of, workspace_of
 from power_loop.workflow.executors import key_of, leaf_path

@@ -20,7 +20,7 @@ from power_loop.contracts.outcome import described
 from power_loop.workflow.bootstrap import RESULT, WorkerBootstrap
 from power_loop.workflow.isolated import run_spec_isolated
 
-EXIT_FAILED, EXIT_TERMINATED = 1, 143
+EXIT_TERMINATED = 143
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ whole board, so that nobody goes on from an old one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 from power_loop.contracts.boards import Blackboard, render_entries
 from power_loop.contracts.errors import BlackboardError
@@ -28,9 +28,6 @@ class Place(NamedTuple):
 
     board: Blackboard
     board_id: str
-
-
-Handler = Callable[Concatenate[ToolRun, Place, P], Awaitable[str]]
 
 
 def about(args: Mapping[str, Any], result: str | None) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import RuntimeEnvError
+from power_loop.contracts.to_end import unhurried
 from power_loop.tools.shell.backend import ShellBackend
 from power_loop.tools.shell.exchange import Exchange
 from power_loop.tools.shell.output import Output
@@ -21,7 +21,6 @@ try:
 except ImportError:  # no pipes of a chosen size on this platform
     fcntl = None  # type: ignore[assignment]  # the module's absence is the value
 
-T = TypeVar("T")
 Ended = Literal["done", "exited", "timeout", "cancelled"]
 
 # A shell that a signal ended has this much more than the signal's number as its code, as shells say it.
@@ -152,20 +151,6 @@ async def _first_of(over: asyncio.Future[None], cancel: CancellationToken | None
     if over.done():
         return "done"
     return "cancelled" if cancelled.done() and not cancelled.cancelled() else "timeout"
-
-
-async def unhurried(work: Coroutine[Any, Any, T]) -> T:
-    """``work`` to its end, however often the caller is cancelled meanwhile; then the cancel passes through."""
-    task, cancelled = asyncio.ensure_future(work), None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    value = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return value
 
 
 def _widen(started: Started) -> None:

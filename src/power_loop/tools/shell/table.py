@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from power_loop.contracts.gate import Gate
 from power_loop.tools.shell.processes import Spawner
 from power_loop.tools.shell.session import Shell
-from power_loop.tools.shell.turn import Turn
 
 MAX_SHELLS = 64
 
@@ -31,7 +31,7 @@ class Place:
     """Where the shell of one key is, or will be. Only who has the turn starts, uses or replaces it."""
 
     def __init__(self, owner: Any) -> None:
-        self.turn: Turn = Turn()
+        self.turn: Gate = Gate(1)
         self.shell: Shell | None = None
         self.users = 0
         self.owner: Callable[[], Any] = _weak(owner)

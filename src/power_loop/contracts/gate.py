@@ -1,4 +1,4 @@
-"""At most so many calls in flight, first come first served, over all event loops and threads that share a service."""
+"""At most so many calls in flight, first come first served, over all event loops and threads that share it."""
 
 from __future__ import annotations
 
