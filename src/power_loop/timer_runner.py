@@ -78,6 +78,7 @@ class _Timed(Worker):
     """A worker for sessions that something wakes which nobody said."""
 
     _timed = True
+    _tidy_every_s = 0.0  # at each look
 
     def _heed_sigterm(self) -> Callable[[], object]:
         return lambda: None  # the program around it decides what its signals mean

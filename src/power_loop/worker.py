@@ -7,8 +7,6 @@ state of its own: whatever it leaves undone (a crash, a drain that took too long
 from __future__ import annotations
 
 import asyncio
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +16,10 @@ from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.retry import backoff
 from power_loop.contracts.store import Conflict
-from power_loop.runtime.cancel import to_its_end
+from power_loop.contracts.to_end import to_its_end
 from power_loop.runtime.drive import OwnPatience
 from power_loop.runtime.openings_worker import LookAfter, may_pass
+from power_loop.runtime.sigterm import on_sigterm
 from power_loop.runtime.timers import tell_queued
 from power_loop.store.claims import Standing
 from power_loop.terms import Call
@@ -52,6 +51,7 @@ class Worker:
 
     _timed = False
     """Only sessions that a timer wakes, or the end of a workflow."""
+    _tidy_every_s = TIDY_EVERY_S
 
     def __init__(
         self,
@@ -103,8 +103,10 @@ class Worker:
             await self._drain(store)
         finally:
             forget_signal()
-            await _cut_off(*self._in_hand)
-            self._ended.set()
+            try:
+                await _cut_off(*self._in_hand)
+            finally:
+                self._ended.set()
 
     async def run_once(self) -> int:
         """Claim what is due now, up to ``concurrency`` sessions, and drive them until they rest; how many were claimed."""
@@ -185,7 +187,7 @@ class Worker:
     async def _tidy(self, store: SessionStore) -> None:
         """From time to time: fire timers, and find what the dead left behind."""
         now = store.clock.monotonic()
-        if now - self._looked < TIDY_EVERY_S:
+        if now - self._looked < self._tidy_every_s:
             return
         self._looked = now
         if self._timers:
@@ -209,7 +211,7 @@ class Worker:
         return count
 
     def _heed_sigterm(self) -> Callable[[], object]:
-        return _on_sigterm(self.request_stop)
+        return on_sigterm(self.request_stop)
 
     async def _drain(self, store: SessionStore) -> None:
         """Give the sends in hand their time."""
@@ -325,15 +327,3 @@ async def _cut_off(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _on_sigterm(stop: Callable[[], None]) -> Callable[[], object]:
-    """Have ``stop`` called at SIGTERM, where that can be heard: in the main thread of a real event loop. The answer undoes it."""
-    loop = asyncio.get_running_loop()
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    try:
-        loop.add_signal_handler(signal.SIGTERM, stop)
-    except (NotImplementedError, RuntimeError):  # Windows; an event loop of another kind
-        return lambda: None
-    return lambda: loop.remove_signal_handler(signal.SIGTERM)

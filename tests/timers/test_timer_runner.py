@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -257,3 +258,19 @@ async def test_several_runners_on_one_database_wake_each_session_once(place: Pla
     assert fired == 12
     for session in sessions:
         assert str(await loops[0].get_messages(session)).count("<timer id=") == 2
+
+
+async def test_a_runner_looks_as_often_as_it_was_told(stand: Any) -> None:
+    loop = stand.loop()
+    looks: list[float] = []
+    fire = stand.fire_timers
+
+    async def noted(**which: Any) -> Any:
+        looks.append(stand.time.monotonic())
+        return await fire(**which)
+
+    stand.fire_timers = noted
+    async with TimerRunner(loop, scan_interval_s=0.1):
+        await stand.time.advance(3)
+    assert len(looks) >= 30
+    assert max(after - before for before, after in itertools.pairwise(looks)) <= 0.1

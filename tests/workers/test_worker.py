@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -428,3 +429,60 @@ async def test_two_loops_on_one_store_share_the_work_and_answer_each_word_once(s
     heard = "".join(content for role, content in told if role == "user")
     assert [heard.count(f"word {n}\n") for n in range(30)] == [1] * 30
     assert await check_invariants(store, at_rest=True) == []
+
+
+async def test_stopping_ends_also_when_the_work_was_cancelled_again_and_again(store: Stand) -> None:
+    loop = loop_on(store, ScriptedLLM([hang()]))
+    await loop.enqueue("hello", await loop.new_session())
+    worker = Worker(loop)
+    running = asyncio.create_task(worker.run())
+    await clock_of(store).advance(1)
+    while not running.done():
+        running.cancel()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await worker.stop(drain_timeout_s=0)
+
+
+# --- signals ----------------------------------------------------------------------------------------------------
+
+
+async def test_every_worker_of_a_process_hears_that_it_is_to_end(store: Stand) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    workers = [Worker(loop_on(store, echo(), name=name)) for name in ("a", "b", "c")]
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    await clock_of(store).advance(1)
+    await workers[1].stop()
+    signal.raise_signal(signal.SIGTERM)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*running)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_a_host_that_listens_itself_still_hears_and_keeps_its_handler(store: Stand) -> None:
+    heard = list[int]()
+    hosts = lambda number, _: heard.append(number)  # noqa: E731  # compared by identity below
+    before = signal.signal(signal.SIGTERM, hosts)
+    try:
+        running = asyncio.create_task(Worker(loop_on(store, echo())).run())
+        await clock_of(store).advance(1)
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            await running
+        assert (heard, signal.getsignal(signal.SIGTERM)) == ([signal.SIGTERM], hosts)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def test_a_handler_that_was_set_meanwhile_stays(store: Stand) -> None:
+    running = asyncio.create_task((worker := Worker(loop_on(store, echo()))).run())
+    await clock_of(store).advance(1)
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        await worker.stop()
+        await running
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert callable(before)
