@@ -8,6 +8,7 @@ from typing import Any
 
 from power_loop.contracts.events import AgentEvent, AgentEventType
 from power_loop.contracts.outcome import StatefulResult
+from power_loop.contracts.soon import soon
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.told import event_of
 
@@ -47,11 +48,11 @@ class Streams:
             if event.session_id in family and (began := began or is_on()):
                 if event.type == AgentEventType.SUBAGENT_TASK_START:
                     family.add(event.payload["sub_session_id"])
-                loop.call_soon_threadsafe(queue.put_nowait, event)
+                soon(loop, queue.put_nowait, event)
 
         bus.subscribe(None, hear, inline=True)
         task = asyncio.create_task(work)
-        task.add_done_callback(lambda _: loop.call_soon_threadsafe(queue.put_nowait, END))
+        task.add_done_callback(lambda _: soon(loop, queue.put_nowait, END))
         try:
             while (event := await queue.get()) is not END:
                 if told:  # by a fold, say

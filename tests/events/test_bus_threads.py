@@ -262,3 +262,28 @@ def test_a_forked_child_hears_its_own_events_and_not_again_those_of_its_parent()
     slow.gate.set()
     bus.shutdown()
     assert slow.heard == [0, 1]
+
+
+class Closing(asyncio.SelectorEventLoop):
+    """An event loop that looks alive, and is closed by the time that something is handed to it."""
+
+    def is_running(self) -> bool:
+        return self.is_closed()
+
+
+async def test_a_subscriber_whose_event_loop_just_closed_keeps_nobody_from_hearing() -> None:
+    heard: list[int] = []
+
+    async def noted(event: AgentEvent) -> None:
+        heard.append(event.payload["n"])
+
+    bus = AgentEventBus(sync_dispatch="thread")
+    bus.subscribe(None, lambda event: noted(event))
+    closed = Closing()
+    closed.close()
+    bus._subscribers[0].loop = closed
+    for n in range(3):
+        bus.publish(numbered(n))
+    assert await bus.drain(timeout=LONG_S)
+    assert heard == [0, 1, 2]
+    bus.shutdown()

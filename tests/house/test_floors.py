@@ -132,7 +132,7 @@ READ_ONLY = ("Mapping", "Sequence", "frozenset")
 STATE_ALLOWED: dict[tuple[str, str], str] = {
     ("contracts/events.py", "_numbers"): "events are numbered through the whole process",
     **dict.fromkeys(
-        (("contracts/forks.py", "_minded"), ("contracts/forks.py", "_kept")),
+        (("contracts/forks.py", "_minded"), ("contracts/forks.py", "_kept"), ("contracts/forks.py", "_told")),
         "in place of Python's own list of fork hooks, which forgets nobody; a fork is of the whole process",
     ),
     **dict.fromkeys(

@@ -66,3 +66,43 @@ async def test_a_loop_for_each_request_leaves_nothing_behind() -> None:
     gc.collect()
     assert len(forks._minded) <= before
     await store.close()
+
+
+LATE = """
+import os, threading
+from power_loop.contracts.forks import mind_forks
+
+told, begun, made = [], threading.Event(), threading.Event()
+
+class Subject:
+    def __init__(self, name, before):
+        self.name, self.acts = name, before
+        mind_forks(self, before=Subject.before, in_parent=Subject.in_parent)
+    def before(self):
+        self.acts()
+    def in_parent(self):
+        told.append(self.name)
+
+def wait_for_another():
+    begun.set()
+    made.wait(30)
+
+def make_another():
+    global late
+    begun.wait(30)
+    late = Subject("late", print)
+    made.set()
+
+first = Subject("first", wait_for_another)
+threading.Thread(target=make_another).start()
+if not os.fork():
+    os._exit(0)
+os.wait()
+print(told)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX")
+def test_who_comes_between_a_fork_and_the_word_of_it_has_nothing_to_undo() -> None:
+    ran = subprocess.run([sys.executable, "-c", LATE], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "['first']"

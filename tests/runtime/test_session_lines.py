@@ -188,3 +188,42 @@ async def test_one_at_a_time_however_many_loops_and_cancels() -> None:
     assert crowded == []
     assert len(served) >= 60
     assert lines.names() == []
+
+
+class Slow(dict[str, Any]):
+    """A table that tells when a thread has looked at it, and lets it go on when another one has done something."""
+
+    def __init__(self) -> None:
+        self.looked, self.go_on = threading.Event(), threading.Event()
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self._pause()
+        return super().setdefault(key, default)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = super().get(key, default)
+        self._pause()
+        return found
+
+    def _pause(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.looked.set()
+            self.go_on.wait(30)
+
+
+def test_nobody_slips_in_while_another_thread_finds_the_session_free() -> None:
+    lines, table, held = SessionLines(), Slow(), list[str]()
+    lines._lines = table
+
+    async def waits() -> None:
+        waiting = asyncio.ensure_future(lines.wait("s"))
+        done, _ = await asyncio.wait([waiting], timeout=0.05)
+        held.extend("waiter" for _ in done)
+        waiting.cancel()
+
+    thread = in_thread(waits())
+    assert table.looked.wait(30)
+    held.extend(["who came"] if lines.enter("s") else [])
+    table.go_on.set()
+    thread.join()
+    assert len(held) == 1

@@ -342,3 +342,25 @@ def test_a_job_runs_on_when_the_event_loop_that_began_it_has_ended(tools: Tools,
     (workspace / "go").touch()
     asyncio.run(is_over(task))
     assert asyncio.run(said(tools, run, task)).endswith("\non")
+
+
+async def test_a_command_for_which_no_thread_can_be_had_has_ended(
+    tools: Tools, store: SessionStore, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, start = Host(), threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name.startswith("power-loop-job"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    run = await a_run(store, loop=host)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await tools.call("background_run", run, command="sleep 1000")
+    monkeypatch.undo()
+    [job] = await store.list_jobs(run.session_id)
+    assert (job.status, job.output) == ("error", "can't start new thread")
+    assert not JOBS.of(lambda job: job.key.session_id == run.session_id)
+    async with asyncio.timeout(60):
+        await release_loop(host, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -19,11 +20,12 @@ from power_loop import (
     LLMResponse,
     LLMRetryPolicy,
     LLMSummaryFold,
+    StatefulAgentLoop,
     request_user_input,
     tool,
 )
 from power_loop.contrib.ag_ui import AgUiEncoder, run_sse, sse
-from power_loop.testing import FunctionLLM, call, calls, fail, hang, say
+from power_loop.testing import FunctionLLM, ScriptedLLM, call, calls, fail, hang, say
 
 NO_WAIT = LLMRetryPolicy(max_attempts=2, backoff_initial=0.0001, backoff_max=0.0001)
 SCRIPT = (
@@ -328,3 +330,38 @@ async def test_a_text_that_was_half_shown_when_the_connection_broke_is_completed
     await read(seen, loop, session)
     assert seen.said == ["Once upon a time there was a loop."]
     assert seen.kinds.count("TEXT_MESSAGE_START") == 1
+
+
+class Watched(StatefulAgentLoop):
+    """A loop that counts how many watch it."""
+
+    watching = 0
+
+    async def _noted(self, events: AsyncIterator[AgentEvent]) -> AsyncIterator[AgentEvent]:
+        self.watching += 1
+        try:
+            async for event in events:
+                yield event
+        finally:
+            self.watching -= 1
+
+    def watch(self, *given: Any, **more: Any) -> Any:
+        return self._noted(super().watch(*given, **more))
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+async def test_a_request_that_is_cut_off_at_any_step_leaves_nobody_watching(steps: int) -> None:
+    async with Watched(llm=ScriptedLLM([hang()])) as loop:
+        session = await loop.new_session()
+
+        async def request() -> None:
+            async with aclosing(run_sse(loop, run_input(), session_id=session)) as frames:
+                async for _ in frames:
+                    pass
+
+        asked = asyncio.create_task(request())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert loop.watching == 0

@@ -6,6 +6,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Statement
 from power_loop.store import sqlite_file
 from power_loop.store.sqlite import SqliteDatabase
+from power_loop.store.sqlite_care import copied_file
 
 CREATE = Statement("CREATE TABLE t (k TEXT PRIMARY KEY)")
 PAGE = 4096
@@ -110,3 +113,21 @@ def test_a_fork_after_closing_waits_for_nobody(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM t WHERE k IN ('parent', 'child')").fetchone() == (2,)
     connection.close()
+
+
+async def test_two_backups_to_one_place_at_once_leave_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, target, sync = SqliteDatabase(path), path.with_name("copy.db"), os.fsync
+
+    def another_begins(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        sync(file)
+        other = threading.Thread(target=copied_file, args=(str(path), str(target), True, ()))
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(os, "fsync", another_begins)
+    await database.copy_to(str(target), overwrite=True)
+    with closing(sqlite3.connect(target)) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert [name for name in os.listdir(path.parent) if name.endswith(".part")] == []
+    await database.close()

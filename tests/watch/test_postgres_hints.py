@@ -62,3 +62,21 @@ async def test_while_nobody_listens_nobody_is_told_and_asking_is_rare() -> None:
         grapevine.announce(f"s{n % 2}")
     await asyncio.sleep(2 * GATHER_S)
     assert asked == ["s0\ns1"]
+
+
+def test_a_short_program_that_ends_before_it_tells_does_not_silence_those_behind_it() -> None:
+    asked: list[str] = []
+
+    async def read(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        asked.append(params[1])
+        return [(1,)]
+
+    async def program(session: str, *, lasts_s: float) -> None:
+        grapevine.announce(session)
+        await asyncio.sleep(lasts_s)  # the grapevine gathers in real time
+
+    grapevine = Grapevine(Address(parse_dsn("postgresql://localhost/x")), read)
+    asyncio.run(program("first", lasts_s=0))
+    asyncio.run(program("second", lasts_s=4 * GATHER_S))
+    asyncio.run(program("third", lasts_s=4 * GATHER_S))
+    assert asked == ["first\nsecond", "third"]

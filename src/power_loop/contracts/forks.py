@@ -28,6 +28,8 @@ class Minder(NamedTuple):
 # Python forgets no hook, so it has one of ours, and these are forgotten with their subjects.
 _minded: dict[int, Minder] = {}
 _kept: list[object] = []
+_told: list[Minder] = []
+"""Who was told of the fork that is about to be: others, made meanwhile in another thread, have nothing to undo."""
 
 
 def mind_forks(
@@ -43,12 +45,13 @@ def mind_forks(
 
 
 def _before() -> None:
-    for minder in reversed(list(_minded.values())):
+    _told[:] = _minded.values()
+    for minder in reversed(_told):
         _tell(minder, minder.before)
 
 
 def _in_parent() -> None:
-    for minder in list(_minded.values()):
+    for minder in _told:
         _tell(minder, minder.in_parent)
 
 

@@ -138,13 +138,13 @@ class Run:
         """The send, first; then its events while it is under way, None for silence; then what else there is."""
         events = self._loop.watch(self._session_id, after=self._at)
         coming = asyncio.ensure_future(anext(events, None))
-        await asyncio.sleep(0)  # so that watching begins before the send does, and its first words are heard
-        sending = asyncio.create_task(self._act())
-        _sends.add(sending)
-        sending.add_done_callback(_forget)
-        yield sending
         through: int | None = None
         try:
+            await asyncio.sleep(0)  # so that watching begins before the send does, and its first words are heard
+            sending = asyncio.create_task(self._act())
+            _sends.add(sending)
+            sending.add_done_callback(_forget)
+            yield sending
             while through is None or place_of(self._at).at[0] < through:
                 waited = (coming, sending) if through is None else (coming,)
                 await asyncio.wait(waited, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from power_loop.contracts.events import AgentEvent, EventHandler
 from power_loop.contracts.log import log
+from power_loop.contracts.soon import soon
 from power_loop.runtime.bus_thread import Line, Overflow, wake
 from power_loop.runtime.cancel import being_cancelled
 
@@ -195,9 +196,7 @@ class AgentEventBus:
         here = _running_loop()
         if here is not None:
             self._begin(subscriber, given)
-        elif subscriber.loop is not None and subscriber.loop.is_running():
-            subscriber.loop.call_soon_threadsafe(self._begin, subscriber, given)
-        else:
+        elif subscriber.loop is None or not subscriber.loop.is_running() or not soon(subscriber.loop, self._begin, subscriber, given):
             asyncio.run(_ignoring(self._wait_for(subscriber, given)))
 
     def _begin(self, subscriber: Subscriber, given: Awaitable[object]) -> None:
@@ -251,8 +250,8 @@ async def _end_of(task: asyncio.Task[None]) -> None:
     def tell(_: object) -> None:
         wake(over)
 
-    task.get_loop().call_soon_threadsafe(task.add_done_callback, tell)
-    await over
+    if soon(task.get_loop(), task.add_done_callback, tell):
+        await over
 
 
 async def _ignoring(outcome: Awaitable[object]) -> None:

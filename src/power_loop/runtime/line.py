@@ -33,11 +33,9 @@ class SessionLines:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            line = self._lines.get(session_id)
-            if line is None:
-                self._lines[session_id] = deque()
+            if self.enter(session_id):
                 return
-            line.append((loop, turn))
+            self._lines[session_id].append((loop, turn))
         try:
             await turn
         except BaseException:

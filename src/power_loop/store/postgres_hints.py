@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from power_loop.contracts.store import Row
@@ -37,7 +38,8 @@ class Grapevine:
     def __init__(self, address: Address, read: Callable[[str, Sequence[Any]], Awaitable[list[Row]]]) -> None:
         self._address, self._read = address, read
         self._fresh: set[str] = set()
-        self._gathering = False
+        self._tells: asyncio.AbstractEventLoop | None = None
+        """Where what is fresh will be told; a loop that is closed before that tells nothing."""
         self._quiet_until = 0.0
 
     def announce(self, session_id: str) -> None:
@@ -45,12 +47,14 @@ class Grapevine:
         if time.monotonic() < self._quiet_until:
             return
         self._fresh.add(session_id)
-        if not self._gathering:
-            self._gathering = True
-            asyncio.get_running_loop().call_later(GATHER_S, self._tell)
+        here = asyncio.get_running_loop()
+        if self._tells is not here:
+            self._tells = here
+            here.call_later(GATHER_S, self._tell)
 
     def _tell(self) -> None:
-        fresh, self._fresh, self._gathering = sorted(self._fresh), set(), False
+        told, self._fresh, self._tells = self._fresh, set(), None
+        fresh = sorted(told)
         for start in range(0, len(fresh), _IDS_AT_ONCE):
             asked = asyncio.ensure_future(self._read(_TELL, (CHANNEL, "\n".join(fresh[start : start + _IDS_AT_ONCE]))))
             asked.add_done_callback(self._told)
@@ -70,10 +74,9 @@ class Grapevine:
 
     async def _listen_on(self, heard: Heard) -> None:
         while True:
-            try:
+            with suppress(Exception):  # the driver's: without the hints everything is noticed a little later
                 await self._listen(heard)
-            except Exception:  # the driver's: without the hints everything is noticed a little later
-                await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
 
     async def _listen(self, heard: Heard) -> None:
         connection: Any = await self._address.connect(patiently=False)

@@ -113,7 +113,7 @@ def copied_file(source: str, path: str, overwrite: bool, then: Sequence[str]) ->
 
 def copied(source: sqlite3.Connection, path: str, overwrite: bool, then: Sequence[str]) -> None:
     """Copy what ``source`` sees into a file beside ``path``, and put it there only when it is whole and on the disk."""
-    part = f"{path}.{os.getpid()}.part"
+    part = f"{path}.{os.getpid()}-{threading.get_ident()}.part"
     try:
         with closing(sqlite3.connect(part)) as target:
             source.backup(target)

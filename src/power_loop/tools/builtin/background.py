@@ -92,13 +92,16 @@ async def started(run: ToolRun, given: Given, env: RuntimeEnv, command: str) -> 
         await store.begin_job(
             key.session_id, key.job_id, kind="command", command=command, holder=holder_of(run), timeout_s=TIMEOUT_S
         )  # fmt: skip
+    shell: Shell | None = None
     try:
         shell = Shell.start(backend, workspace, JOBS.spawner)
+        JOBS.begin(RunningJob(key, command, shell, timeout_s=TIMEOUT_S, grace_s=grace_of(run), store=store, owner=run.loop))
     except BaseException as error:
+        if shell is not None:
+            await shell.close()
         if store is not None:
             await store.end_job(key.session_id, key.job_id, status="error", output=str(error))
         raise
-    JOBS.begin(RunningJob(key, command, shell, timeout_s=TIMEOUT_S, grace_s=grace_of(run), store=store, owner=run.loop))
     return ToolHandlerResult(
         True, f"Started {key.job_id}; it may run for {TIMEOUT_S:g} s. Ask check_background(task_id={key.job_id!r}) how it stands.",
         {"task_id": key.job_id},

@@ -136,6 +136,8 @@ class RunningJobs:
         self._ends_at_exit = False
 
     def begin(self, job: RunningJob) -> None:
+        """Raises `RuntimeError` when the system gives no thread; the job is not known then."""
+        job.thread.start()
         with self._lock:
             if not self._ends_at_exit:
                 self._ends_at_exit = True
@@ -144,7 +146,6 @@ class RunningJobs:
             over = [key for key, each in self._jobs.items() if each.over.done()]
             for key in over[: max(0, len(over) - KEPT_JOBS)]:
                 del self._jobs[key]
-        job.thread.start()
 
     def get(self, key: JobKey) -> RunningJob | None:
         with self._lock:
