@@ -180,26 +180,37 @@ class StatefulAgentLoop(SessionVerbs):
         tools: Any = None,
         system_prompt: str | None = None,
         output_type: Any = None,
+        deps: Any = None,
     ) -> StatefulResult:
         """Go on from what the records say, with no new word; the last outcome again when there is nothing to go on with.
 
         ``unknown`` says what becomes of calls that began before a crash and may not be repeated: they are reported to
-        the model, run again on your word (``rerun``), or parked as a question (``ask``).
+        the model, run again on your word (``rerun``), or parked as a question (``ask``). ``tools``, ``output_type`` and ``deps``
+        of the send are given again where they are objects, which no store keeps.
         """
         self._verbs.refuse_when_closing("resume")
-        call = self._verbs.call(tools, system_prompt, limits, None, stop_event, output_type=output_type)
+        call = self._verbs.call(tools, system_prompt, limits, None, stop_event, deps, output_type)
         return await self._verbs.resume(session_id, call, extra_rounds=extra_rounds, unknown=unknown)
 
     async def submit_input(
-        self, session_id: str, interaction_id: str, value: Any, *, stop_event: CancellationLike = None, key: str | None = None
+        self,
+        session_id: str,
+        interaction_id: str,
+        value: Any,
+        *,
+        stop_event: CancellationLike = None,
+        key: str | None = None,
+        tools: Any = None,
+        output_type: Any = None,
+        deps: Any = None,
     ) -> StatefulResult:
-        """Answer one question that a call is parked with, and go on; how the session stands then.
+        """Answer one question that a call is parked with, and go on as `resume` does; how the session stands then.
 
         An answer counts once: a second one is a `ValueError`, as is one to nothing that waits; but the same ``key``
         again answers nothing and returns the outcome.
         """
         self._verbs.refuse_when_closing("submit_input")
-        call = self._verbs.call(None, None, None, None, stop_event)
+        call = self._verbs.call(tools, None, None, None, stop_event, deps, output_type)
         return await self._verbs.submit_input(session_id, interaction_id, value, call, key)
 
     async def list_approvals(self, session_id: str, *, tree: bool = True) -> list[Approval]:

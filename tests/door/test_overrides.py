@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, StatefulAgentLoop, ToolDefinition, ToolNotFound, ToolRegistry, ToolRun
+from power_loop import AgentLoopConfig, HumanInputRequired, StatefulAgentLoop, ToolDefinition, ToolNotFound, ToolRegistry, ToolRun, tool
 from power_loop.testing import call, calls, say
 
 
@@ -196,3 +197,46 @@ async def test_deps_of_a_call_come_before_those_of_the_loop(home: Any) -> None:
     await loop.send("x", session, deps="call's")
     await loop.send("y", session)
     assert seen == ["call's", "loop's"]
+
+
+@dataclass
+class Refund:
+    """A type of the host's own."""
+
+    euros: int
+
+
+@tool(needs_approval=True)
+def refund(run: ToolRun) -> str:
+    """Pay it back."""
+    return f"paid by {run.deps}"
+
+
+def ask_boss(run: ToolRun) -> str:
+    """Ask somebody."""
+    raise HumanInputRequired(f"May {run.deps}?", kind="confirm")
+
+
+async def test_what_no_store_keeps_is_given_again_to_a_resume(home: Any) -> None:
+    loop = home.loop(call("refund"), say('{"euros": 5}'), tools=[refund], deps="the loop")
+    session = await loop.new_session()
+    await loop.send("x", session, deps="Ada", output_type=Refund)
+    [asked] = await loop.list_approvals(session)
+    await loop.approve(session, asked.interaction_id, digest=asked.digest)
+    result = await loop.resume(session, deps="Ada", output_type=Refund)
+    assert result.output == Refund(5)
+    assert [row["content"] for row in await loop.get_messages(session) if row["role"] == "tool"] == ["paid by Ada"]
+
+
+async def test_what_no_store_keeps_is_given_again_with_an_answer(home: Any) -> None:
+    def look(run: ToolRun) -> str:
+        """Look around."""
+        return f"{run.deps} looks"
+
+    loop = home.loop(call("ask_boss"), call("look"), say('{"euros": 5}'), deps="the loop")
+    session = await loop.new_session()
+    waiting = await loop.send("x", session, deps="Ada", tools=[ask_boss, look], output_type=Refund)
+    [question] = waiting.pending_interactions
+    result = await loop.submit_input(session, question["interaction_id"], True, deps="Ada", tools=[ask_boss, look], output_type=Refund)
+    assert result.output == Refund(5)
+    assert [row["content"] for row in await loop.get_messages(session) if row["role"] == "tool"][1:] == ["Ada looks"]
