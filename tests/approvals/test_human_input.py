@@ -30,6 +30,12 @@ def tools(till: Any) -> list[Any]:
     return [*till.tools(), ask, quick]
 
 
+@pytest.mark.parametrize("options", ["abc", b"abc", {"a": 1}, 7, [None], [""], ["a", {}]])
+def test_options_that_could_not_be_shown_or_chosen_are_refused(options: Any) -> None:
+    with pytest.raises(TypeError, match="options= "):
+        request_user_input(prompt="Which?", kind="choice", options=options)
+
+
 async def asked(bank: Any, till: Any, wanted: Any) -> tuple[str, Any]:
     """A session that waits, and the result that said so."""
     loop = await bank.loop(till, wanted, tools=tools(till))

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import warm
@@ -219,6 +220,36 @@ async def test_a_question_that_a_tool_asked_is_answered_in_place(tmp_path: Path)
     assert done.returncode == 0
     assert "book asks: How many nights in Rome?\n  - one\n  - two\nanswer> two\n" in done.stdout
     assert "  <- two\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "shown", "answered"),
+    [
+        (["yes", "no"], "  - yes\n  - no\n", {"yes": "yes", "maybe": "maybe"}),
+        (
+            [{"id": "p", "label": "Production", "description": "irreversible"}],
+            "  - Production (p): irreversible\n",
+            {"Production": "p", "p": "p"},
+        ),
+        ([1, {"id": "2"}, {"of": [3]}], '  - 1\n  - 2\n  - {"of": [3]}\n', {"1": "1", "2": "2", '{"of": [3]}': '{"of": [3]}'}),
+    ],
+)
+async def test_what_there_is_to_choose_from_is_shown_and_chosen_by_name(
+    tmp_path: Path, options: list[Any], shown: str, answered: dict[str, str]
+) -> None:
+    @tool
+    def choose() -> str:
+        """Let somebody choose."""
+        raise HumanInputRequired("Which one?", kind="choice", options=options)
+
+    for typed, result in answered.items():
+        async with StatefulAgentLoop(llm=ScriptedLLM([call("choose")]), dsn=str(tmp_path / "app.db"), tools=[choose]) as loop:
+            session = await loop.new_session()
+            await loop.send("go", session)
+        done = await asyncio.to_thread(power_loop, "chat", session, "--dsn", "app.db", lines=f"{typed}\n/quit\n", folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"choose asks: Which one?\n{shown}answer> {typed}\n" in done.stdout
+        assert f"  <- {result}\n" in done.stdout
 
 
 async def test_a_session_that_another_process_drives_is_busy(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import signal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from power_loop import AgentLoopConfig, LLMError, LLMRetryPolicy, StatefulAgentLoop, tool
 from power_loop.cli.ctrl_c import CtrlC
 from power_loop.cli.exits import complain
-from power_loop.cli.screen import Screen, message_line, seen
+from power_loop.cli.screen import Screen, as_json, message_line, seen
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.errors import SessionBusyError, SessionNotFoundError, SessionPendingError, StoreSchemaError
 from power_loop.testing import ScriptedLLM, call, calls, fail, say
@@ -80,12 +81,26 @@ async def test_what_no_delta_showed_is_shown_at_the_end() -> None:
     assert out.getvalue() == "All at once.\n"
 
 
-@pytest.mark.parametrize("mark", ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200f", "\x07", "\r"])
+@pytest.mark.parametrize("mark", ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200f", "\x07", "\r", "\u200b", "\u3164", "\U000e0062"])
 def test_nothing_that_was_said_changes_how_a_terminal_writes(mark: str) -> None:
     told = seen(f"rm -rf {mark}safe\n\tתודה, c'est ça")
     assert mark[0] not in told
     assert told.startswith("rm -rf ·")
     assert told.endswith("safe\n\tתודה, c'est ça")
+
+
+def test_what_shows_as_nothing_is_written_out_in_arguments_and_read_back_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    unseen = "".join(map(chr, (0xAD, 0x34F, 0x115F, 0x200B, 0x200D, 0x2800, 0x3164, 0xFE0F, 0xE0062, 0xE0101)))
+    told = as_json({"to": f"bob{unseen}é"})
+    assert told.isprintable()
+    assert '"bob\\u00ad\\u034f\\u115f\\u200b\\u200d\\u2800\\u3164\\ufe0f\\udb40\\udc62\\udb40\\udd01é"' in told
+    assert json.loads(told) == {"to": f"bob{unseen}é"}
+
+
+def test_emoji_stay_whole_in_what_people_say() -> None:
+    family = "\N{HEAVY BLACK HEART}\ufe0f \N{WOMAN}\u200d\N{GIRL}"
+    assert seen(family) == family
 
 
 def test_every_message_of_a_history_has_its_line() -> None:

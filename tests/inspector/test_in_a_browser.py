@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from browsers import go, opened
 from inspected_runs import agent, answer, begun
 from parked import waiting
 
-from power_loop import StatefulAgentLoop, tool
+from power_loop import HumanInputRequired, StatefulAgentLoop, tool
 from power_loop.contracts.store import Statement
 from power_loop.inspector.lines import SLICE
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, say
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @tool(needs_approval=True)
-def deploy(password: str) -> str:
+def deploy(password: str, to: str = "") -> str:
     """Deploy."""
     return "deployed"
 
@@ -131,6 +132,121 @@ async def test_an_approval_whose_arguments_are_hidden_is_given_once_they_were_sh
     await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
     assert "hunter2" not in await tab.locator(".sends").inner_text()
     await loop.aclose()
+
+
+def asking(place: Any, *options: Any, **more: Any) -> StatefulAgentLoop:
+    """A loop whose tool asks somebody to choose."""
+
+    @tool
+    def choose() -> str:
+        """Let somebody choose."""
+        raise HumanInputRequired("Which one?", kind="choice", options=list(options), **more)
+
+    return StatefulAgentLoop(llm=ScriptedLLM([call("choose"), say("done")]), store=place.store, tools=[choose])
+
+
+@pytest.mark.parametrize(
+    ("option", "button", "answered"),
+    [
+        ({"id": "p", "label": "Production", "description": "irreversible"}, "Production", "p"),
+        ({"label": "one"}, "one", "one"),
+        ({"id": "r", "label": ""}, "r", "r"),
+        ("plain", "plain", "plain"),
+        (7, "7", "7"),
+    ],
+)
+async def test_what_is_chosen_is_answered_with_its_id_or_else_its_name(
+    tab: Any, file_place: Any, option: Any, button: str, answered: str
+) -> None:
+    async with asking(file_place, option, "another") as loop:
+        session = await loop.new_session()
+        await loop.send("go", session)
+        await go(tab, f"session?id={session}")
+        if isinstance(option, dict) and "description" in option:
+            await playwright.expect(tab.locator(".asked")).to_contain_text("irreversible")
+        await tab.get_by_role("button", name=button, exact=True).click()
+        await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
+        assert (await loop.resume(session)).status == "completed"
+        assert [row["content"] for row in await loop.get_messages(session) if row["role"] == "tool"] == [answered]
+
+
+async def test_options_that_look_like_secrets_are_chosen_once_they_were_shown(tab: Any, file_place: Any) -> None:
+    async with asking(file_place, "password=hunter2hunter2", "none") as loop:
+        session = await loop.new_session()
+        await loop.send("go", session)
+        await go(tab, f"session?id={session}")
+        asked = tab.locator(".asked")
+        await asked.get_by_role("button", name="Show all of it").wait_for()
+        assert "hunter2" not in await tab.content()
+        assert await asked.get_by_role("button").count() == 1
+        await asked.get_by_role("button", name="Show all of it").click()
+        await asked.get_by_role("button", name="password=hunter2hunter2").click()
+        await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
+
+
+async def test_what_shows_as_nothing_is_named_before_it_is_approved_but_for_what_emoji_are_joined_of(tab: Any, file_place: Any) -> None:
+    unseen, family = (
+        "".join(map(chr, (0xAD, 0x34F, 0x3164, 0x2800, 0xE0062, 0xE0101))),
+        "\N{HEAVY BLACK HEART}\ufe0f\N{WOMAN}\u200d\N{GIRL}",
+    )
+    loop = StatefulAgentLoop(
+        llm=ScriptedLLM([call("deploy", password="", to=f"bob{unseen}\ufe0f {family}")]), store=file_place.store, tools=[deploy]
+    )
+    session = await loop.new_session()
+    await loop.send("Deploy", session)
+    await go(tab, f"session?id={session}")
+    named = "".join(f"\u27e8U+{code}\u27e9" for code in ("00AD", "034F", "3164", "2800", "E0062", "E0101", "FE0F"))
+    await playwright.expect(tab.locator(".asked")).to_contain_text(f"bob{named} {family}")
+    await loop.aclose()
+
+
+async def test_two_clicks_decide_once(tab: Any, file_place: Any) -> None:
+    loop = await waiting(file_place)
+    await go(tab, "session?id=asked")
+    await tab.get_by_role("button", name="Approve").dblclick()
+    await playwright.expect(tab.get_by_text("goes on with it")).to_be_visible()
+    await playwright.expect(tab.locator(".asked .bad")).to_have_count(0)
+    await loop.aclose()
+
+
+async def test_a_note_that_is_being_written_outlives_what_happens_meanwhile(tab: Any, file_place: Any) -> None:
+    loop = await waiting(file_place)
+    await go(tab, "session?id=asked")
+    await tab.get_by_role("textbox", name="Note").fill("up to 10 euros")
+    await tab.get_by_role("heading", level=1).click()
+    [asked] = await loop.list_approvals("asked")
+    await loop.enqueue("and there is something else", "asked")
+    await file_place.store.add_note("asked", "looked at")
+    await tab.evaluate("document.querySelector('#said').textContent = ''")
+    assert (await loop.resume("asked")).status == "waiting_for_input"
+    await playwright.expect(tab.locator("#said")).not_to_be_empty()
+    await playwright.expect(tab.get_by_role("textbox", name="Note")).to_have_value("up to 10 euros")
+    await loop.aclose()
+
+
+async def test_a_page_that_hears_nothing_any_more_says_so(tab: Any, file_place: Any) -> None:
+    await tab.route("**/api/events*", lambda route: route.abort())
+    await go(tab, "session?id=demo")
+    await playwright.expect(tab.locator("#said")).to_contain_text("The inspector does not answer: start it again")
+
+
+async def test_more_than_a_page_that_was_said_unheard_leaves_no_hole(tab: Any, file_place: Any) -> None:
+    async with StatefulAgentLoop(llm=FunctionLLM(lambda request: "yes"), store=file_place.store) as loop:
+        session = await loop.new_session()
+        await loop.send("one", session)
+        await go(tab, f"session?id={session}")
+        await tab.locator("#send-1").wait_for()
+        tab.inspector.send_signal(signal.SIGSTOP)
+        for n in range(200):
+            await loop.send(f"{n}", session)
+        tab.inspector.send_signal(signal.SIGCONT)
+        await tab.locator("#send-201").wait_for()
+        earlier, sends = tab.get_by_role("button", name="Earlier sends"), tab.locator(".sends > *")
+        while await earlier.is_visible():
+            there = await sends.count()
+            await earlier.click()
+            await playwright.expect(sends).not_to_have_count(there)
+        assert await sends.evaluate_all("each => each.map((one) => one.id)") == [f"send-{n}" for n in range(1, 202)]
 
 
 async def test_a_search_among_many_sessions_puts_its_slices_in_order(tab: Any, file_place: Any) -> None:

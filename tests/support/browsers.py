@@ -60,10 +60,11 @@ async def running() -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def opened(browser: Any, dsn: str, *options: str) -> AsyncIterator[Any]:
-    """A tab in which the inspector was opened; scripts that fail, and everything that a policy stopped, fail the test."""
+    """A tab in which the inspector was opened, a process that it knows; scripts that fail, and what a policy stopped, fail the test."""
     inspector = Inspector(dsn, *options)
     window = await browser.new_context(viewport={"width": 1200, "height": 900})
     page = await window.new_page()
+    page.inspector = inspector.process
     page.set_default_timeout(LIMIT_MS)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -908,7 +908,8 @@ async def test_a_loop_that_closes_stops_a_run_that_somebody_waits_for_and_it_can
 
 
 @pytest.mark.parametrize(("kind", "options", "wrong", "right"), [
-    ("choice", ["red", {"id": "b", "label": "Blue"}, 3], ["green", "3", True, {}], "b"),
+    ("choice", ["red", {"id": "b", "label": "Blue"}, 3], ["green", "3", True, {}, "Blue"], "b"),
+    ("choice", ["red", {"label": "Blue"}], ["blue", {}], "Blue"),
     ("confirm", [], ["maybe", 1, None], True),
 ])  # fmt: skip
 async def test_an_answer_that_is_none_of_the_options_is_refused_and_the_question_stays_open(

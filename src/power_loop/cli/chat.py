@@ -24,6 +24,7 @@ from power_loop.cli.screen import JsonLines, Screen, as_json, call_line, message
 from power_loop.config import AgentLoopConfig, RunPolicy
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import ApprovalError, PowerLoopError
+from power_loop.contracts.options import chosen, option_line
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.loop import StatefulAgentLoop
 from power_loop.store.dsn import parse_dsn
@@ -206,13 +207,14 @@ class Chat:
         if "digest" in question:
             return self._approve(question)
         self._screen.line(f"{seen(question['tool_name'])} asks: {seen(question['prompt'])}")
-        for option in question.get("options") or ():
-            self._screen.line(f"  - {seen(str(option.get('label') or option.get('value') or option))}")
+        options = question.get("options") or ()
+        for option in options:
+            self._screen.line(f"  - {seen(option_line(option))}")
         answer = self._read("answer> ")
         if answer is None or answer.strip() == "/quit":
             return False
         submit = self._loop.submit_input
-        return self._do(lambda token: submit(self._session_id, question["interaction_id"], answer, stop_event=token))
+        return self._do(lambda token: submit(self._session_id, question["interaction_id"], chosen(options, answer), stop_event=token))
 
     def _approve(self, question: dict[str, Any]) -> bool:
         """Show exactly what would run, and let it or not; False when the user leaves that open."""

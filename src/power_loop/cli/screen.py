@@ -22,9 +22,20 @@ LINE_CHARS = 100
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
 # And the marks that turn the direction of what follows (UAX 9): a command would read other than it runs.
 _TURNS = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_UNSEEN = {code: "\u00b7" for code in (*_CONTROLS, *_TURNS) if chr(code) not in "\t\n"}
+# What shows as nothing (Default_Ignorable_Code_Point, the empty braille cell, the marks of annotations): nobody sees that it is there.
+_BLANK = (
+    *(0xAD, 0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0x2800),
+    *(0x3164, 0xFEFF, 0xFFA0, *range(0xFFF0, 0xFFFC), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE0080)),
+    *range(0xE0100, 0xE01F0),
+)
+# The same, in the words of people: what joins and varies letters and emoji.
+_JOINERS = (0x200C, 0x200D, *range(0xFE00, 0xFE10))
+_UNSEEN = {code: "\u00b7" for code in (*_CONTROLS, *_TURNS, *_BLANK) if chr(code) not in "\t\n"}
 # In JSON they are written as what they are; so is what ends a line for some programs, and half a surrogate pair, which no output can hold.
-_ESCAPED = {code: f"\\u{code:04x}" for code in (*_CONTROLS[0x20:], *_TURNS, 0x2028, 0x2029, *range(0xD800, 0xE000))}
+_ESCAPED = {
+    code: json.dumps(chr(code))[1:-1] if code != 0x7F else "\\u007f"
+    for code in (*_CONTROLS[0x20:], *_TURNS, *_BLANK, *_JOINERS, 0x2028, 0x2029, *range(0xD800, 0xE000))
+}
 
 
 def seen(text: str) -> str:

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from power_loop.contracts.options import checked_options
+
 
 class PowerLoopError(Exception):
     """The base of all errors of this package."""
@@ -245,7 +247,8 @@ class HumanInputRequired(Exception):
     """Raised inside a tool to park the call until someone outside answers; see `request_user_input`.
 
     The answer is the call's result. With ``state`` (JSON) it is the tool's instead: the call runs again, and finds state and
-    answer in `ToolRun.answered`.
+    answer in `ToolRun.answered`. ``options`` are texts, or mappings with ``id``, ``label`` and ``description``: chosen is the id,
+    else the label. Raises `TypeError` for others.
     """
 
     def __init__(
@@ -253,14 +256,14 @@ class HumanInputRequired(Exception):
         prompt: str,
         *,
         kind: str = "text",
-        options: Sequence[Mapping[str, Any]] | None = None,
+        options: Sequence[Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(prompt)
         self.prompt = prompt
         self.kind = kind
-        self.options: list[Mapping[str, Any]] = list(options or ())
+        self.options: list[Any] = checked_options(options)
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.state: dict[str, Any] | None = dict(state) if state is not None else None
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from power_loop.contracts.options import answer_of
+
 Json = dict[str, Any]
 
 FAILED = ("degraded", "failed", "invalid_output")
@@ -70,7 +72,7 @@ def _schema(kind: str, asked: Mapping[str, Any]) -> Json | None:
     if kind == "confirm":
         return {"type": "boolean"}
     if kind == "choice" and asked.get("options"):
-        return {"enum": list(asked["options"])}
+        return {"enum": [answer_of(option) for option in asked["options"]]}
     return {"type": "string"} if kind == "text" else None
 
 

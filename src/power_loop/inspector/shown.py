@@ -31,7 +31,7 @@ PIECE_CHARS, LIVE_CHARS = 50_000, 2_000
 
 LEADING = frozenset({
     "session_id", "parent", "parent_session_id", "id", "call_id", "tool_call_id", "job_id", "interaction_id", "digest", "holder",
-    "session", "sessions", "next", "further", "from", "to", "options", "kind", "status", "state", "outcome", "lifecycle", "mode", "role",
+    "session", "sessions", "next", "further", "from", "to", "kind", "status", "state", "outcome", "lifecycle", "mode", "role",
     "code", "finish_reason",
 })  # fmt: skip
 

@@ -16,6 +16,7 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.ledger import Sums
 from power_loop.contracts.log import log
+from power_loop.contracts.options import answer_of
 from power_loop.contracts.schema.compile import compile_schema
 from power_loop.contracts.structured import WRAPPED, document_in
 from power_loop.contracts.usage import UsageLimits
@@ -190,10 +191,8 @@ def question_of(run_id: str, leaf: Leaf, clock: Any) -> StepRow:
 
 
 def _said_otherwise(node: HumanNode) -> list[Any]:
-    """What else is an answer: yes and no as a program says them, and the ids of options that have some."""
-    if node.kind == "confirm":
-        return [True, False]
-    return [each["id"] for each in node.options if isinstance(each, Mapping) and "id" in each]
+    """What else is an answer: yes and no as a program says them, and the ids or labels of options that have some."""
+    return [True, False] if node.kind == "confirm" else [answer_of(each) for each in node.options if isinstance(each, Mapping)]
 
 
 async def _question_below(where: Where, leaf: Leaf, session_id: str) -> dict[str, Any]:

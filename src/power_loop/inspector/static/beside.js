@@ -77,16 +77,28 @@ function hiddenPart(about, approve, show) {
   return note;
 }
 
+// As `contracts/options.py` has them.
+const answerOf = (option) => option.id || option.label || option;
+const labelOf = (option) => plain(option.label || option.id || (typeof option === "string" ? option : JSON.stringify(option)));
+
 function answerForm(session, asked, show) {
   const about = { session_id: session.session_id, interaction_id: asked.interaction_id };
   const done = async (data, told) => {
+    const buttons = [...form.querySelectorAll("button:enabled")];
+    for (const button of buttons) button.disabled = true;
     try { await tell({ ...about, ...data }); say(told); form.replaceChildren(h("p", {}, `${told}. Whoever drives the session next goes on with it.`)); }
     catch (error) { say(error.message); form.append(h("p", { class: "bad" }, plain(error.message))); }
+    for (const button of buttons) button.disabled = false;
   };
   const form = h("form", { class: "answer", onsubmit: (event) => event.preventDefault() });
   const press = (text, kind, act) => h("button", { type: "button", class: kind, onclick: act }, text);
-  if (asked.hidden && asked.kind !== "approval") form.append(hiddenPart(about, null, show));
-  const options = asked.options?.length ? asked.options : asked.kind === "confirm" ? ["yes", "no"] : [];
+  const chooses = asked.options?.length > 0;
+  const choose = (option) => h("span", { class: "option" }, press(labelOf(option), null, () => done({ answer: answerOf(option) }, "Answered")),
+    option.description ? h("span", { class: "dim" }, ` ${plain(option.description)} `) : null);
+  const choices = h("div", {}, (chooses ? asked.hidden ? [] : asked.options : asked.kind === "confirm" ? ["yes", "no"] : []).map(choose));
+  if (asked.hidden && asked.kind !== "approval") {
+    form.append(hiddenPart(about, null, (exact) => { show(exact); if (chooses) choices.replaceChildren(...exact.options.map(choose)); }));
+  }
   if (asked.kind === "approval") {
     const note = h("input", { name: "note", "aria-label": "Note", placeholder: "Note (optional)" });
     let { digest } = asked;
@@ -94,8 +106,8 @@ function answerForm(session, asked, show) {
     const approve = press("Approve", "primary", decide(true));
     if (asked.hidden) form.append(hiddenPart(about, approve, (exact) => { ({ digest } = exact); show(exact); }));
     form.append(note, approve, press("Deny", null, decide(false)));
-  } else if (options.length) {
-    form.append(...options.map((option) => press(plain(option.label ?? option.id ?? option), null, () => done({ answer: option.id ?? option }, "Answered"))));
+  } else if (chooses || asked.kind === "confirm") {
+    form.append(choices);
   } else {
     const answer = h("input", { name: "answer", "aria-label": "Answer", placeholder: "Answer", required: true });
     form.append(answer, press("Answer", "primary", () => done({ answer: answer.value }, "Answered")));

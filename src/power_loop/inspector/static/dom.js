@@ -15,11 +15,12 @@ function grown(element, attributes, children) {
 export const h = (name, attributes = {}, ...children) => grown(document.createElement(name), attributes, children);
 export const s = (name, attributes = {}, ...children) => grown(document.createElementNS(SVG, name), attributes, children);
 
-// Characters that change how others are shown (direction, terminals) or show as nothing are named instead.
-const HIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+// Characters that change how others are shown (direction, terminals) or show as nothing are named instead; but for those that emoji are joined of.
+const HIDDEN = new RegExp("(?!(?<=\\p{ExtPict})\\ufe0f|\\ufe0f(?=\\u20e3)|(?<=[\\p{ExtPict}\\p{EMod}\\ufe0f])\\u200d(?=\\p{ExtPict}))"
+  + "[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f\\u2028\\u2029\\u2800\\ufff9-\\ufffb\\p{DI}\\p{Cs}]", "gu");
 
 export function plain(text) {
-  const named = (c) => `\u27e8U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
+  const named = (c) => `\u27e8U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`;
   return String(text ?? "").replace(HIDDEN, named);
 }
 
@@ -96,19 +97,24 @@ export const state = (name) => h("span", { class: `badge state ${String(name).re
 export const tiles = (rows) => h("dl", { class: "tiles" }, rows.filter(Boolean).map(([name, value, more]) =>
   h("div", { class: "card tile" }, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, more) : null))));
 
-export async function ask(name, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const answer = await fetch(`/api/${name}?${new URLSearchParams(given)}`);
-  const data = await answer.json().catch(() => ({ error: answer.statusText }));
-  if (!answer.ok) throw new Error(data.error ?? answer.statusText);
-  return data;
+export const GONE = "The inspector does not answer: start it again, and open the link that it prints.";
+
+// What the inspector answers, or an error with its words: some come from its guard, as plain text.
+async function answered(path, more) {
+  const answer = await fetch(path, more).catch(() => { throw new Error(GONE); });
+  const text = await answer.text();
+  if (answer.ok) return text ? JSON.parse(text) : null;
+  let told = text;
+  try { told = JSON.parse(text).error; } catch { /* plain text */ }
+  throw new Error(told || answer.statusText);
 }
 
-export async function tell(data) {
-  const answer = await fetch("/api/decide", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
-  const told = await answer.json().catch(() => ({ error: answer.statusText }));
-  if (!answer.ok) throw new Error(told.error ?? answer.statusText);
+export function ask(name, parameters = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return answered(`/api/${name}?${new URLSearchParams(given)}`);
 }
+
+export const tell = (data) => answered("/api/decide", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(data) });
 
 export function say(text) {
   document.getElementById("said").textContent = plain(text);

@@ -1,6 +1,6 @@
 // What happens in a session while one looks at it: records change the timeline, deltas show the text in hand.
 
-import { plain } from "./dom.js";
+import { GONE, plain, say } from "./dom.js";
 
 const CALM_MS = 150;
 
@@ -21,6 +21,9 @@ export function follow(id, head, { live, changed, beats = false }) {
     if (event.type === "stream_started" || event.record_seq) show("");
     if (event.record_seq) soon();
   });
+  let lost = false;
+  source.addEventListener("error", () => { if (!lost) say(GONE); lost = true; });
+  source.addEventListener("open", () => { if (lost) soon(); lost = false; });
   const beat = beats ? setInterval(() => { if (!document.hidden && document.querySelector("h1 ~ .standing .running")) soon(); }, BEAT_MS) : null;
   return { close: () => { clearTimeout(timer); clearInterval(beat); source.close(); } };
 }

@@ -13,24 +13,28 @@ export async function sessionPage(query) {
   const [session, page, calls] = await Promise.all([look(id), ask("timeline", { id, send: wanted }), ask("charts", { id })]);
   const run = h("div", {}, session.run ? workflowView(id, session.run) : null);
   const sends = h("div", { class: "sends" }, page.sends.map((send) => sendView(id, send)));
+  const older = olderSends(id, page.next, sends);
   const live = h("pre", { class: "live", hidden: true, "aria-label": "Text in hand" });
   const doctor = h("section", { class: "card doctor" });
   const asked = h("div", {}, waits(session));
+  let waitsFor = askedFor(session);
   const panel = h("div", { class: "side" }, beside(session));
   const head = h("div", {}, heading(session));
   const content = h("section", { class: "session" }, head,
     h("div", { class: "columns" },
-      h("div", {}, asked, run, callCharts(calls, id), olderButton(id, page.next, sends), sends,
+      h("div", {}, asked, run, callCharts(calls, id), older.button, sends,
         page.sends.length ? null : h("div", { class: "card empty" }, h("strong", {}, "Nothing was said yet")), live,
         page.last ? null : h("p", {}, h("a", { href: link("session", { id }) }, "to the latest send"))),
       h("aside", { class: "side", "aria-label": "About this session" }, doctor, panel)));
   const refresh = async () => {
     const [fresh, now] = await Promise.all([ask("timeline", { id }), look(id)]);
+    if (leavesGap(sends, fresh.sends)) { sends.replaceChildren(); older.from(fresh.next); }
     replaceSends(id, sends, fresh.sends);
     if (now.run) run.replaceChildren(workflowView(id, now.run));
     head.replaceChildren(...heading(now));
     panel.replaceChildren(...beside(now));
-    if (!asked.contains(document.activeElement)) asked.replaceChildren(...waits(now));
+    if (waitsFor !== askedFor(now)) asked.replaceChildren(...waits(now)); // else it keeps what was typed, and what was shown in full
+    waitsFor = askedFor(now);
     if (fresh.sends.at(-1)?.status !== "running") examine(id, doctor);
     say(`send ${fresh.sends.at(-1)?.send ?? 0}: ${fresh.sends.at(-1)?.status ?? ""}`);
   };
@@ -42,6 +46,8 @@ export async function sessionPage(query) {
   };
   return { title: id, content, shown, leave: () => stream?.close() };
 }
+
+const askedFor = (session) => JSON.stringify(session.waiting.map((asked) => asked.interaction_id));
 
 // A run of a workflow has a picture, and questions that are asked by its steps.
 async function look(id) {
@@ -79,17 +85,17 @@ function heading(session) {
   ].filter(Boolean);
 }
 
-function olderButton(id, next, sends) {
+function olderSends(id, next, sends) {
   const button = h("button", { type: "button", class: "more", hidden: next === null }, "Earlier sends");
   button.addEventListener("click", async () => {
     const page = await ask("timeline", { id, before: next });
     const views = page.sends.map((send) => sendView(id, send));
     sends.prepend(...views);
     views.at(-1)?.querySelector("summary").focus();
-    next = page.next;
-    button.hidden = next === null;
+    from(page.next);
   });
-  return button;
+  const from = (place) => { next = place; button.hidden = next === null; };
+  return { button, from };
 }
 
 // It is asked after the page is there.
@@ -100,6 +106,10 @@ async function examine(id, place) {
     told.length ? h("ul", {}, told) : "",
     unread ? h("p", { class: "dim" }, `The history is long: ${count(unread)} records before the last send were not looked at. `, h("code", {}, "power-loop doctor"), " reads them all.") : "");
 }
+
+// While nobody told this page, more was said than the last page of the timeline holds.
+const leavesGap = (sends, fresh) => sends.lastElementChild !== null && fresh.length > 0
+  && fresh[0].send > Number.parseInt(sends.lastElementChild.id.slice("send-".length), 10) + 1;
 
 // Replace what changed and leave open what is open.
 function replaceSends(id, sends, fresh) {

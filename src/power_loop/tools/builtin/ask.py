@@ -52,7 +52,7 @@ DEFINITIONS = (
 
 
 def request_user_input(
-    *, kind: str = "text", prompt: str, options: Sequence[Mapping[str, Any]] | None = None, metadata: Mapping[str, Any] | None = None
+    *, kind: str = "text", prompt: str, options: Sequence[Any] | None = None, metadata: Mapping[str, Any] | None = None
 ) -> NoReturn:
     """Called inside of a handler: park the call. The answer becomes the call's result; the handler is not called again."""
     raise HumanInputRequired(prompt, kind=kind, options=options, metadata=metadata)

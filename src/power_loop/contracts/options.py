@@ -1,0 +1,52 @@
+"""What somebody who is asked may choose from: texts, other plain JSON, or mappings with an ``id``, a ``label``, a ``description``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+
+def checked_options(given: Any) -> list[Any]:
+    """``given`` as a list. Raises `TypeError` where it is none, or one of it could be neither shown nor chosen."""
+    if given is None:
+        return []
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise TypeError(f"options= takes a list of texts, or of mappings with id and label; not {given!r:.200}")
+    options = list(cast("Sequence[Any]", given))
+    for option in options:
+        if option is None or option in ("", {}, []):
+            raise TypeError(f"options= has {option!r:.200}; an option is a text, or a mapping with id and label")
+    return options
+
+
+def answer_of(option: Any) -> Any:
+    """What is answered where it is chosen: its id, else its label, else the option as it is."""
+    return _named(option, "id", "label", lambda: option)
+
+
+def label_of(option: Any) -> str:
+    """What it is called."""
+    return str(_named(option, "label", "id", lambda: option if isinstance(option, str) else json.dumps(option, default=str)))
+
+
+def option_line(option: Any) -> str:
+    """Its label, with the id where that is another, and with what is said about it."""
+    label, answer, about = label_of(option), answer_of(option), _named(option, "description", "description", str)
+    own = f" ({answer})" if str(answer) != label and not isinstance(answer, Mapping) else ""
+    return f"{label}{own}" + (f": {about}" if about else "")
+
+
+def chosen(options: Sequence[Any], typed: str) -> Any:
+    """What ``typed`` answers: that of the option with this id, or else this label; the text itself where there is none."""
+    by_id = {str(answer_of(option)): answer_of(option) for option in options}
+    by_label = {label_of(option): answer_of(option) for option in options}
+    return {**by_label, **by_id}.get(typed.strip(), typed)
+
+
+def _named(option: Any, first: str, second: str, otherwise: Callable[[], Any]) -> Any:
+    held = cast("Mapping[str, Any]", option) if isinstance(option, Mapping) else dict[str, Any]()
+    for name in (first, second):
+        if (found := held.get(name)) not in (None, ""):
+            return found
+    return otherwise()
