@@ -227,11 +227,11 @@ async def test_a_question_that_a_tool_asked_is_answered_in_place(tmp_path: Path)
     [
         (["yes", "no"], "  - yes\n  - no\n", {"yes": "yes", "maybe": "maybe"}),
         (
-            [{"id": "p", "label": "Production", "description": "irreversible"}],
-            "  - Production (p): irreversible\n",
+            [{"id": "p", "label": "Production", "description": "final"}],
+            "  - Production (p): final\n",
             {"Production": "p", "p": "p"},
         ),
-        ([1, {"id": "2"}, {"of": [3]}], '  - 1\n  - 2\n  - {"of": [3]}\n', {"1": "1", "2": "2", '{"of": [3]}': '{"of": [3]}'}),
+        ([1, {"id": "2"}, {"of": [3]}], '  - 1\n  - 2\n  - {"of": [3]}\n', {"1": "1", "2": "2", '{"of": [3]}': '{"of":[3]}'}),
     ],
 )
 async def test_what_there_is_to_choose_from_is_shown_and_chosen_by_name(

@@ -19,6 +19,7 @@ import pytest
 from power_loop import StatefulAgentLoop
 from power_loop.cli import main
 from power_loop.cli.exits import complain
+from power_loop.store.archive_json import COUNTS
 from power_loop.testing import ScriptedLLM
 
 FAR = "9" * 30
@@ -66,6 +67,7 @@ def tables(path: str) -> list[str]:
         (("timers", "s", "--every", "5"), 2, "--add"),
         (("timers", "s", "--fire"), 2, "--fire"),
         (("inspect", "--prefix", "a b"), 2, "table prefix 'a b'"),
+        (("run", "hi", "--text", "--json"), 2, "give one of them"),
     ],
 )
 def test_wrong_usage_is_one_clear_line_and_changes_nothing(
@@ -77,6 +79,34 @@ def test_wrong_usage_is_one_clear_line_and_changes_nothing(
     assert said in err
     assert err.splitlines()[-1].startswith("power-loop")
     assert commands.json("sessions", "--all") == before
+
+
+def test_a_database_whose_name_was_left_empty_is_not_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["chat", "--dsn", ""]) == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x80PNG\xff", "is no JSON"),
+        *(
+            (f'"cost": {cost}'.encode(), ".cost: expected a number of at least 0")
+            for cost in ("1" + 20 * "0", "1" + 400 * "0", "-1", "true")
+        ),
+    ],
+)
+def test_an_archive_that_is_not_sound_is_refused_as_one(commands: Any, session: str, tmp_path: Path, content: bytes, said: str) -> None:
+    if content.startswith(b'"cost"'):
+        _, archive, _ = commands("export", "s")
+        charge = {"charged_session": "x", "purpose": "round", "of_send": 1, **dict.fromkeys(COUNTS, 0)}
+        whole = json.dumps({**json.loads(archive), "charges": [{**charge, "cost": "HERE"}]}).encode()
+        content = whole.replace(b'"cost": "HERE"', content)
+    (tmp_path / "s.json").write_bytes(content)
+    code, _, err = commands("import", str(tmp_path / "s.json"))
+    assert (code, err.count("\n")) == (1, 1), err
+    assert said in err
 
 
 # acceptance: 179 (looking)

@@ -214,7 +214,6 @@ async def test_a_note_that_is_being_written_outlives_what_happens_meanwhile(tab:
     await go(tab, "session?id=asked")
     await tab.get_by_role("textbox", name="Note").fill("up to 10 euros")
     await tab.get_by_role("heading", level=1).click()
-    [asked] = await loop.list_approvals("asked")
     await loop.enqueue("and there is something else", "asked")
     await file_place.store.add_note("asked", "looked at")
     await tab.evaluate("document.querySelector('#said').textContent = ''")

@@ -71,7 +71,7 @@ async def _import(args: argparse.Namespace, archive: Any) -> int:
 def _archive_in(path: Path) -> Any:
     try:
         return json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error}", USAGE) from error
     except (ValueError, RecursionError) as error:
         raise CommandFailed(f"{path} is no JSON, or is truncated: {error}", FAILED) from error

@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser, *, json: str = "answer as JSON"
 
 def dsn_of(args: argparse.Namespace) -> str:
     """The DSN that was given, or is set, or is the default. Raises `CommandFailed` for one that is none, and for such a prefix."""
-    dsn: str = args.dsn or os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
+    dsn: str = args.dsn if args.dsn is not None else os.environ.get("POWER_LOOP_DSN", "").strip() or DEFAULT_DB_PATH
     for option, value, check in (("--dsn", dsn, check_dsn), ("--prefix", args.prefix, check_prefix)):
         try:
             check(value)

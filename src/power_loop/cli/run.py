@@ -42,6 +42,8 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Say it; the exit code."""
     refuse_two_loops(args)
+    if args.text and args.json:
+        raise CommandFailed("--text prints the answer alone, --json all of the outcome: give one of them", USAGE)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     if not prompt.strip():
         raise CommandFailed("there is nothing to say: the prompt is empty", USAGE)

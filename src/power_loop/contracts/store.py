@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, Protocol
 
 from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import Record
@@ -74,6 +74,10 @@ class SchemaPolicy(StrEnum):
 
     AUTO_CREATE = "auto_create"
     VERIFY = "verify"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Never:
+        raise ValueError(f"schema={value!r}; it may be {' or '.join(repr(each.value) for each in cls)}")
 
 
 # No database counts further.

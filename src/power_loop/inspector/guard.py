@@ -74,7 +74,7 @@ class Guard:
         if method not in self._methods:
             return 405, "The inspector only reads; start it with --allow-actions to answer approvals and questions.\n"
         # A form of another site can send neither this type nor this header.
-        if method == "POST" and headers.get("content-type") != "application/json":
+        if method == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return 415, "Send JSON.\n"
         return None
 

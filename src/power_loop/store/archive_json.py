@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -264,8 +263,8 @@ def _charges(data: Json, where: str, sends: int) -> list[ChargeImage]:
 
 def _charge(data: Json, where: str) -> ChargeImage:
     cost: Any = data.get("cost")
-    if cost is not None and not (type(cost) in (int, float) and 0 <= cost < math.inf):
-        raise ValueError(f"{where}.cost: expected a number of at least 0, found {cost!r:.80}")
+    if cost is not None and not (type(cost) in (int, float) and 0 <= cost < MOST):
+        raise ValueError(f"{where}.cost: expected a number of at least 0, found {cost!s:.80}")
     texts = {"charged_session": _need(data, "charged_session", str, where), "purpose": _need(data, "purpose", str, where)}
     for name, text in texts.items():
         check_key(f"{where}.{name}", text)
@@ -274,7 +273,7 @@ def _charge(data: Json, where: str) -> ChargeImage:
         raise ValueError(f"{where}: it has a number below 0")
     model = _field(data, "model", str, where)
     check_key(f"{where}.model", model)
-    return ChargeImage(**texts, **numbers, cost=cost, model=model)
+    return ChargeImage(**texts, **numbers, cost=None if cost is None else float(cost), model=model)
 
 
 def _at(data: Json, where: str) -> int:
