@@ -56,6 +56,10 @@ WAYS_OUT = {
     "StoreSchemaError": (
         "`ddl` is the script that makes it right, `power-loop schema apply` runs it; a *newer* database needs a newer `power-loop`"
     ),
+    "StoreRefused": (
+        "the text says what of it: a longer `max_allowed_packet`, a database in UTF8, or shorter results help. The send is over or rests; "
+        "a reply was charged and is gone, a tool's result is told to the model as lost, and `resume` goes on behind it"
+    ),
     "StoreUnavailable": (
         "the text says what, where, and whether anything was written. Repeat with the same `key` when it is back: that is safe"
     ),

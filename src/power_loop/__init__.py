@@ -46,8 +46,8 @@ _HOMES = {
         AgentSpecError ApprovalError AsyncToolInSyncContext BlackboardError CancellationRequested CompactionFailed HumanInputRequired
         LLMError LLMPermanentError LLMRetryExhausted LLMTimeout ModelRetry NotesFullError PowerLoopError RecordFromTheFuture
         RuntimeEnvError SessionArchivedError SessionBusyError SessionLeaseLost SessionNotFoundError SessionPendingError
-        SpecValidationError StoreSchemaError StoreUnavailable StructuredOutputError ToolNotFound ToolTimeout ToolValidationError
-        WorkerBootstrapError WorkflowRunError WorkflowSpecError
+        SpecValidationError StoreRefused StoreSchemaError StoreUnavailable StructuredOutputError ToolNotFound ToolTimeout
+        ToolValidationError WorkerBootstrapError WorkflowRunError WorkflowSpecError
     """,
     "contracts.events": "AgentEvent AgentEventType BaseEventPayload EventBusProtocol EventHandler EventSubscriber",
     "contracts.hooks": "BaseHookCtx HookContext HookDirective HookHandler HookManagerProtocol HookPoint HookResult",

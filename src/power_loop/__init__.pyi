@@ -105,6 +105,7 @@ from power_loop.contracts.errors import (
     SessionNotFoundError as SessionNotFoundError,
     SessionPendingError as SessionPendingError,
     SpecValidationError as SpecValidationError,
+    StoreRefused as StoreRefused,
     StoreSchemaError as StoreSchemaError,
     StoreUnavailable as StoreUnavailable,
     StructuredOutputError as StructuredOutputError,

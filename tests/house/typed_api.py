@@ -114,6 +114,7 @@ from power_loop import (
     SQLiteNoteMemory,
     StatefulAgentLoop,
     StatefulResult,
+    StoreRefused,
     StoreSchemaError,
     StoreUnavailable,
     StructuredOutputError,
@@ -388,7 +389,7 @@ def failures() -> list[type[Exception]]:
     models = [LLMError, LLMPermanentError, CompactionFailed, StructuredOutputError]
     tools = [ToolNotFound, ToolValidationError, ToolTimeout, AsyncToolInSyncContext, ApprovalError]
     specs = [SpecValidationError, AgentSpecError, WorkflowSpecError, WorkflowRunError, WorkerBootstrapError]
-    stores = [StoreSchemaError, StoreUnavailable, RecordFromTheFuture, RuntimeEnvError, NotesFullError, BlackboardError]
+    stores = [StoreSchemaError, StoreUnavailable, StoreRefused, RecordFromTheFuture, RuntimeEnvError, NotesFullError, BlackboardError]
     signals = [HumanInputRequired, ModelRetry]
     return [*sessions, *models, *tools, *specs, *stores, *signals]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, FallbackLLM, HookDirective, LLMError, LLMResponse, LLMRetryPolicy
+from power_loop import AgentLoopConfig, FallbackLLM, HookDirective, LLMError, LLMResponse, LLMRetryPolicy, LLMTokenUsage, UsageLimits
 from power_loop.testing import ScriptedLLM, call, fail, hang, respond, say
 
 RETRY = AgentLoopConfig(retry_policy=LLMRetryPolicy())
@@ -50,6 +50,23 @@ async def test_a_reply_without_numbers_between_two_with_numbers_has_an_estimate_
     assert usages[1]["prompt_tokens"] < 1000
     assert usages[1]["completion_tokens"] < 20
     assert (usages[0]["prompt_tokens"], usages[2]["prompt_tokens"]) == (50_000, 50_000)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"prompt": 10, "completion": -5}, {"prompt": 2**70, "completion": 1}, {"prompt": 1, "completion": 1, "prompt_cached": -1},
+        {"prompt": 1, "cost": float("nan")}, {"prompt": 1, "cost": -1.0}, {"prompt": 1, "cost": float("inf")},
+        {"prompt": 1, "completion_reasoning": 1.5}, {"prompt": 1, "cost": "free"},
+    ],
+)  # fmt: skip
+async def test_numbers_that_cannot_be_are_estimated_and_give_nothing_back(house: Any, nonsense: dict[str, Any]) -> None:
+    usage = LLMTokenUsage(**nonsense)
+    bare = respond(lambda _: LLMResponse(raw_text="short", content_text="short", token_usage=usage))
+    result = await house.loop(bare, tools=[add]).run("go", limits=UsageLimits(total_tokens=10_000))
+    assert (result.final_text, result.usage.estimated) == ("short", True)
+    assert 0 < result.usage["prompt_tokens"] < 1000
+    assert (await stats(house, result.session_id))[1] == result.usage["prompt_tokens"]
 
 
 # acceptance: 146 (a sessions apart)

@@ -8,7 +8,7 @@
      ├ SpecValidationError ─ AgentSpecError · WorkflowSpecError
      ├ WorkflowRunError (RuntimeError) · WorkerBootstrapError
      ├ StructuredOutputError
-     ├ StoreSchemaError (RuntimeError) · StoreUnavailable · RecordFromTheFuture
+     ├ StoreSchemaError (RuntimeError) · StoreUnavailable ─ StoreRefused · RecordFromTheFuture
      ├ RuntimeEnvError (RuntimeError) · NotesFullError · BlackboardError (ValueError)
      └ ApprovalError
 
@@ -348,6 +348,12 @@ class StoreUnavailable(PowerLoopError):
     """The database cannot be reached or cannot write. Unless the text says otherwise, nothing of the batch was written."""
 
     code = "store.unavailable"
+
+
+class StoreRefused(StoreUnavailable):
+    """The database answers, but does not take this: a value is too long for it, or holds what it cannot keep. Nothing was written."""
+
+    code = "store.refused"
 
 
 class RecordFromTheFuture(PowerLoopError):

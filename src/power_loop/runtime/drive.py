@@ -15,12 +15,13 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import PowerLoopError, SessionBusyError, SessionLeaseLost, StoreUnavailable
 from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult, described
-from power_loop.contracts.records import CallCharged, SendEnded, SendRested, StopRequested
+from power_loop.contracts.records import CallCharged, StopRequested
 from power_loop.contracts.store import FAR, Append, Conflict
 from power_loop.contracts.to_end import to_its_end, unhurried
 from power_loop.runtime.fold_after import FoldsAfter, due_after
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.late import keep_unwritten
+from power_loop.runtime.let_go import let_go
 from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
@@ -321,15 +322,11 @@ class Driver:
             await to_its_end(keep_unwritten(send))
             send.teller.ended("error")
             return
-        if not isinstance(error, Exception):
-            last = SendRested("interrupted")
-        else:
-            last = SendRested("failed", described(error)) if send.ahead.open_calls else SendEnded("failed", "", described(error))
         try:
-            await to_its_end(send.let_go(last))
-        except (PowerLoopError, Conflict) as lost:
+            await to_its_end(let_go(send, error))
+        except Exception as lost:  # the store's, and the driver's: whoever called hears of the first error, and listeners of the end
             self.owes = True
-            log.warning("session %s: the end of a broken send was not recorded: %s", send.session_id, lost)
+            log.warning("session %s: the end of a broken send was not recorded: %s", send.session_id, repr(lost))
         send.teller.ended("error" if isinstance(error, Exception) else "cancelled")
 
     def _tell_error(self, send: Send, error: BaseException) -> None:

@@ -22,6 +22,8 @@ from power_loop.runtime.send import Send
 
 # What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
 NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+# No call uses so many; sums of many calls are far from what a database counts.
+MOST_TOKENS = 1 << 40
 # What says something of a reply, in words; some servers number their replies.
 NAMES = ("think", "finish_reason", "model", "response_id")
 
@@ -124,11 +126,22 @@ def _free_id(wanted: str, send: Send, given: Collection[str]) -> str:
 
 
 def usage_of(response: LLMResponse, request: LLMRequest) -> CallUsage:
-    """What the provider reported, else our estimate; never another call's numbers."""
+    """What the provider reported, else our estimate, also for numbers that cannot be; never another call's numbers."""
     usage = response.token_usage
-    if usage is None or (usage.prompt is None and usage.completion is None and usage.total is None):
-        return estimated(request, response.text + "".join(map(dumps, response.tool_calls)))
-    return usage.for_call()
+    if usage is not None and not (usage.prompt is None and usage.completion is None and usage.total is None):
+        told = usage.for_call()
+        if _may_be(told):
+            return told
+    return estimated(request, response.text + "".join(map(dumps, response.tool_calls)))
+
+
+def _may_be(usage: CallUsage) -> bool:
+    """One below 0 would give back what others used, and one beyond any model ends what databases can add up."""
+    prompt, completion, cache_read, cache_write, reasoning, _, cost, _ = usage
+    for tokens in (prompt, completion, cache_read, cache_write, reasoning):
+        if type(tokens) is not int or not 0 <= tokens < MOST_TOKENS:
+            return False
+    return cost is None or (type(cost) in (int, float) and 0 <= cost < MOST_TOKENS)
 
 
 def estimated(request: LLMRequest, reply: str) -> CallUsage:

@@ -271,50 +271,16 @@ class Send:
         last = self.noted[-1] if self.noted else None
         if last is None or not any(wakes(last.record, last.before, item.record) for item in self.session.waiting):
             return False
-        self._take_back_last()
+        self.take_back_last()
         return True
 
-    def _take_back_last(self) -> None:
+    def take_back_last(self) -> None:
+        """The last record that was noted does not stand."""
         last = self.noted.pop()
         if self.noted and isinstance(self.noted[-1].record, SendProjected):  # made for the end that is taken back
             last = self.noted.pop()._replace(record=last.record)
         self.ahead = last.before
         self.teller.forget(last.record)
-
-    async def let_go(self, record: Record) -> None:
-        """Give the lease back with ``record`` as the last word of a send that is not over; nothing more is heard."""
-        await self._catch_up()
-        if self.noted and isinstance(self.noted[-1].record, SendEnded):  # nobody was told of this end, and it may not be one
-            self._take_back_last()
-        if self.session.head.holder is not None and not self.ahead.idle:
-            self.note(record)
-        for _ in range(MAX_CONFLICTS):
-            if self.session.head.holder is None:
-                self.teller.flush()
-                return
-            batch = self.batch(release=True)
-            try:
-                await self.ports.log.append(batch)
-            except Conflict:
-                await self._catch_up()
-            else:
-                self.believe(batch)
-                return
-
-    async def _catch_up(self) -> None:
-        """Believe what was written although a cancel (or an error) hid it: under our epoch nobody else writes."""
-        head, seen = await self.ports.log.look(self.session_id), self.session.head
-        if head.epoch != seen.epoch:
-            raise SessionLeaseLost(self.session_id, epoch=seen.epoch)
-        written, rest = self.noted[: head.head - seen.head], self.noted[head.head - seen.head :]
-        self.session.believe(head, [noted.row for noted in written], rest[0].before if rest else self.ahead)
-        self.noted = rest if head.holder is not None else []
-        if self.books is not None and written:
-            self.books.caught_up()
-        self.key = None if written else self.key
-        waiting = {item.item_id for item in await self.ports.log.inbox(self.session_id)} if self.heard else set[int]()
-        self.heard = [item for item in self.heard if item in waiting]
-        self.timers = self.timers if self.heard else ()
 
     # --- the inbox -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import StoreRefused, StoreUnavailable
 
 DUPLICATE_KEY = 1062
 LOCK_WAIT = 1205
@@ -17,6 +17,9 @@ DUPLICATE_COLUMN = 1060
 # The transaction was chosen to give way, or waited too long, or saw a table change: as a whole it may be tried again.
 # A lock wait that timed out undoes only its statement, so whoever tries again must roll back first.
 AGAIN = frozenset((1020, 1205, 1213, 1412))
+
+# A value that is too long, out of range, or of characters that the column does not have; a statement that is too long.
+_REFUSED = frozenset((1153, 1264, 1301, 1366, 1406))
 
 _WAYS_OUT = {
     1040: "it takes no more connections; lower pool_max, or raise the server's max_connections",
@@ -33,6 +36,7 @@ _WAYS_OUT = {
     1290: "it is set to read only",
     1317: "the statement was interrupted by an administrator",
     1698: "it refused the user or the password",
+    1792: "it is set to read only (transaction_read_only)",
     1836: "it is set to read only",
     1927: "an administrator ended the connection",
     2003: "nobody answers there; check host and port, and that the server runs",
@@ -50,7 +54,8 @@ def code_of(error: BaseException) -> int:
 
 def unavailable(place: str, error: BaseException, state: str) -> StoreUnavailable:
     """``state`` says what is certain: `NOT_WRITTEN` or `NOT_READ`."""
-    told = StoreUnavailable(f"MySQL at {place}: {reason(error)}; {state}")
+    kind = StoreRefused if code_of(error) in _REFUSED else StoreUnavailable
+    told = kind(f"MySQL at {place}: {reason(error)}; {state}")
     told.__cause__ = error
     return told
 

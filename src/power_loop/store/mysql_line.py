@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import StoreRefused, StoreUnavailable
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Row, Statement
 from power_loop.store.database import NOT_READ, NOT_WRITTEN
 from power_loop.store.mysql_errors import AGAIN, DUPLICATE_KEY, LOCK_WAIT, reason, unavailable
@@ -144,7 +144,7 @@ class MysqlLine:
 
     def _check_size(self, wire: Wire, size: int, state: str) -> None:
         if size >= wire.max_packet:
-            raise StoreUnavailable(
+            raise StoreRefused(
                 f"MySQL at {self._place}: the batch is {size} bytes long and the server takes {wire.max_packet};"
                 f" raise max_allowed_packet there; {state}"
             )

@@ -184,6 +184,7 @@ async def _begin(connection: Any, settings: Settings) -> dict[str, str]:
     asked = ", ".join(f"'{name}'" for name in _ASKED)
     await connection.query(
         f"SET NAMES utf8mb4, SESSION sql_mode = '{_SQL_MODE}', SESSION autocommit = 1, SESSION completion_type = 'NO_CHAIN',"
+        " SESSION sql_select_limit = 18446744073709551615, SESSION sql_big_selects = 1,"
         f" SESSION wait_timeout = {_IDLE_SESSION_S}, SESSION innodb_lock_wait_timeout = {wait_s}, SESSION lock_wait_timeout = {wait_s}"
         f" /*M! , SESSION idle_transaction_timeout = {_IDLE_TRANSACTION_S} */;"
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"

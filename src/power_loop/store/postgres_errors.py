@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import StoreRefused, StoreUnavailable
 from power_loop.store.postgres_driver import code_of
 
 # SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html) → what to do about it.
 _WAYS_OUT = {
     "08P01": "it does not speak as expected, perhaps a pooler stands in between",
     "22001": "a value is longer than its column takes",
+    "22P05": "its encoding does not have this character; make a database with ENCODING 'UTF8'",
     "25006": "it is set to read only; is it a standby?",
     "26000": "a pooler stands in between that shares sessions; put statement_cache_size=0 into the DSN",
     "28000": "it refused the user",
@@ -26,6 +27,9 @@ _WAYS_OUT = {
     "57P03": "it is starting up or shutting down",
 }
 
+# Data that it does not take; more than it can hold.
+_REFUSED = ("22", "54")
+
 DUPLICATE_KEY = "23505"
 NO_SUCH_CHARACTER = "22021"
 NOT_SUCH_A_VALUE = "22000"
@@ -39,7 +43,8 @@ AGAIN = frozenset(("40001", "40P01"))
 
 def unavailable(place: str, error: BaseException, state: str) -> StoreUnavailable:
     """``state`` says what is certain: `NOT_WRITTEN` or `NOT_READ`."""
-    told = StoreUnavailable(f"PostgreSQL at {place}: {reason(error)}; {state}")
+    kind = StoreRefused if code_of(error)[:2] in _REFUSED else StoreUnavailable
+    told = kind(f"PostgreSQL at {place}: {reason(error)}; {state}")
     told.__cause__ = error
     return told
 

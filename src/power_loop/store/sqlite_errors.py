@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from power_loop.contracts.errors import StoreUnavailable
+from power_loop.contracts.errors import StoreRefused, StoreUnavailable
 
 # Primary result codes (sqlite.org/rescode.html) → what to do about them.
 _WAYS_OUT = {
@@ -30,7 +30,8 @@ def unavailable(path: str, error: BaseException, state: str) -> StoreUnavailable
     """``state`` says what is certain: `NOT_WRITTEN` or `NOT_READ`."""
     way_out = _WAYS_OUT.get(primary_code(error))
     reason = f"{way_out} ({error})" if way_out else str(error) or type(error).__name__
-    told = StoreUnavailable(f"SQLite database {path}: {reason}; {state}")
+    kind = StoreRefused if primary_code(error) == sqlite3.SQLITE_TOOBIG else StoreUnavailable
+    told = kind(f"SQLite database {path}: {reason}; {state}")
     told.__cause__ = error
     return told
 
