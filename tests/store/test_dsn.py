@@ -70,6 +70,9 @@ def test_a_dsn_is_read(text, dsn):
         ("app.db?synchronous=normal", "sqlite:///app.db"),
         ("mysql://h/d?sslmode=require", "ssl_ca"),
         ("mysql://h/d?pool_max=many", "'many'"),
+        ("mysql://h/d?pool_max=0", "'0'"),
+        ("postgresql://h/d?pool_max=0", "'0'"),
+        ("postgresql://a:1,b:door,c:2/d", "port"),
         ("postgresql://h/d?pool_max=many", "'many'"),
         ("postgresql://h:door/d", "port"),
     ],
@@ -79,6 +82,16 @@ async def test_what_is_no_dsn_is_a_value_error_that_says_why_and_leaves_no_file(
     with pytest.raises(ValueError, match=re.escape(says)):
         await open_database(text)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [("h", "h"), ("[::1]", "::1"), ("[::1]:5432", "::1"), ("%2Fvar%2Frun%2Fpostgresql", "/var/run/postgresql"), ("", "")],
+)
+def test_a_host_is_what_the_system_takes(written, means):
+    dsn = parse_dsn(f"postgresql://me@{written}/d")
+    assert dsn.server == means
+    assert written in str(dsn)
 
 
 @pytest.mark.parametrize("text", ["postgresql://me:tiger@h/d?sslpassword=tiger", "mysql://me:tiger@h:1/d"])

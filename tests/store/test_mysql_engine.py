@@ -345,3 +345,15 @@ async def test_first_rows_gives_each_row_to_one_of_many_who_ask_at_once(database
     claimed = await asyncio.gather(*(claim(f"t{n}") for n in range(5)))
     assert sorted(map(len, claimed)) == [0, 2, 2, 2, 2]
     assert set.union(*claimed) == {f"s{n}" for n in range(8)}
+
+
+async def test_a_server_of_this_machine_is_reached_through_its_socket(server):
+    where = server.dsn("nothing").replace(f"127.0.0.1:{server.port}", "")
+    with pytest.raises(StoreUnavailable, match=r"socket/nothing: it refused the user.*'kernel'@'localhost'"):  # known from 127.0.0.1 only
+        await open_database(f"{where}?unix_socket={server.folder / 'socket'}")
+    with pytest.raises(StoreUnavailable, match="kernel@/nowhere/socket/nothing: nobody answers there"):
+        await open_database(f"{where}?unix_socket=/nowhere/socket")
+
+
+async def test_what_an_administrator_set_for_everybody_cuts_no_answer_short(database):
+    assert await database.read("SELECT @@SESSION.sql_select_limit, @@SESSION.sql_big_selects") == [(2**64 - 1, 1)]

@@ -169,7 +169,7 @@ async def test_a_text_that_postgresql_cannot_keep_is_refused_by_name_and_leaves_
     for batch in ([put("a"), put("b", "x\0y")], [put("a"), put("b"), change("b", "x\0y")]):
         assert "NUL" in await told(ValueError, database.write(batch))
     await told(ValueError, database.write([put("a", "\ud800")]))
-    assert "NUL" in await told(ValueError, database.read("SELECT ?", ("x\0y",)))
+    assert await database.read("SELECT count(*) FROM pl_state WHERE state_key = ?", ("x\0y",)) == [(0,)], "it cannot be there"
     assert await values(database) == {}
 
 
@@ -423,3 +423,20 @@ async def test_first_rows_takes_each_row_once_and_passes_over_what_others_hold(d
     await rival.execute("ROLLBACK")
     assert sorted(map(len, claimed)) == [2, 2, 2]
     assert set.union(*claimed) == {f"s{n}" for n in range(1, 7)}
+
+
+async def test_a_database_whose_encoding_lacks_characters_is_refused_with_the_way_out(dsn, rival):
+    name = f"latin_{parse_dsn(dsn).database}"
+    await rival.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(StoreUnavailable, match="its encoding LATIN1 lacks characters; make a database with ENCODING 'UTF8'"):
+            await open_database(dsn.replace(parse_dsn(dsn).database, name))
+    finally:
+        await rival.execute(f"DROP DATABASE {name}")
+
+
+async def test_of_several_servers_the_one_that_is_as_wanted_is_spoken_to(dsn):
+    where = f"{parse_dsn(dsn).host}:{parse_dsn(dsn).port}"
+    database = PostgresDatabase(parse_dsn(f"{dsn.replace(where, f'127.0.0.1:1,{where}')}?target_session_attrs=primary"))
+    assert await database.read("SELECT 1") == [(1,)]
+    await database.close()

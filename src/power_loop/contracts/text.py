@@ -19,8 +19,8 @@ def encodes(text: str) -> bool:
 
 
 def findable(params: Sequence[Any]) -> Sequence[Any]:
-    """``params`` as a database can be asked for them: what has no UTF-8 stands in none and equals nothing there, like NULL."""
-    return [None if isinstance(each, str) and not (each.isascii() or encodes(each)) else each for each in params]
+    """``params`` as a database can be asked for them: what none of them keeps equals nothing there, like NULL."""
+    return [None if isinstance(each, str) and ("\0" in each or not (each.isascii() or encodes(each))) else each for each in params]
 
 
 def check_text(what: str, text: str | None) -> None:

@@ -27,12 +27,18 @@ class Dsn(NamedTuple):
     path: str = ""
     """Of a SQLite file, as written."""
     host: str = ""
+    """As written; `server` is what it means."""
     port: int | None = None
     user: str | None = None
     password: str | None = None
     database: str = ""
     options: Mapping[str, str] = {}
     """Checked by name and, for SQLite, by value; for servers they go to the driver."""
+
+    @property
+    def server(self) -> str:
+        """The host, or the folder of its socket, as the system takes it."""
+        return _decoded(self.host).removeprefix("[").removesuffix("]")
 
     def __repr__(self) -> str:
         return f"Dsn({self})"
@@ -101,6 +107,10 @@ def _number(value: str) -> bool:
     return value.isascii() and value.isdigit()
 
 
+def _at_least_one(value: str) -> bool:
+    return _number(value) and int(value) > 0
+
+
 def _anything(value: str) -> bool:
     return True
 
@@ -115,7 +125,8 @@ _MYSQL_OPTIONS: dict[str, Callable[[str], bool]] = {
     "ssl_key": _anything,
     "ssl_verify": _anything,
     "charset": _anything,
-    "pool_max": _number,
+    "unix_socket": _anything,
+    "pool_max": _at_least_one,
     "allow_galera": _one_of("0", "1"),
 }
 
@@ -123,12 +134,12 @@ _MYSQL_OPTIONS: dict[str, Callable[[str], bool]] = {
 def _server(engine: Engine, place: str, options: dict[str, str]) -> Dsn:
     if engine == "mysql":
         _check(options, _MYSQL_OPTIONS, engine)
-    elif not _number(options.get("pool_max", "10")):  # all others are the driver's, which knows them best
-        raise ValueError(f"postgresql option pool_max: {options['pool_max']!r} is no number")
+    elif not _at_least_one(options.get("pool_max", "10")):  # all others are the driver's, which knows them best
+        raise ValueError(f"postgresql option pool_max: {options['pool_max']!r} is no number from 1")
     address, _, database = place.partition("/")
     who, at, where = address.rpartition("@")
     user, colon, password = who.partition(":")
-    host, port = _host_and_port(where)
+    host, port = host_and_port(where)
     return Dsn(
         engine,
         host=host,
@@ -140,7 +151,8 @@ def _server(engine: Engine, place: str, options: dict[str, str]) -> Dsn:
     )
 
 
-def _host_and_port(where: str) -> tuple[str, int | None]:
+def host_and_port(where: str) -> tuple[str, int | None]:
+    """Raises ValueError for a port that is no number."""
     host, colon, port = where.rpartition(":")
     if not colon or where.endswith("]"):  # the colons of an IPv6 address stand in brackets
         return where, None

@@ -67,6 +67,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error.__cause__, ssl.SSLError):
         return f"no encryption was agreed upon; see ssl_ca, ssl_verify and the server's certificate ({_text(error.__cause__)})"
     code, text = code_of(error), _text(error)
+    if code == 2003 and "TLS" in text:
+        return text
     if code == 2003 and error.__cause__ is not None:
         text = _text(error.__cause__)
     return f"{_WAYS_OUT[code]} ({code}: {text})" if code in _WAYS_OUT else text

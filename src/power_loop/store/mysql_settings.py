@@ -47,6 +47,8 @@ class Settings(NamedTuple):
     pool_max: int
     allow_galera: bool
     lock_wait_s: int
+    socket: str | None = None
+    """Of the server on this machine; then host and port do not matter."""
 
     @classmethod
     def of(cls, dsn: Dsn, lock_wait_s: int) -> Settings:
@@ -56,13 +58,25 @@ class Settings(NamedTuple):
             raise ValueError("the DSN names no database; write mysql://user:password@host/name")
         if (charset := options.get("charset", "utf8mb4")).lower() not in _CHARSETS:
             raise ValueError(f"mysql option charset: {charset!r} cannot hold every text; leave it out, or write charset=utf8mb4")
-        if (pool_max := int(options.get("pool_max", 10))) < 1:
-            raise ValueError("mysql option pool_max: it must be at least 1")
-        host = dsn.host.strip("[]") or "localhost"
         port = dsn.port or 3306
-        place = f"{dsn.user}@{host}:{port}/{dsn.database}" if dsn.user else f"{host}:{port}/{dsn.database}"
+        socket = options.get("unix_socket")
+        host = "localhost" if socket else dsn.server or "localhost"
+        where = f"{socket or f'{host}:{port}'}/{dsn.database}"
+        place = f"{dsn.user}@{where}" if dsn.user else where
         galera = options.get("allow_galera") == "1"
-        return cls(place, host, port, dsn.user, dsn.password or "", dsn.database, _tls(options), pool_max, galera, lock_wait_s)
+        return cls(
+            place,
+            host,
+            port,
+            dsn.user,
+            dsn.password or "",
+            dsn.database,
+            _tls(options),
+            int(options.get("pool_max", 10)),
+            galera,
+            lock_wait_s,
+            socket,
+        )
 
 
 def _tls(options: Mapping[str, str]) -> Tls | None:

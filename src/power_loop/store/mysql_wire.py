@@ -164,7 +164,7 @@ async def connect(settings: Settings) -> Wire:
         connection = (Connection if context is None else OnlyWithTls)(
             host=settings.host, port=settings.port, user=settings.user, password=_spelt(settings.password), db=settings.database,
             charset="utf8mb4", client_flag=_FOUND_ROWS, autocommit=None, conv=DECODERS, ssl=context, connect_timeout=CONNECT_S,
-            program_name="power-loop",
+            program_name="power-loop", unix_socket=settings.socket,
         )  # fmt: skip
         async with asyncio.timeout(CONNECT_S):
             await connection._connect()

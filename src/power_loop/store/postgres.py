@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
+from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Row, Statement
 from power_loop.contracts.watch import Heard
 from power_loop.store.database import NOT_READ, NOT_WRITTEN
@@ -199,8 +200,8 @@ class PostgresLine:
         try:
             connection = await self._connect(patiently=lost is not None)
         except Exception as error:  # the driver's, the system's and those of TLS
-            if isinstance(error, ValueError) and not isinstance(error, OSError):
-                raise  # an option that is none; the errors of TLS are both
+            if isinstance(error, StoreUnavailable) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
+                raise  # what it is, or an option that is none; the errors of TLS are both
             raise unavailable(str(self._address), error, state) from error
         if self._watch is None:
             self._look_after()

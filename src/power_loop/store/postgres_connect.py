@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from power_loop.store.dsn import Dsn
+from power_loop.contracts.errors import StoreUnavailable
+from power_loop.store.dsn import Dsn, host_and_port
 from power_loop.store.postgres_driver import Connection, PostgresError, code_of, connect
 
 # Times in ms, as the server reads them (postgresql.org/docs/current/runtime-config-client.html and ...-connection.html). A
@@ -51,7 +52,7 @@ class Address:
 
     def __init__(self, dsn: Dsn) -> None:
         options = dsn.options
-        self._dsn = dsn
+        self._dsn, self._hosts = dsn, _hosts(dsn)
         self.most_lines: int = max(1, int(_number(options, "pool_max", _MOST_LINES)))
         self.patience_s: float = _number(options, "command_timeout", PATIENCE_S)
         self._connect_s = _number(options, "connect_timeout", CONNECT_S)
@@ -62,7 +63,7 @@ class Address:
 
     def __str__(self) -> str:
         dsn = self._dsn
-        return f"{dsn.host or 'localhost'}:{dsn.port or 5432}/{dsn.database}"
+        return f"{dsn.server or dsn.options.get('host') or 'localhost'}:{dsn.port or dsn.options.get('port') or 5432}/{dsn.database}"
 
     async def connect(self, *, patiently: bool) -> Connection:
         """A connection. ``patiently``: wait a little for a server that is not there. Raises what the driver raises."""
@@ -87,18 +88,26 @@ class Address:
 
     async def _connect(self) -> Connection:
         try:
-            return await self._open(self._settings)
+            return self._sound(await self._open(self._settings))
         except PostgresError as error:
             if code_of(error) != _UNKNOWN_SETTING or not self._settings:
                 raise
         # A pooler that knows no such settings: then those of the role count, see the guide.
-        connection = await self._open({})
+        connection = self._sound(await self._open({}))
         self._settings = {}
         return connection
 
+    def _sound(self, connection: Connection) -> Connection:
+        """Raises `StoreUnavailable` for a database that lacks characters: what a model was paid for could not be kept."""
+        encoding = str(connection.get_settings().server_encoding)
+        if encoding in ("UTF8", "SQL_ASCII"):
+            return connection
+        connection.terminate()
+        raise StoreUnavailable(f"PostgreSQL at {self}: its encoding {encoding} lacks characters; make a database with ENCODING 'UTF8'")
+
     async def _open(self, settings: Mapping[str, str]) -> Connection:
         dsn = self._dsn
-        given: dict[str, Any] = {"host": dsn.host, "port": dsn.port, "user": dsn.user, "password": dsn.password, "database": dsn.database}
+        given: dict[str, Any] = {**self._hosts, "user": dsn.user, "password": dsn.password, "database": dsn.database}
         return await connect(
             f"postgresql:///?{self._query}",  # the driver reads its own options best
             **{name: value for name, value in given.items() if value},
@@ -106,6 +115,15 @@ class Address:
             timeout=self._connect_s,
             server_settings=dict(settings) or None,
         )
+
+
+def _hosts(dsn: Dsn) -> dict[str, Any]:
+    """Of several servers, behind commas, the driver takes the first that is as ``target_session_attrs`` wants it."""
+    if "," not in dsn.host:
+        return {"host": dsn.server, "port": dsn.port}
+    written = dsn.host if dsn.port is None else f"{dsn.host}:{dsn.port}"
+    found = [Dsn("postgresql", host=host, port=port) for host, port in map(host_and_port, written.split(","))]
+    return {"host": [each.server for each in found], "port": [each.port or 5432 for each in found]}
 
 
 def _number(options: Mapping[str, str], name: str, otherwise: float) -> float:

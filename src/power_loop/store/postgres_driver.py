@@ -47,6 +47,10 @@ class Connection(Protocol):
 
     def get_server_pid(self) -> int: ...
 
+    def get_settings(self) -> Any:
+        """What the server said of itself, by name."""
+        ...
+
 
 async def connect(dsn: str, *, timeout: float, server_settings: Mapping[str, str] | None, **options: Any) -> Connection:
     """Raises `OSError`, `PostgresError`, `TimeoutError`, errors of TLS, and ValueError for options that are none."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.store import Conflict, Statement
+from power_loop.contracts.text import check_key
 from power_loop.store.part import Part, nobody_knows
 
 READ = "SELECT value, version FROM {p}state WHERE owner = ? AND state_key = ?"
@@ -43,6 +44,7 @@ class Values(Part):
 
         ``fn`` may run again when somebody else was faster. The value as it is afterwards.
         """
+        check_key("key", key)
         while True:
             old, version = await self._read(session_id, key)
             current = old if version else default

@@ -69,11 +69,14 @@ class StoreContract(FenceContract):
         assert [await texts(store, session_id) for session_id in ("s", "S")] == [["s"], ["S"]]
 
     async def test_an_unknown_session_is_said_to_be_unknown(self, store: SessionStore) -> None:
-        for asked in (
-            store.look("gone"), store.post("gone", UserSaid("x"), key="k"), store.queue_up("gone", "a"), store.get_session("gone"),
-            store.archive_session("gone"), store.close_session("gone"), store.update_session_prompt("gone", "x"),
-            store.merge_session_metadata("gone", {"a": 1}), store.get_session_stats("gone"), store.load_all_messages("gone"),
-        ):  # fmt: skip
+        for gone in ("gone", "no\0id", "lone \ud800"):
+            for asked in (
+                store.look(gone), store.get_session(gone), store.archive_session(gone), store.close_session(gone),
+                store.update_session_prompt(gone, "x"), store.merge_session_metadata(gone, {"a": 1}), store.get_session_stats(gone),
+                store.load_all_messages(gone),
+            ):  # fmt: skip
+                await refused(SessionNotFoundError, asked)
+        for asked in (store.post("gone", UserSaid("x"), key="k"), store.queue_up("gone", "a")):
             await refused(SessionNotFoundError, asked)
 
     # --- the inbox --------------------------------------------------------------------------------------
@@ -213,6 +216,10 @@ class StoreContract(FenceContract):
         assert await store.get_runtime_state("s", "k", "default") is None
         await store.delete_runtime_state("s", "k")
         assert await store.get_runtime_state("s", "k", "default") == "default"
+
+    async def test_a_name_that_not_every_engine_could_keep_is_refused(self, store: SessionStore) -> None:
+        for name in ("", "k" * 192, "with\0nul", "lone \ud800"):
+            await refused(ValueError, store.set_runtime_state("s", name, 1))
 
     async def test_a_value_is_changed_by_many_at_once_without_loss(self, store: SessionStore) -> None:
         await asyncio.gather(*(count_up(store, "s") for _ in range(10)))
