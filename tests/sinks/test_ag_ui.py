@@ -21,6 +21,8 @@ from power_loop import (
     LLMRetryPolicy,
     LLMSummaryFold,
     StatefulAgentLoop,
+    ToolRegistry,
+    register_spawn_agent,
     request_user_input,
     tool,
 )
@@ -365,3 +367,85 @@ async def test_a_request_that_is_cut_off_at_any_step_leaves_nobody_watching(step
         asked.cancel()
         await asyncio.wait([asked])
         assert loop.watching == 0
+
+
+# --- what a run is, and what it is not --------------------------------------------------------------------------
+
+
+async def test_a_browser_that_reconnects_to_a_run_that_failed_pays_nothing(stage: Any) -> None:
+    loop = stage.loop(fail(ConnectionError("boom")), say("a second answer that nobody asked for"))
+    session = await loop.new_session()
+    first, late = await read(Interface(), loop, session), Interface(last_id="0", events=[{"type": "RUN_STARTED"}])
+    assert first.end["type"] == "RUN_ERROR"
+    assert (await read(late, loop, session)).end["type"] == "RUN_ERROR"
+    for _ in range(3):
+        assert [frame async for frame in run_sse(loop, run_input(), session_id=session, last_event_id=first.last_id)] == []
+    assert len(loop.llm.requests) == 1
+
+
+async def test_a_run_that_failed_goes_on_when_it_is_asked_for_again_from_its_beginning(stage: Any) -> None:
+    loop = stage.loop(fail(ConnectionError("boom")), say("It works now."))
+    session = await loop.new_session()
+    assert (await read(Interface(), loop, session)).end["type"] == "RUN_ERROR"
+    for _ in range(2):
+        again = await read(Interface(), loop, session)
+        assert (again.end["type"], again.said) == ("RUN_FINISHED", ["It works now."])
+    assert len(loop.llm.requests) == 2
+
+
+async def test_a_run_that_begins_while_another_is_under_way_is_told_its_own_answer(stage: Any) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Any) -> str:
+        asked.set()
+        await go.wait()
+        return f"answer to {request.messages[-1]['content']}"
+
+    loop = stage.loop(llm=FunctionLLM(answer))
+    session = await loop.new_session()
+    inputs = {name: run_input(name, f"run-{name}") for name in ("ONE", "TWO")}
+    first = asyncio.create_task(read(Interface(), loop, session, inputs["ONE"]))
+    await asked.wait()
+    second = asyncio.create_task(read(Interface(), loop, session, inputs["TWO"]))
+    await asyncio.sleep(0)
+    go.set()
+    assert [(await each).said for each in (first, second)] == [["answer to ONE"], ["answer to TWO"]]
+    assert (await read(Interface(), loop, session, inputs["TWO"])).said == ["answer to TWO"]
+    assert (await read(Interface(), loop, session, inputs["ONE"])).said == ["answer to ONE"]
+
+
+async def test_whoever_leaves_at_the_first_frame_has_said_it(stage: Any) -> None:
+    loop = stage.loop(say("hello"))
+    session = await loop.new_session()
+    await read(Interface(), loop, session, stop_after=1)
+    assert (await read(Interface(), loop, session)).said == ["hello"]
+    assert len(loop.llm.requests) == 1
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("approves", [True, False])
+async def test_an_approval_that_a_sub_agent_waits_for_is_given_or_denied(stage: Any, levels: int, approves: bool) -> None:
+    paid: list[int] = []
+
+    @tool(needs_approval=True)
+    def pay(euros: int) -> str:
+        """Pay."""
+        paid.append(euros)
+        return "paid"
+
+    registry = ToolRegistry([pay])
+    register_spawn_agent(registry)
+
+    def answer(request: Any) -> Any:
+        if request.messages[-1]["role"] == "tool":
+            return say("done")
+        level = request.messages[0]["content"].count(">")
+        return call("pay", euros=5) if level == levels else call("spawn_agent", task=">" * (level + 1))
+
+    loop = stage.loop(llm=FunctionLLM(answer), tool_registry=registry)
+    session = await loop.new_session()
+    [asked] = (await read(Interface(), loop, session)).end["outcome"]["interrupts"]
+    assert (asked["reason"], asked["metadata"]["kind"], asked["responseSchema"]["required"]) == ("tool_call", "approval", ["approved"])
+    resume = [{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": approves, "note": "so be it"}}]
+    seen = await read(Interface(), loop, session, run_input(None, "run-2", resume=resume))
+    assert (seen.end["type"], seen.said, paid) == ("RUN_FINISHED", ["done"], [5] * approves)

@@ -126,12 +126,13 @@ async def asked_below(loop: Any, session_id: str, who: str) -> Below:
     """The first question of that session; ``who``: whose it is, for whoever reads of an approval."""
     pending: Mapping[str, Any] = await loop.get_pending(session_id) or {}
     questions: list[Mapping[str, Any]] = pending.get("pending_interactions") or [{}]
-    asked, needs_approval = questions[0], is_approval(questions[0])
+    asked, approves = questions[0], is_approval(questions[0])
     prompt = str(asked.get("prompt", f"{who} waits."))
+    metadata: Mapping[str, Any] = asked.get("metadata") or {}
     return Below(
-        session_id, str(asked.get("interaction_id", "")), "text" if needs_approval else str(asked.get("kind", "text")),
-        f"{who} waits for an approval: {prompt}" if needs_approval else prompt, asked.get("options"), asked.get("metadata") or {},
-        needs_approval,
+        session_id, str(asked.get("interaction_id", "")), "text" if approves else str(asked.get("kind", "text")),
+        f"{who} waits for an approval: {prompt}" if approves else prompt, asked.get("options"), metadata,
+        approves or bool(metadata.get("needs_approval")),
     )  # fmt: skip
 
 

@@ -50,9 +50,14 @@ def _outcome(status: str, result: Mapping[str, Any]) -> Json:
     return {"type": "success"}
 
 
+def is_approval(asked: Mapping[str, Any]) -> bool:
+    """Somebody is asked to approve a call: one of this session, or of a sub-agent of it."""
+    return asked.get("kind") == "approval" or bool(cast("Mapping[str, Any]", asked.get("metadata") or {}).get("needs_approval"))
+
+
 def interrupt(asked: Mapping[str, Any]) -> Json:
     """What a parked call waits for. A resume entry answers it by its id; see `ag_ui_input`."""
-    kind = str(asked.get("kind") or "text")
+    kind = "approval" if is_approval(asked) else str(asked.get("kind") or "text")
     told: Json = {
         "id": asked["interaction_id"],
         "reason": REASONS.get(kind, "input_required"),
@@ -62,7 +67,9 @@ def interrupt(asked: Mapping[str, Any]) -> Json:
     }
     if expires_at := asked.get("expires_at"):
         told["expiresAt"] = datetime.fromtimestamp(expires_at / 1000, UTC).isoformat().replace("+00:00", "Z")
-    told["metadata"] = {name: asked[name] for name in ("kind", "name", "tool_name", "arguments", "options", "metadata") if asked.get(name)}
+    told["metadata"] = {"kind": kind} | {
+        name: asked[name] for name in ("name", "tool_name", "arguments", "options", "metadata") if asked.get(name)
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 

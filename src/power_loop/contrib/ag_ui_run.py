@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
+from power_loop.contracts.children import CHILD
 from power_loop.contracts.errors import ApprovalError, PowerLoopError, SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
 from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.redact import redact_text
 from power_loop.contracts.watch import Watched
 from power_loop.contrib.ag_ui_encoder import AgUiEncoder
+from power_loop.contrib.ag_ui_finish import is_approval
 from power_loop.contrib.ag_ui_ids import Place, place_of, sse
 from power_loop.contrib.ag_ui_input import Answer, RunInput, run_input_of, run_key
 
@@ -27,14 +29,18 @@ SILENT = b": nothing new\n\n"
 RUNS_KEPT = 50
 STATE_KEY = "ag_ui_runs"
 
+Acting = asyncio.Task[StatefulResult | None]
+
 # Sends whose interface left; an event loop keeps only weak references to its tasks.
-_sends: set[asyncio.Task[StatefulResult]] = set()
+_sends: set[Acting] = set()
 
 
 class LoopStore(Protocol):
     """What this asks of the loop's store."""
 
     async def watched(self, session_ids: Any) -> list[Watched]: ...
+
+    async def send_of_key(self, session_id: str, key: str) -> int | None: ...
 
     async def mutate_runtime_state(self, session_id: str, key: str, fn: Callable[[Any], Any], *, default: Any = None) -> Any: ...
 
@@ -107,34 +113,57 @@ class Run:
         self._encoder.started = last is not None
         self._catching_up = last
         """Up to there the interface has everything; what it has is encoded again and dropped."""
+        self._start, self._reconnects = start, last is not None
         self._at = str(start)
-        self._waits: AgentEvent | None = None
-        """It said that it waits for input; which it may no longer do, once all answers are given."""
+        self._send_index: int | None = None
+        """Of the send that the run is, once it began; others of the session are none of its business."""
+        self._end: AgentEvent | None = None
+        """It said that it failed, or waits for input; which it may no longer do, once somebody went on with it."""
 
     async def frames(self) -> AsyncGenerator[bytes]:
-        if not self._encoder.started:
-            yield sse(self._encoder.start(), self._at)
-        sending: asyncio.Task[StatefulResult] | None = None
+        sending: Acting | None = None
         try:
             async with aclosing(self._events()) as events:
                 async for event in events:
                     if isinstance(event, asyncio.Task):
-                        sending = event
-                        continue
-                    for frame in self._frames_of(event):
-                        yield frame
+                        sending = event  # it goes on, whoever leaves from here on
+                        for frame in self._first_frames():
+                            yield frame
+                    elif await self._concerns(event):
+                        for frame in self._frames_of(event):
+                            yield frame
                     if self._encoder.finished:
                         return
         except PowerLoopError as error:  # of the store, or the session is gone
+            for frame in self._first_frames():
+                yield frame
             for each in self._encoder.fail(*_told(error)):
                 yield sse(each)
             return
         for frame in self._last_frames(sending):
             yield frame
 
+    def _first_frames(self) -> Iterator[bytes]:
+        if not self._encoder.started:
+            yield sse(self._encoder.start(), self._at)
+
+    async def _concerns(self, event: AgentEvent | None) -> bool:
+        """Whether ``event`` is of the send that this run is. An answer goes on with one that began before."""
+        if event is None or self._asked.said is None:
+            return True
+        if self._send_index is None and event.record_seq is not None:
+            self._send_index = await self._index_of_the_send()
+        if self._send_index is not None and event.send_index in (None, self._send_index):
+            return True
+        self._at = event.cursor or self._at
+        return False
+
+    async def _index_of_the_send(self) -> int | None:
+        return await self._store.send_of_key(self._session_id, run_key(self._asked.run_id)) or None
+
     # --- what happens ----------------------------------------------------------------------------------
 
-    async def _events(self) -> AsyncGenerator[AgentEvent | asyncio.Task[StatefulResult] | None]:
+    async def _events(self) -> AsyncGenerator[AgentEvent | Acting | None]:
         """The send, first; then its events while it is under way, None for silence; then what else there is."""
         events = self._loop.watch(self._session_id, after=self._at)
         coming = asyncio.ensure_future(anext(events, None))
@@ -179,10 +208,10 @@ class Run:
         if self._catching_up is not None and event.record_seq is None and where < self._catching_up.at:
             return
         told = self._new_of(event, where)
-        if self._waits is not None and event.record_seq is not None:
-            self._waits = None
-        if event.type == "result" and event.payload["status"] == "waiting_for_input":
-            self._waits = event
+        if self._end is not None and event.record_seq is not None:
+            self._end = None
+        if _may_not_be_the_end(event):
+            self._end = event
             return
         given = list(self._encoded(event))
         yield from (sse(each, id) for each, id in given[len(given) - told if told is not None else 0 :])
@@ -215,11 +244,11 @@ class Run:
             else:
                 yield each, self._at if n == len(given) else f"{self._at}:{len(given) - n}+{token}"
 
-    def _last_frames(self, sending: asyncio.Task[StatefulResult] | None) -> Iterator[bytes]:
-        """The end, where no event told of one: it waits, nothing ran, or the send was refused."""
-        if self._waits is not None:
-            if self._new_of(self._waits, place_of(self._at).at) is None:
-                yield from (sse(each, id) for each, id in self._encoded(self._waits))
+    def _last_frames(self, sending: Acting | None) -> Iterator[bytes]:
+        """The end, where no event told of one: it waits, it failed, nothing ran, or the send was refused."""
+        if self._end is not None:
+            if self._new_of(self._end, place_of(self._at).at) is None:
+                yield from (sse(each, id) for each, id in self._encoded(self._end))
             return
         self._caught_up()
         if sending is None or not sending.done() or sending.cancelled():
@@ -229,16 +258,21 @@ class Run:
         if error is not None:
             ends = self._encoder.fail(*_told(error))
         else:
-            assert sending is not None
-            ends = self._encoder.finish(sending.result().to_dict())
+            result = sending.result() if sending is not None else None
+            ends = self._encoder.finish(result.to_dict()) if result is not None else ()
         for each in ends:
             yield sse(each)
 
     # --- what is done ------------------------------------------------------------------------------------
 
-    async def _act(self) -> StatefulResult:
-        """What the input asks for. Asked for again it does nothing new, and waits for the outcome."""
+    async def _act(self) -> StatefulResult | None:
+        """What the input asks for. Asked for again it goes on with what was cut off or failed, else waits for the outcome.
+
+        None where it failed and an interface only reconnects, as browsers do again and again: that is not to be paid for.
+        """
         asked, session_id = self._asked, self._session_id
+        if self._reconnects and await self._has_failed():
+            return None
         if asked.said is not None:
             return await self._loop.send(asked.said, session_id, key=run_key(asked.run_id))
         result: StatefulResult | None = None
@@ -248,28 +282,56 @@ class Run:
             result = await self._loop.resume(session_id)
         return result
 
+    async def _has_failed(self) -> bool:
+        """The run is over with an error."""
+        end: AgentEvent | None = None
+        index = await self._index_of_the_send()
+        async with aclosing(self._loop.watch(self._session_id, after=self._start, follow=False)) as events:
+            async for event in events:
+                end = event if event.record_seq is not None and index in (None, event.send_index) else end
+        return end is not None and _is_failure(end)
+
     async def _answer(self, answer: Answer) -> StatefulResult | None:
-        pending = await self._loop.get_pending(self._session_id) or {}
-        interactions = cast("list[Mapping[str, Any]]", pending.get("pending_interactions", []))
-        asked = next((each for each in interactions if each.get("interaction_id") == answer.interaction_id), None)
+        asked = await self._question(self._session_id, answer.interaction_id)
         if asked is None:
             if self._is_new:
                 raise ValueError(f"nothing waits for an answer to {answer.interaction_id!r}")
             return None  # it was given when this run was asked for before
-        if asked.get("kind") == "approval":
-            await self._decide(answer, str(asked.get("digest")))
+        if is_approval(asked):
+            await self._decide(answer, asked)
             return None
         value: Any = "[the user gave no answer]" if answer.cancelled else answer.payload
         key = run_key(self._asked.run_id, answer.interaction_id)
         return await self._loop.submit_input(self._session_id, answer.interaction_id, value, key=key)
 
-    async def _decide(self, answer: Answer, digest: str) -> None:
-        decide = self._loop.approve if answer.approves else self._loop.deny
+    async def _question(self, session_id: str, interaction_id: str) -> Mapping[str, Any] | None:
+        pending = await self._loop.get_pending(session_id) or {}
+        interactions = cast("list[Mapping[str, Any]]", pending.get("pending_interactions", []))
+        return next((each for each in interactions if each.get("interaction_id") == interaction_id), None)
+
+    async def _decide(self, answer: Answer, asked: Mapping[str, Any]) -> None:
+        """Approve or deny what ``asked`` stands for, which a sub-agent may ask, or one of its own."""
+        session_id, decide = self._session_id, self._loop.approve if answer.approves else self._loop.deny
+        while "digest" not in asked:
+            state = cast("Mapping[str, str]", asked.get("state") or {})
+            session_id = state.get(CHILD, session_id)
+            below = await self._question(session_id, state.get("interaction_id", ""))
+            if below is None:  # it was decided, or nobody asks any more: going on says so
+                return
+            asked = below
         try:
-            await decide(self._session_id, answer.interaction_id, digest=digest, note=answer.note)
+            await decide(session_id, str(asked["interaction_id"]), digest=str(asked["digest"]), note=answer.note)
         except ApprovalError as error:
             if error.reason != "decided" or self._is_new:
                 raise
+
+
+def _is_failure(event: AgentEvent) -> bool:
+    return event.type == "session_ended" and event.payload["reason"] == "error"
+
+
+def _may_not_be_the_end(event: AgentEvent) -> bool:
+    return _is_failure(event) or (event.type == "result" and event.payload["status"] == "waiting_for_input")
 
 
 def _told(error: BaseException) -> tuple[str, str]:
@@ -278,7 +340,7 @@ def _told(error: BaseException) -> tuple[str, str]:
     return redact_text(str(told["message"])), str(told["code"])
 
 
-def _forget(sending: asyncio.Task[StatefulResult]) -> None:
+def _forget(sending: Acting) -> None:
     _sends.discard(sending)
     if not sending.cancelled():
         sending.exception()  # told by the stream, or nobody is left to tell
