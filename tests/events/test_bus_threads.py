@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -286,4 +287,20 @@ async def test_a_subscriber_whose_event_loop_just_closed_keeps_nobody_from_heari
         bus.publish(numbered(n))
     assert await bus.drain(timeout=LONG_S)
     assert heard == [0, 1, 2]
+    bus.shutdown()
+
+
+async def test_a_subscriber_on_the_worker_finds_what_the_publisher_was_doing() -> None:
+    doing, found = ContextVar[str]("doing"), list[str]()
+    bus = AgentEventBus(sync_dispatch="thread")
+    bus.subscribe(None, lambda event: found.append(doing.get()))
+
+    async def does(what: str) -> None:
+        doing.set(what)
+        bus.publish(numbered(0))
+        await bus.publish_async(numbered(1))
+
+    await asyncio.gather(does("one"), does("two"))
+    assert await bus.drain()
+    assert sorted(found) == ["one", "one", "two", "two"]
     bus.shutdown()

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Literal, NamedTuple, get_args
 
 from power_loop.contracts.events import AgentEvent, EventHandler
@@ -51,7 +52,8 @@ class Listeners(NamedTuple):
     queued: tuple[Subscriber, ...] = ()
 
 
-Queued = tuple[AgentEvent, tuple[Subscriber, ...]]
+Queued = tuple[AgentEvent, tuple[Subscriber, ...], Context]
+"""What is told whom, in the context of whoever published it: a tracer finds there what the host is doing."""
 
 
 class AgentEventBus:
@@ -140,10 +142,9 @@ class AgentEventBus:
         """
         now, queued = self._by_type.get(event.type, self._of_all)
         if queued and self._line is not None:
-            self._line.put((event, queued))
+            self._line.put((event, queued, copy_context()))
         raised: list[BaseException] = []
-        for subscriber, given in self._awaitables(event, now, raised):
-            self._start(subscriber, given)
+        self._tell(event, now, raised)
         if raised and self._raises:
             raise raised[0]
 
@@ -151,7 +152,8 @@ class AgentEventBus:
         """The same, but async handlers have finished when it returns, and a full queue does not block the event loop."""
         now, queued = self._by_type.get(event.type, self._of_all)
         if queued and self._line is not None:
-            while not self._line.offer((event, queued)):
+            told = event, queued, copy_context()
+            while not self._line.offer(told):
                 await self._line.room()
         raised: list[BaseException] = []
         for subscriber, given in self._awaitables(event, now, raised):
@@ -175,7 +177,11 @@ class AgentEventBus:
                 yield subscriber, given
 
     def _tell_queued(self, queued: Queued) -> None:
-        for subscriber, given in self._awaitables(*queued, []):
+        event, subscribers, context = queued
+        context.run(self._tell, event, subscribers, [])
+
+    def _tell(self, event: AgentEvent, subscribers: Sequence[Subscriber], raised: list[BaseException]) -> None:
+        for subscriber, given in self._awaitables(event, subscribers, raised):
             self._start(subscriber, given)
 
     def _failed(self, subscriber: Subscriber, error: BaseException) -> list[BaseException]:
