@@ -246,3 +246,27 @@ with sink._writer._changed:
     forks.join()
 sys.exit(os.waitpid(pids[0], 0)[1])
 """
+
+
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_file_that_somebody_took_away_is_begun_anew(tmp_path: Path, how: str) -> None:
+    bus, path = AgentEventBus(), tmp_path / "e.jsonl"
+    sink = attach_jsonl_sink(bus, path)
+    bus.publish(AgentEvent("own", {"n": 1}))
+    assert sink.flush()
+    path.rename(tmp_path / "e.1") if how == "moved" else path.unlink()
+    bus.publish(AgentEvent("own", {"n": 2}))
+    sink.close()
+    assert [event.payload["n"] for event in replay(path)] == [2]
+    assert sink.errors == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full is of Linux")
+def test_every_event_that_a_full_disk_lost_is_counted(tmp_path: Path) -> None:
+    bus, path = AgentEventBus(), tmp_path / "e.jsonl"
+    path.symlink_to("/dev/full")
+    sink = attach_jsonl_sink(bus, path)
+    for n in range(5):
+        bus.publish(AgentEvent("own", {"n": n}))
+    sink.close()
+    assert sink.errors == 5

@@ -48,6 +48,11 @@ class RotatingFile:
             self._drop()
             raise
 
+    def look(self) -> None:
+        """Somebody may have moved the file away, to rotate it himself: then the next line begins another one."""
+        if self._file is not None and not _stands_at(self._file, self.path):
+            self._drop()
+
     def close(self) -> None:
         if self._file is not None:
             self._drop()
@@ -133,6 +138,13 @@ def _number_of(first: Path) -> Any:
 
 def _glob_safe(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _stands_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _ends_a_line(path: Path) -> bool:

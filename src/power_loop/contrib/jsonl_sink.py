@@ -72,11 +72,14 @@ class JsonlSink(Sink):
         self._writer.due()
 
     def _write_queued(self) -> None:
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
+        failed = self.errors
         try:
-            self._write([self._queue.popleft() for _ in range(len(self._queue))])
+            self._file.look()
+            self._write(batch)
             self._file.flush(sync=self._fsync)
         except Exception as error:  # the flush's: a disk that is full, or gone
-            self.failed(error)
+            self.failed(error, max(1, len(batch) - (self.errors - failed)))
 
     def _write(self, batch: list[str]) -> None:
         """All lines at once, unless the file is full before the last of them."""
