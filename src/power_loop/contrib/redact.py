@@ -14,8 +14,9 @@ from json import encoder
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NoReturn, cast
 
-from power_loop.contracts.events import AgentEvent
+from power_loop.contracts.events import TEXT_DELTAS, AgentEvent, AgentEventType
 from power_loop.contracts.redact import HIDDEN, SECRET_NAMES, are_pairs, is_secret_name, is_secret_named, redact, redact_text
+from power_loop.contrib.pieces import Pieces
 from power_loop.contrib.seen import REMEMBERED, Seen
 
 __all__ = ["HIDDEN", "SECRET_NAMES", "Redactor", "is_secret_name", "redact", "redact_text"]
@@ -66,6 +67,8 @@ class Redactor:
         self._longest = PLAIN if max_field_len is None else max_field_len
         self._rules = self._names, redact_values, max_items
         self._places = Seen(_place)
+        self._streams: dict[tuple[str | None, str], Pieces] = {}
+        """Texts that models are writing."""
         self._straight = _encoder(Seen(self._plain).__getitem__)
 
     def __call__(self, value: Any) -> Any:
@@ -98,14 +101,35 @@ class Redactor:
         It is written once for all that write alike: where nothing was cut, a limit that is wider here, or beyond all of the line,
         makes no difference.
         """
+        if event.type in TEXT_DELTAS and self._values:
+            return self._line(event, {**event.payload, "text": self._piece(event)})
+        if event.type == AgentEventType.STREAM_COMPLETED:
+            self._forget_stream(event)
         if (known := event.shown) is not None:
             rules, longest, line = known
             if rules == self._rules and (longest <= self._longest or len(line) <= self._longest) and CUT_JSON not in line:
                 return line
-        place = self._places[event.session_id, event.round_index, event.source]
-        line = f'"seq":{event.seq},"ts":{event.ts!r},{place},"payload":{self.json(event.payload)}}}'
+        line = self._line(event, event.payload)
         event.shown = self._rules, self._longest, line
         return line
+
+    def _line(self, event: AgentEvent, payload: Mapping[str, Any]) -> str:
+        place = self._places[event.session_id, event.round_index, event.source]
+        return f'"seq":{event.seq},"ts":{event.ts!r},{place},"payload":{self.json(payload)}}}'
+
+    def _piece(self, event: AgentEvent) -> str:
+        """Of a text that comes in pieces, what shows no part of a secret; it may come with the next one."""
+        stream = event.session_id, str(event.type)
+        if stream not in self._streams and len(self._streams) >= REMEMBERED:
+            self._streams.clear()
+        return self._streams.setdefault(stream, Pieces(self._clean)).take(str(event.payload.get("text") or ""))
+
+    def _clean(self, text: str) -> str:
+        return redact_text(text, self._names)
+
+    def _forget_stream(self, event: AgentEvent) -> None:
+        for type in TEXT_DELTAS:
+            self._streams.pop((event.session_id, str(type)), None)
 
     def text(self, text: str) -> str:
         """``text`` without secrets, cut."""
