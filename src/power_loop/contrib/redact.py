@@ -33,6 +33,7 @@ DIGITS_LIMIT = 4000
 PLAIN = 1 << 62  # smaller numbers need no second look
 # No number in so short a line is too long.
 SHORT_LINE_CHARS = DIGITS_LIMIT // 2
+STREAMED = TEXT_DELTAS | {AgentEventType.STREAM_COMPLETED}
 CONSTANTS: dict[object, str] = {None: "null", True: "true", False: "false"}
 HIDDEN_JSON = f'"{HIDDEN}"'
 
@@ -101,9 +102,9 @@ class Redactor:
         It is written once for all that write alike: where nothing was cut, a limit that is wider here, or beyond all of the line,
         makes no difference.
         """
-        if event.type in TEXT_DELTAS and self._values:
-            return self._line(event, {**event.payload, "text": self._piece(event)})
-        if event.type == AgentEventType.STREAM_COMPLETED:
+        if event.type in STREAMED:
+            if event.type in TEXT_DELTAS and self._values:
+                return self._line(event, {**event.payload, "text": self._piece(event)})
             self._forget_stream(event)
         if (known := event.shown) is not None:
             rules, longest, line = known
