@@ -21,7 +21,7 @@ Every command of `power-loop`, with all that it takes. Written by `make map` fro
 | 0 | ok |
 | 1 | failed: a send, an archive that is not sound, a database that cannot be used; or nobody reads the output any more |
 | 2 | wrong usage |
-| 3 | no such session, send, timer or database file |
+| 3 | no such session, send, timer, run or database file |
 | 4 | busy or pending: another process runs the session, or somebody is waited for |
 | 130 | Ctrl-C |
 
