@@ -14,6 +14,7 @@ from power_loop.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+    from typing import Unpack
 
     from power_loop.contracts.approvals import Approval
     from power_loop.contracts.cancel import CancellationLike, CancellationToken
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from power_loop.contracts.store import InboxItem, SchemaPolicy
     from power_loop.contracts.usage import UsageLimits
     from power_loop.drivers import Drivers
+    from power_loop.parameters import SendParameters, StreamParameters
     from power_loop.runtime.bus import AgentEventBus
     from power_loop.runtime.hooks import AgentHooks
     from power_loop.runtime.session_cache import CacheStats
@@ -245,12 +247,18 @@ class StatefulAgentLoop(SessionVerbs):
         """Ask the running send to stop, in whatever process it runs; False when nothing runs."""
         return await self._verbs.stop(session_id, reason)
 
-    async def run(self, user_input: Said, session_id: str | None = None, **send_parameters: Any) -> StatefulResult:
+    async def run(self, user_input: Said, session_id: str | None = None, **send_parameters: Unpack[SendParameters]) -> StatefulResult:
         """`send`, on a new session when none is given."""
         return await self.send(user_input, session_id or await self.new_session(), **send_parameters)
 
     def stream(
-        self, user_input: Said, session_id: str, *, detach: bool = False, stop_event: CancellationLike = None, **send_parameters: Any
+        self,
+        user_input: Said,
+        session_id: str,
+        *,
+        detach: bool = False,
+        stop_event: CancellationLike = None,
+        **send_parameters: Unpack[StreamParameters],
     ) -> AsyncGenerator[AgentEvent]:
         """The events of a send and its sub-agents (``event.depth``) as they happen; text is in ``event.delta``, the last is ``result``.
 
@@ -278,7 +286,7 @@ class StatefulAgentLoop(SessionVerbs):
         self._verbs.refuse_when_closing("new_session_sync")
         return self._sync.run(self.new_session(**parameters), twin="new_session")
 
-    def send_sync(self, user_input: Said, session_id: str, **parameters: Any) -> StatefulResult:
+    def send_sync(self, user_input: Said, session_id: str, **parameters: Unpack[SendParameters]) -> StatefulResult:
         self._verbs.refuse_when_closing("send_sync")
         return self._sync.run(self.send(user_input, session_id, **parameters), twin="send")
 
@@ -286,7 +294,7 @@ class StatefulAgentLoop(SessionVerbs):
         self._verbs.refuse_when_closing("follow_up_sync")
         return self._sync.run(self.follow_up(user_input, session_id, **parameters), twin="follow_up")
 
-    def run_sync(self, user_input: Said, session_id: str | None = None, **parameters: Any) -> StatefulResult:
+    def run_sync(self, user_input: Said, session_id: str | None = None, **parameters: Unpack[SendParameters]) -> StatefulResult:
         self._verbs.refuse_when_closing("run_sync")
         return self._sync.run(self.run(user_input, session_id, **parameters), twin="run")
 

@@ -17,7 +17,7 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "sync", "streaming", "watching"}
+LOOP = {"loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "parameters", "sync", "streaming", "watching"}
 FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker", "timer_runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timers": CORE | {"tools.define", "tools.toolbox"},
     "workflow": CORE | {"agents", "runtime", "tools.define"},
     "contrib": CORE,
-    **dict.fromkeys(("words", "sync"), CORE),
+    **dict.fromkeys(("words", "sync", "parameters"), CORE),
     **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
     "terms": CORE | {"config", "context", "runtime", "tools"},
     **dict.fromkeys(("loop", "verbs", "drivers", "posting", "session_verbs"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
