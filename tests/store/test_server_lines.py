@@ -21,17 +21,26 @@ class Exchange:
     def __init__(self) -> None:
         self.lines: list[FakeLine] = []
         self.kept: list[str] = []
+        self.asked: list[str] = []
         self.together = asyncio.Barrier(1)
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def new_line(self) -> FakeLine:
         self.lines.append(FakeLine(self))
         return self.lines[-1]
 
     async def work(self, text: str) -> None:
+        self.asked.append(text)
+        self.loop = asyncio.get_running_loop()
         for _ in text:
             await asyncio.sleep(0)
         if text == "together":
             await self.together.wait()
+
+    async def answer_all(self) -> None:
+        """From the test's own loop: let go of those who still wait for their like."""
+        if self.loop is not None and not self.loop.is_closed():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.together.abort(), self.loop))
 
 
 class FakeLine:
@@ -52,8 +61,10 @@ class FakeLine:
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
+async def exchange():
+    exchange = Exchange()
+    yield exchange
+    await exchange.answer_all()
 
 
 @pytest.fixture
@@ -99,6 +110,91 @@ async def test_work_that_meets_the_thread_on_its_way_out_is_answered(exchange: E
     with pytest.raises(StoreUnavailable, match="closed; nothing was read or written"):
         await database.write(put("b"))
     assert exchange.kept == ["a"]
+
+
+# --- who is cancelled ----------------------------------------------------------------------------------
+
+
+async def goes_on(task: asyncio.Task[Any]) -> None:
+    """``task`` is cancelled, and over before its server has answered."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
+
+
+async def until_asked(exchange: Exchange, text: str) -> None:
+    while text not in exchange.asked:
+        await asyncio.sleep(0.001)  # the lines have an event loop of their own
+
+
+async def read(database: ServerDatabase, text: str) -> list[Row]:
+    return await database.read(text)
+
+
+async def test_who_is_cancelled_in_a_read_waits_for_no_answer_and_nobody_else_gets_it(exchange: Exchange) -> None:
+    database, exchange.together = ServerDatabase("nowhere", exchange.new_line, 2), asyncio.Barrier(2)
+    await database.write(put("before"))
+    silent = asyncio.create_task(read(database, "together"))
+    await until_asked(exchange, "together")
+    await goes_on(silent)
+    await database.write(put("between"))
+    assert await database.read("together") == [("before",), ("between",)]
+    assert await asyncio.gather(database.read(""), database.read("")) == [[("before",), ("between",)]] * 2
+    await database.close()
+    assert len(exchange.lines) == 2
+
+
+async def test_a_read_that_was_cancelled_before_its_turn_is_not_read(exchange: Exchange) -> None:
+    database, exchange.together = ServerDatabase("nowhere", exchange.new_line, 1), asyncio.Barrier(2)
+    write = database.write(put("together"))
+    await until_asked(exchange, "together")
+    in_line = asyncio.create_task(read(database, "unwanted"))
+    await asyncio.sleep(0)
+    await goes_on(in_line)
+    await exchange.answer_all()
+    with pytest.raises(asyncio.BrokenBarrierError):
+        await write
+    assert await database.read("") == []
+    await database.close()
+    assert exchange.asked == ["together", ""]
+
+
+async def test_a_read_that_was_cancelled_while_it_waited_for_a_write_is_not_read(exchange: Exchange) -> None:
+    database, exchange.together = ServerDatabase("nowhere", exchange.new_line, 2), asyncio.Barrier(2)
+
+    async def write_and_read() -> None:
+        database.write(put("together"))
+        await database.read("unwanted")
+
+    task = asyncio.create_task(write_and_read())
+    await until_asked(exchange, "together")
+    await goes_on(task)
+    await database.write(put("together"))
+    await database.close()
+    assert exchange.kept == ["together"] * 2
+    assert "unwanted" not in exchange.asked
+
+
+async def test_who_is_cancelled_in_a_write_learns_its_outcome_first(exchange: Exchange) -> None:
+    database, exchange.together = ServerDatabase("nowhere", exchange.new_line, 2), asyncio.Barrier(2)
+    write = database.write(put("together"))
+    task = asyncio.create_task(learned(write))
+    await asyncio.sleep(0)
+    await until_asked(exchange, "together")
+    task.cancel()
+    await asyncio.wait({task}, timeout=0.01)
+    assert not task.done()
+    await database.write(put("together"))
+    assert await task is None
+    await database.close()
+
+
+async def learned(write: asyncio.Future[None]) -> BaseException | None:
+    try:
+        await write
+    except asyncio.CancelledError:
+        return write.exception()
+    raise AssertionError("it was cancelled")
 
 
 class MovedTime(asyncio.SelectorEventLoop):

@@ -106,6 +106,22 @@ async def test_an_answer_that_does_not_come_is_waited_for_within_the_limit(mysql
     await database.close()
 
 
+@pytest.mark.parametrize("engine", [*BOTH, "postgresql"])
+async def test_a_read_that_is_cancelled_in_the_middle_leaves_the_line_to_the_next_one_as_it_was(engine, tmp_path):
+    """The next one has to wait on the same line until the answer that nobody wants has come."""
+    async with engines.cleared(engine, tmp_path) as dsn:
+        database = (await open_database(f"{dsn}?pool_max=1")).database
+        slow = "pg_sleep(1)" if engine == "postgresql" else "SLEEP(1)"
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(database.read(f"SELECT 'unwanted', {slow}"), 0.2)
+        assert asyncio.get_running_loop().time() - begun < 0.9
+        assert await asyncio.gather(*(database.read(f"SELECT {n}") for n in range(5))) == [[(n,)] for n in range(5)]
+        await database.write([put("a")])
+        assert await values(database) == {"a": "x"}
+        await database.close()
+
+
 async def test_who_finds_the_schema_kept_by_another_process_is_told_so(mysql, rival, monkeypatch):
     monkeypatch.setattr(mysql_schema, "_LOCK_S", 0)
     assert await mysql_schema.lock_schema(rival)

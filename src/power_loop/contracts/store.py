@@ -45,8 +45,8 @@ class CommitUnknown(Exception):
 class Database(Protocol):
     """A relational database, seen through two verbs. Usable from any event loop and thread.
 
-    Cancelling a task that awaits either verb never harms the connection: the work runs to its end,
-    and the task learns of the outcome before it is cancelled.
+    Cancelling a task that awaits either verb never harms the connection. A write runs to its end, and the task learns
+    of the outcome before it is cancelled; a read may be left at once, where its answer can take long.
     """
 
     def read(self, sql: str, params: Sequence[Any] = ()) -> Awaitable[list[Row]]:

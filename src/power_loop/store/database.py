@@ -78,6 +78,22 @@ class Settled(asyncio.Future[T]):
             context.run(callback, self)
 
 
+class Droppable(Settled[T]):
+    """Of work that changes nothing: whoever waits for it may be cancelled at once; an answer that comes later is dropped."""
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super(Settled, self).cancel(msg)  # as any other future
+        if cancelled:
+            self._call_first()
+        return cancelled
+
+    def settle(self, value: T, error: Exception | None) -> None:
+        if not self.cancelled():
+            super().settle(value, error)
+
+
 class Answer(NamedTuple):
     """What became of one job; ``error`` None means that ``value`` counts."""
 

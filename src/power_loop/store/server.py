@@ -1,7 +1,8 @@
 """A database server behind the two verbs: a few connections on an event loop and thread of their own.
 
 So callers may come from any event loop and thread, a task that is cancelled cuts no statement off, and a busy or
-closed event loop of a caller stops nothing. What a connection says to its server is the engine's own file.
+closed event loop of a caller stops nothing. Who is cancelled in a read waits for no server: the line that reads
+goes on without it. What a connection says to its server is the engine's own file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from power_loop.contracts.forks import mind_forks
 from power_loop.contracts.soon import soon
 from power_loop.contracts.store import Batch, Row
 from power_loop.contracts.text import findable
-from power_loop.store.database import Answer, Settled, settle, taken_from, tell
+from power_loop.store.database import Answer, Droppable, Settled, settle, taken_from, tell
 
 # Connections that nobody needed for this long are closed: servers and firewalls forget idle ones without a word.
 IDLE_S = 60.0
@@ -38,7 +39,8 @@ class Line(Protocol):
 
 
 class Read(NamedTuple):
-    future: Settled[list[Row]]
+    future: Droppable[list[Row]]
+    """Cancelled when nobody wants to know any more."""
     sql: str
     params: Sequence[Any]
 
@@ -74,9 +76,9 @@ class ServerDatabase:
 
     # --- the port ---------------------------------------------------------------------------------
 
-    def read(self, sql: str, params: Sequence[Any] = ()) -> Settled[list[Row]]:
+    def read(self, sql: str, params: Sequence[Any] = ()) -> Droppable[list[Row]]:
         """See `Database.read`. It sees what its own task submitted before, also where that was not awaited."""
-        future: Settled[list[Row]] = Settled(loop=asyncio.get_running_loop())
+        future: Droppable[list[Row]] = Droppable(loop=asyncio.get_running_loop())
         job, task = Read(future, sql, findable(params)), asyncio.current_task()
         if task is not None and (unfinished := [write for write in self._written_by.get(task, ()) if not write.done()]):
             self._submit_after(unfinished, job)
@@ -123,7 +125,7 @@ class ServerDatabase:
         def one_less(_: asyncio.Future[None]) -> None:
             nonlocal left
             left -= 1
-            if not left:
+            if not left and not job.future.cancelled():
                 self._submit(job)
 
         for write in writes:
@@ -220,11 +222,19 @@ class Office:
 
     def _go_on(self) -> None:
         """Set to work as many lines as there are jobs without one; end where there is nothing left to do."""
-        while self._waiting and len(self._busy) < self._most_lines:
+        while len(self._busy) < self._most_lines and (job := self._next()) is not None:
             line = self._idle.pop()[0] if self._idle else self._new_line()
-            self._begin(self._work(line, self._waiting.popleft()))
+            self._begin(self._work(line, job))
         if self._closing is not None and not self._busy and not self._waiting:
             self._done.set()
+
+    def _next(self) -> Read | Write | None:
+        """The oldest job that somebody still wants done."""
+        while self._waiting:
+            job = self._waiting.popleft()
+            if not job.future.cancelled():
+                return job
+        return None
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -233,9 +243,10 @@ class Office:
 
     async def _work(self, line: Line, job: Read | Write) -> None:
         """One line: job after job, as long as any waits."""
-        self._tell(await _done_by(line, job))
-        while self._waiting:
-            self._tell(await _done_by(line, self._waiting.popleft()))
+        wanted: Read | Write | None = job
+        while wanted is not None:
+            self._tell(await _done_by(line, wanted))
+            wanted = self._next()
         self._idle.append((line, self._loop.time()))
 
     def _tell(self, answer: Answer) -> None:
