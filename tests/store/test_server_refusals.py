@@ -98,11 +98,25 @@ async def test_a_read_whose_connection_is_killed_in_the_middle_is_read_again(mys
     await database.close()
 
 
-async def test_an_answer_that_does_not_come_is_waited_for_within_the_limit(mysql, monkeypatch):
-    database = MysqlDatabase(parse_dsn(mysql), lock_wait_s=1)
+async def test_an_answer_that_does_not_come_is_waited_for_within_the_limit_and_once(mysql, rival, monkeypatch):
+    database = MysqlDatabase(parse_dsn(f"{mysql}?pool_max=1"), lock_wait_s=1)
     await database.read("SELECT 1")
-    monkeypatch.setattr(mysql_wire, "ANSWER_S", -0.95)  # beyond the wait for locks
-    assert "no answer came in time; nothing was read" in await told(StoreUnavailable, database.read("SELECT SLEEP(20)"))
+    monkeypatch.setattr(mysql_wire, "ANSWER_S", -0.8)  # beyond the wait for locks
+    assert "no answer came in time; nothing was read" in await told(StoreUnavailable, database.read("SELECT SLEEP(20), @@port"))
+    asked = b"SELECT id FROM information_schema.processlist WHERE info = 'SELECT SLEEP(20), @@port'"
+    [(ours,)] = await rival.rows(asked)
+    await rival.run([b"KILL %d" % ours])
+    monkeypatch.undo()
+    assert await database.read("SELECT 1") == [(1,)]
+    await database.close()
+
+
+async def test_an_answer_that_postgresql_does_not_give_is_waited_for_once(postgres):
+    database = PostgresDatabase(parse_dsn(f"{postgres}?pool_max=1&command_timeout=0.4"))
+    await database.write([Statement("CREATE SEQUENCE tried")])
+    text = await told(StoreUnavailable, database.read("SELECT nextval('tried'), pg_sleep(20)"))
+    assert "no answer came in time; nothing was read" in text
+    assert await database.read("SELECT last_value FROM tried") == [(1,)]
     await database.close()
 
 

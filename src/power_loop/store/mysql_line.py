@@ -43,11 +43,14 @@ class MysqlLine:
         self._wire: Wire | None = None
 
     async def read(self, sql: str, params: Sequence[Any]) -> list[Row]:
-        """The rows of one SELECT. A connection that turns out to be lost is made anew once: to read twice harms nobody."""
+        """The rows of one SELECT. A connection that turns out to be lost is made anew once: to read twice harms nobody.
+
+        Where no answer came in time it is not: the caller has waited long enough.
+        """
         try:
             return await self._read(sql, params)
         except Broken as broken:
-            if broken.answered:
+            if broken.answered or isinstance(broken.error, TimeoutError):
                 raise self._unavailable(broken, NOT_READ) from broken.error
         try:
             return await self._read(sql, params)

@@ -92,7 +92,7 @@ class PostgresLine:
     # --- reading ----------------------------------------------------------------------------------
 
     async def read(self, sql: str, params: Sequence[Any]) -> list[Row]:
-        """See `Database.read`. A connection that broke meanwhile is replaced, once."""
+        """See `Database.read`. A connection that broke meanwhile is replaced, once; where no answer came, that took long enough."""
         text = self._texts.numbered(sql)
         for again in (True, False):
             connection = await self._connected(NOT_READ)
@@ -100,10 +100,12 @@ class PostgresLine:
                 found = await self._in_time(connection.fetch(text, *params))
             except Exception as error:  # the driver's: what it raises for a broken connection is open-ended
                 _refuse_mistake(connection, error)
-                lost = _is_lost(connection, error)
-                if lost:
+                lost, silent = _is_lost(connection, error), isinstance(error, TimeoutError)
+                if silent:
+                    connection.terminate()  # a read holds no locks there that others wait for
+                elif lost:
                     await self._lose(connection)
-                if not (lost and again):
+                if silent or not (lost and again):
                     raise unavailable(str(self._address), error, NOT_READ) from error
             else:
                 return [tuple(row) for row in found]
