@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from power_loop import SessionNotFoundError, StoreSchemaError, open_store
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.records import UserSaid
-from power_loop.contracts.store import Batch, CommitUnknown, Database, Statement
+from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Database, Row, Statement
 from power_loop.store.boards import SqliteBlackboard
 from power_loop.store.memory import MemoryDatabase
 from power_loop.store.sql_store import SessionStore
@@ -147,3 +150,26 @@ async def test_an_entry_that_somebody_changed_while_a_commit_was_lost_is_changed
     unsure.meanwhile = lambda: theirs.update("b", first.id, status="done")
     entry = await board(store, unsure).update("b", first.id, text="changed")
     assert (entry.text, entry.status) == ("changed", "done")
+
+
+class Silenced(UnsureDatabase):
+    """The answer of the first COMMIT is lost; once the repetition met its rows, nobody answers any more."""
+
+    async def write(self, batch: Batch) -> None:
+        try:
+            await super().write(batch)
+        except Conflict:
+            self.silent = True
+            raise
+
+    async def read(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        if getattr(self, "silent", False):
+            raise StoreUnavailable("no answer came in time; nothing was read")
+        return await super().read(sql, params)
+
+
+async def test_a_batch_that_may_be_there_is_not_said_to_be_unwritten_when_nobody_can_be_asked(store: SessionStore) -> None:
+    await store.create_session(session_id="s")
+    hand = await Hand.of(over(store, Silenced(store.database, 1, "after")), "s", "a")
+    with pytest.raises(StoreUnavailable, match="nobody knows whether a batch of session 's' was written, look before you repeat it"):
+        await hand.take(UserSaid("hello"))

@@ -199,15 +199,18 @@ class RecordLog(LargeContent):
                 unknown = error
                 continue
             except Conflict:
-                if not await self._is_there(batch, mark):
+                if not await self._was_written(batch, mark):
                     raise
             return
+        if not await self._was_written(batch, mark):
+            raise StoreUnavailable(f"session {batch.seen.session_id!r}: a batch could not be written; {unknown}") from unknown
+
+    async def _was_written(self, batch: Append, mark: str | None) -> bool:
+        """Raises `StoreUnavailable` that says so where nobody can be asked."""
         try:
-            there = await self._is_there(batch, mark)
+            return await self._is_there(batch, mark)
         except StoreUnavailable as error:
             raise nobody_knows(f"a batch of session {batch.seen.session_id!r}", error) from error
-        if not there:
-            raise StoreUnavailable(f"session {batch.seen.session_id!r}: a batch could not be written; {unknown}") from unknown
 
     async def _is_there(self, batch: Append, mark: str | None) -> bool:
         session_id = batch.seen.session_id
