@@ -22,6 +22,7 @@ from power_loop import StatefulAgentLoop, ToolDefinition, ToolRegistry, tool
 from power_loop.agents.tools import register_spawn_agent
 from power_loop.cli import main
 from power_loop.contracts.errors import HumanInputRequired
+from power_loop.contracts.tool import ToolHandlerResult
 from power_loop.contrib.mcp import HttpMCPClient, StdioMCPClient, register_mcp_tools
 from power_loop.contrib.mcp_serve import Exposed
 from power_loop.contrib.mcp_server import OWNER, asgi_app
@@ -161,6 +162,18 @@ async def test_a_key_finds_the_conversation_whose_answer_was_lost_and_pays_once(
         assert (len(model.requests), again[2]["final_text"]) == (1, "answer to pay")
         others = [await exposed.call("bob", "send", pay), await exposed.call("ann", "send", {**pay, "key": "order 2"})]
     assert len({data["session_id"] for _, _, data in [again, *others]}) == 3
+
+
+@pytest.mark.parametrize("mode", GENERATIONS)
+async def test_half_a_character_is_served_as_its_replacement_and_the_server_goes_on(mode: str) -> None:
+    half = tool(name="half", description="Half \ud83d.")(lambda: ToolHandlerResult(True, "a\ud83d", {"b\ud83d": ["c\ud83d"]}))
+    loop = StatefulAgentLoop(llm=FunctionLLM(lambda request: say("half an \ud83d")), dsn=":memory:", tools=[half])
+    async with loop, serving(loop, tools=True) as url, asking(url, mode) as client:
+        said = await client.call_tool("send", {"message": "go"})
+        assert (said.content[0].text, said.structured_content["final_text"]) == ("half an \ufffd",) * 2
+        given = await client.call_tool("half", {})
+        assert (given.content[0].text, given.structured_content) == ("a\ufffd", {"b\ufffd": ["c\ufffd"]})
+        assert "Half \ufffd." in [each.description for each in (await client.list_tools()).tools]
 
 
 async def test_what_a_tool_raises_is_told_without_secrets() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+Json = TypeVar("Json")
 
 # The longest key that every engine indexes.
 MAX_KEY_CHARS = 191
@@ -16,6 +19,12 @@ def encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def without_lone_surrogates(value: Json) -> Json:
+    """A JSON value with U+FFFD for half characters, which have no UTF-8; a model's JSON escapes may contain them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def findable(params: Sequence[Any]) -> Sequence[Any]:

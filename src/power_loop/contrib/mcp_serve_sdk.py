@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from power_loop.contracts.results import Rendered
+from power_loop.contracts.text import without_lone_surrogates
 from power_loop.contracts.tool import ToolDefinition
 from power_loop.contrib.mcp_serve import Exposed
 from power_loop.contrib.mcp_source import wire_of
@@ -45,15 +46,15 @@ def server_of(exposed: Exposed, owner_of: Callable[[Context], str]) -> Server[An
 
 def _tool(definition: ToolDefinition) -> types.Tool:
     hints = types.ToolAnnotations(read_only_hint=definition.effects == "pure", idempotent_hint=definition.effects == "idempotent")
-    return types.Tool(name=definition.name, description=definition.description, input_schema=definition.parameters(), annotations=hints)
+    description, schema = without_lone_surrogates([definition.description, definition.parameters()])
+    return types.Tool(name=definition.name, description=description, input_schema=schema, annotations=hints)
 
 
 def _result(rendered: Rendered) -> types.CallToolResult:
-    content, failed, data = rendered
+    """One lone surrogate would end the connection: what has no UTF-8 cannot be written to it."""
+    content, failed, data = without_lone_surrogates(rendered)
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return types.CallToolResult(
-        content=[_block(block) for block in blocks], structured_content=dict(data) if data else None, is_error=failed
-    )
+    return types.CallToolResult(content=[_block(block) for block in blocks], structured_content=data or None, is_error=failed)
 
 
 def _block(block: Any) -> types.TextContent | types.ImageContent:

@@ -23,6 +23,7 @@ from power_loop.contracts.log import log
 from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, ModelCapabilities, ModelRestart
 from power_loop.contracts.redact import redact
 from power_loop.contracts.retry import LLMRetryPolicy
+from power_loop.contracts.text import without_lone_surrogates
 from power_loop.providers.ask import prepare
 from power_loop.providers.capabilities import Ways
 from power_loop.providers.clients import Closable, PerLoop
@@ -31,7 +32,7 @@ from power_loop.providers.guard import REAL_CALLS
 from power_loop.providers.live import last_chunk
 from power_loop.providers.settings import ChatConfig
 from power_loop.providers.sse import event_data
-from power_loop.providers.wire import DONE, HttpResponse, Sent, Wire, split_extra, without_lone_surrogates
+from power_loop.providers.wire import DONE, HttpResponse, Sent, Wire, split_extra
 
 # How long the bytes after the last event may take: a connection is only reused once its reply was read to the end.
 DRAIN_S = 0.1

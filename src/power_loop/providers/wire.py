@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -78,9 +77,3 @@ def split_extra(*extras: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
         headers |= mapping(rest.pop("extra_headers", None))
         body |= rest | dict(mapping(rest.pop("extra_body", None)))
     return body, headers
-
-
-def without_lone_surrogates(body: dict[str, Any]) -> dict[str, Any]:
-    """``body`` with U+FFFD for half characters, which have no UTF-8; a model's JSON escapes may contain them."""
-    text = json.dumps(body, ensure_ascii=False)
-    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
