@@ -161,6 +161,24 @@ async def test_malformed_tools_of_a_real_server_are_left_out_with_a_warning(note
     assert len([record for record in caplog.records if record.name == "power_loop.mcp"]) == 4
 
 
+async def test_tools_that_the_sdk_would_not_take_cost_no_others_and_an_unfit_promise_costs_no_tool(
+    notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = ToolRegistry()
+    with caplog.at_level(logging.WARNING, "power_loop.mcp"):
+        async with rude("unfit", notes) as client:
+            assert await register_mcp_tools(registry, client) == ["fine", "promises_a_list"]
+    left_out = [record.getMessage() for record in caplog.records if record.name == "power_loop.mcp"]
+    assert len(left_out) == 6
+    assert any("'a list': inputSchema.properties: " in line for line in left_out)
+
+
+async def test_a_list_of_tools_that_is_none_is_named(notes: Path) -> None:
+    async with rude("no-list", notes) as client:
+        with pytest.raises(RuntimeError, match="the server's list of tools is malformed: "):
+            await register_mcp_tools(ToolRegistry(), client)
+
+
 async def said_by_the_loop(registry: ToolRegistry) -> str:
     """What the model reads of one call of ``work``."""
     async with StatefulAgentLoop(llm=ScriptedLLM([call("work"), say("ok")]), dsn=":memory:", tool_registry=registry) as loop:

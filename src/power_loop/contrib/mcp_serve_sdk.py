@@ -46,7 +46,7 @@ def server_of(exposed: Exposed, owner_of: Callable[[Context], str]) -> Server[An
 
 def _tool(definition: ToolDefinition) -> types.Tool:
     hints = types.ToolAnnotations(read_only_hint=definition.effects == "pure", idempotent_hint=definition.effects == "idempotent")
-    description, schema = without_lone_surrogates([definition.description, definition.parameters()])
+    description, schema = without_lone_surrogates(definition.description), without_lone_surrogates(definition.parameters())
     return types.Tool(name=definition.name, description=description, input_schema=schema, annotations=hints)
 
 

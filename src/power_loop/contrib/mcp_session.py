@@ -15,6 +15,7 @@ import httpx2
 from mcp import Client, ClientSession, MCPError, types
 from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from pydantic import ValidationError
 
 from power_loop.contracts.log import mcp_log as log
 from power_loop.contrib.mcp_source import Wire
@@ -98,8 +99,8 @@ class Connection:
 
     async def _live(self, opened: asyncio.Future[None], timeout_s: float | None) -> None:
         client = Client(
-            Watched(self._transport(), self._is_over), mode=self._mode, elicitation_callback=_nobody_answers, cache=None,
-            message_handler=self._hear,
+            Watched(self._transport(), self._is_over, lambda: self.about.get("protocol")), mode=self._mode,
+            elicitation_callback=_nobody_answers, cache=None, message_handler=self._hear,
         )  # fmt: skip
         async with AsyncExitStack() as held:
             async with asyncio.timeout(timeout_s):
@@ -187,7 +188,10 @@ class Connection:
         found: list[Wire] = []
         at = types.PaginatedRequestParams()
         for _ in range(_PAGES):
-            page = _dump(await self._request(lambda session, at=at: ask(session, at)))
+            try:
+                page = _dump(await self._request(lambda session, at=at: ask(session, at)))
+            except ValidationError as error:
+                raise RuntimeError(f"the server's list of {what} is malformed: {error}") from error
             found += page.get(what) or []
             if not (cursor := page.get("nextCursor")):
                 return found

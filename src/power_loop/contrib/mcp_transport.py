@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ import httpx2
 from mcp import StdioServerParameters, stdio_client, types
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import methods
+from pydantic import ValidationError
 
 from power_loop.contracts.log import mcp_log as log
 
@@ -69,24 +72,24 @@ async def http(url: str, headers: Mapping[str, str], auth: Any, timeout_s: float
 
 
 class Watched:
-    """A transport whose reading end tells when it is at its end."""
+    """A transport whose reading end tells when it is at its end, and leaves out tools that the SDK would not take."""
 
-    def __init__(self, transport: AbstractAsyncContextManager[Streams], on_end: Callable[[], None]) -> None:
-        self._transport, self._on_end = transport, on_end
+    def __init__(self, transport: AbstractAsyncContextManager[Streams], on_end: Callable[[], None], version: Callable[[], str | None]) -> None:
+        self._transport, self._on_end, self._version = transport, on_end, version
 
     async def __aenter__(self) -> Streams:
         read, write = await self._transport.__aenter__()
-        return WatchedStream(read, self._on_end), write
+        return WatchedStream(read, lambda item: without_malformed_tools(item, self._version()), self._on_end), write
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
         return await self._transport.__aexit__(kind, error, trace)
 
 
 class WatchedStream:
-    """A stream of messages; everything but its end, and tools that the SDK would not take, is as it was."""
+    """A stream of messages; everything but what ``mend`` does to each, and who is told of its end, is as it was."""
 
-    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
-        self._stream, self._on_end = stream, on_end
+    def __init__(self, stream: Any, mend: Callable[[Any], Any], on_end: Callable[[], None]) -> None:
+        self._stream, self._mend, self._on_end = stream, mend, on_end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -96,7 +99,7 @@ class WatchedStream:
 
     async def __anext__(self) -> Any:
         try:
-            return without_malformed_tools(await self._stream.__anext__())
+            return self._mend(await self._stream.__anext__())
         except StopAsyncIteration:
             self._on_end()
             raise
@@ -109,24 +112,40 @@ class WatchedStream:
         return await self._stream.__aexit__(kind, error, trace)
 
 
-def without_malformed_tools(item: Any) -> Any:
-    """A message as it came, but for tools that make the SDK refuse the whole list: these are left out, with a warning."""
+def without_malformed_tools(item: Any, version: str | None) -> Any:
+    """A message as it came, but for tools that make the SDK refuse the whole list: these are left out, with a warning.
+
+    ``version`` is the one agreed on; before that nobody lists tools. What a tool promises of its
+    results nobody reads here, so a promise that is none costs no tool.
+    """
     message: Any = getattr(item, "message", None)
-    if not isinstance(message, types.JSONRPCResponse) or not isinstance(tools := message.result.get("tools"), list):
+    if version is None or not isinstance(message, types.JSONRPCResponse) or not isinstance(listed := message.result.get("tools"), list):
         return item
-    sound = [tool for tool in cast("list[Any]", tools) if _is_sound(tool)]
-    if len(sound) < len(cast("list[Any]", tools)):
-        message.result = {**message.result, "tools": sound}
+    tools = [_without_promises(tool) for tool in cast("list[Any]", listed)]
+    wrong = _problems({**message.result, "tools": tools}, version)
+    for at, problem in wrong.items():
+        log.warning("left out the MCP tool %r: %s", tools[at].get("name"), problem)
+    message.result = {**message.result, "tools": [tool for at, tool in enumerate(tools) if at not in wrong]}
     return item
 
 
-def _is_sound(tool: Any) -> bool:
-    try:
-        types.Tool.model_validate(tool, by_name=False)
-        if tool["inputSchema"].get("type") != "object":
-            raise ValueError("its inputSchema is none of an object")
-    except ValueError as error:
-        name = cast("dict[str, Any]", tool).get("name") if isinstance(tool, dict) else None
-        log.warning("left out the MCP tool %r: %s", name, error)
-        return False
-    return True
+def _without_promises(tool: Any) -> dict[str, Any]:
+    """Empty, and so without a name, for what is no object."""
+    fields = cast("dict[str, Any]", tool) if isinstance(tool, dict) else {}
+    return {name: value for name, value in fields.items() if name != "outputSchema"}
+
+
+def _problems(result: Mapping[str, Any], version: str) -> dict[int, str]:
+    """What is wrong with which tool of a list. The SDK reads a list twice: as ``version`` has it, and as its own classes do."""
+    found = {at: "it has no name" for at, tool in enumerate(result["tools"]) if tool.get("name") == ""}
+    for read in (partial(methods.validate_server_result, "tools/list", version), types.ListToolsResult.model_validate):
+        try:
+            read(result)
+        except ValidationError as error:
+            for each in error.errors():
+                match each["loc"]:
+                    case ("tools", int(at), *place):
+                        found.setdefault(at, f"{'.'.join(map(str, place))}: {each['msg']}")
+                    case _:  # of the list, not of a tool: the SDK says it
+                        pass
+    return found

@@ -17,6 +17,16 @@ ODD = [
     {"name": "far away", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "https://example.com/schema.json"}}}},
     {"name": "fine", "description": "again", "inputSchema": {"type": "object"}},
 ]
+UNFIT: list[Any] = [
+    {"name": "fine", "inputSchema": {"type": "object"}},
+    {"name": "promises a list", "inputSchema": {"type": "object"}, "outputSchema": {"type": "array"}},
+    {"name": "a list", "inputSchema": {"type": "object", "properties": [1]}},
+    {"name": "a word", "inputSchema": {"type": "object", "properties": {"x": "string"}}},
+    {"name": "none", "inputSchema": {"type": "object", "required": "x"}},
+    {"name": "", "inputSchema": {"type": "object"}},
+    {"inputSchema": {"type": "object"}},
+    5,
+]
 
 
 def note(word: str) -> None:
@@ -29,9 +39,9 @@ def say(**message: Any) -> None:
     print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
 
 
-def tools() -> list[dict[str, Any]]:
-    if HOW == "odd":
-        return ODD
+def tools() -> Any:
+    if HOW in ("odd", "unfit", "no-list"):
+        return {"odd": ODD, "unfit": UNFIT, "no-list": "none"}[HOW]
     grown = NOTES is not None and NOTES.exists() and "grow" in NOTES.read_text()
     return [{"name": name, "inputSchema": {"type": "object"}} for name in ("work", "grow", *(["more"] if grown else []))]
 
