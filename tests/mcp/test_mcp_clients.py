@@ -72,6 +72,14 @@ async def test_text_pictures_files_and_resources_survive() -> None:
     assert resource["text"] == "[resource memo://a]\nkept words"
 
 
+async def test_half_a_character_is_sent_as_its_replacement_and_the_connection_stays() -> None:
+    async with polite() as client:
+        connection = client._connection
+        assert (await client.call_tool("fs.read file", {"path": "a\ud83d"})).content == "read a\ufffd"
+        assert (await client.read_resource("word://a\ud83d"))["contents"][0]["text"] == "the word a\ufffd"
+        assert client._connection is connection
+
+
 async def test_pictures_reach_the_model_as_blocks() -> None:
     registry, model = ToolRegistry(), ScriptedLLM([call("show"), say("pretty")])
     async with polite() as client:

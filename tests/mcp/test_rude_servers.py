@@ -118,6 +118,12 @@ async def test_a_call_that_may_be_repeated_is_made_once_more_on_a_new_connection
     assert [word for word in did(notes) if word != "listed"] == ["started", "work", "started", "work"]
 
 
+async def test_a_result_that_came_is_kept_when_the_server_dies_right_behind_it(notes: Path) -> None:
+    async with rude("dies-after", notes) as client:
+        assert (await client.call_tool("work", {})).content == "work done"
+    assert did(notes) == ["started", "work"]  # nothing is asked behind a result
+
+
 async def test_a_connection_is_made_again_once_for_a_call(notes: Path) -> None:
     async with rude("dies", notes) as client:
         with pytest.raises(ToolTimeout, match="was lost while work ran"):

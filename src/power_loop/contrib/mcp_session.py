@@ -15,9 +15,10 @@ import httpx2
 from mcp import Client, ClientSession, MCPError, types
 from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from power_loop.contracts.log import mcp_log as log
+from power_loop.contracts.text import without_lone_surrogates
 from power_loop.contrib.mcp_source import Wire
 from power_loop.contrib.mcp_transport import Streams, Watched
 
@@ -30,6 +31,9 @@ class Progress(Protocol):
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None: ...
 
+
+CALLED: TypeAdapter[Any] = TypeAdapter(types.CallToolResult | types.InputRequiredResult)
+"""What a call gives."""
 
 # How long a connection that is lost may take to say why.
 _LAST_WORDS_S = 10.0
@@ -151,13 +155,13 @@ class Connection:
         self, name: str, arguments: Mapping[str, Any], answers: Wire | None, state: str | None, progress: Progress | None
     ) -> Wire:
         """The result as on the wire: of a tool, or one that asks for input (``resultType`` is ``input_required``)."""
-        given = types.CallToolRequestParams.model_validate({"name": name, "inputResponses": answers} if answers else {"name": name})
+        given = {"name": name, "arguments": dict(arguments), "inputResponses": answers or None, "requestState": state}
+        params = types.CallToolRequestParams.model_validate(given)
+        call = types.CallToolRequest(params=types.CallToolRequestParams.model_validate(without_lone_surrogates(_dump(params))))
 
         async def ask(session: ClientSession) -> Any:
-            return await session.call_tool(
-                name, dict(arguments), progress_callback=progress, input_responses=given.input_responses, request_state=state,
-                allow_input_required=True,
-            )  # fmt: skip
+            # Not the SDK's call_tool: that asks for the tool list behind the result, and loses the one with the other.
+            return await session.send_request(call, CALLED, progress_callback=progress)
 
         try:
             return _dump(await self._request(ask))
@@ -182,7 +186,7 @@ class Connection:
         return found
 
     async def read_resource(self, uri: str) -> Wire:
-        return _dump(await self._request(lambda session: session.read_resource(uri)))
+        return _dump(await self._request(lambda session: session.read_resource(without_lone_surrogates(uri))))
 
     async def _pages(self, what: str, ask: Callable[[ClientSession, types.PaginatedRequestParams], Awaitable[Any]]) -> list[Wire]:
         found: list[Wire] = []

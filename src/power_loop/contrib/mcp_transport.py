@@ -21,6 +21,8 @@ from power_loop.contracts.log import mcp_log as log
 
 Streams = tuple[Any, Any]
 """Where messages are read from, and where they are written."""
+Version = Callable[[], str | None]
+"""Which version of the protocol was agreed on, if any was yet."""
 
 # To connect and to send; a response may take as long as its call may.
 CONNECT_S = 30.0
@@ -74,7 +76,7 @@ async def http(url: str, headers: Mapping[str, str], auth: Any, timeout_s: float
 class Watched:
     """A transport whose reading end tells when it is at its end, and leaves out tools that the SDK would not take."""
 
-    def __init__(self, transport: AbstractAsyncContextManager[Streams], on_end: Callable[[], None], version: Callable[[], str | None]) -> None:
+    def __init__(self, transport: AbstractAsyncContextManager[Streams], on_end: Callable[[], None], version: Version) -> None:
         self._transport, self._on_end, self._version = transport, on_end, version
 
     async def __aenter__(self) -> Streams:
@@ -138,7 +140,8 @@ def _without_promises(tool: Any) -> dict[str, Any]:
 def _problems(result: Mapping[str, Any], version: str) -> dict[int, str]:
     """What is wrong with which tool of a list. The SDK reads a list twice: as ``version`` has it, and as its own classes do."""
     found = {at: "it has no name" for at, tool in enumerate(result["tools"]) if tool.get("name") == ""}
-    for read in (partial(methods.validate_server_result, "tools/list", version), types.ListToolsResult.model_validate):
+    as_agreed = partial(methods.validate_server_result, "tools/list", version)
+    for read in (as_agreed, partial(types.ListToolsResult.model_validate, by_name=False)):
         try:
             read(result)
         except ValidationError as error:

@@ -67,6 +67,8 @@ def call(number: Any, name: str) -> None:
     if name == "grow":
         say(method="notifications/tools/list_changed")
     say(id=number, result={"content": [{"type": "text", "text": f"{name} done"}]})
+    if HOW == "dies-after":
+        os._exit(3)
 
 
 def main() -> None:
