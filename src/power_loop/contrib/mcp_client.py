@@ -42,7 +42,7 @@ class CutOff(ToolTimeout):
 
     def __init__(self, tool_name: str, server: str, why: str) -> None:
         super().__init__(tool_name, 0.0)
-        self.args: tuple[Any, ...] = (f"the connection to {server} was lost while {tool_name} ran ({why})",)
+        self.args: tuple[Any, ...] = (f"the connection to {server} was lost while {tool_name or 'a request'} ran ({why})",)
 
 
 class McpClient(ABC):
@@ -165,22 +165,21 @@ class McpClient(ABC):
 
     async def _ask(self, ask: Callable[[Connection], Awaitable[T]], tool: str, repeatable: bool) -> T:
         lost = sdk().Lost
-        connection = await self._connected()
         try:
-            return await ask(connection)
+            return await ask(await self._connected())
         except lost as error:
             if error.sent and not repeatable:
                 raise CutOff(tool, self._label, str(error)) from error
         try:
-            return await ask(await self._connected(instead_of=connection))
+            return await ask(await self._connected())
         except lost as error:
             raise CutOff(tool, self._label, str(error)) from error
 
-    async def _connected(self, *, instead_of: Connection | None = None) -> Connection:
-        """The connection, made when there is none, or when it is the one that was no use."""
+    async def _connected(self) -> Connection:
+        """The connection, made when there is none that is of use."""
         async with self._connecting:
             connection = self._connection
-            if connection is not None and (connection.lost or connection is instead_of):
+            if connection is not None and (connection.lost or connection.is_forgotten):
                 await self._close()
                 connection = None
             if connection is None:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from power_loop.contracts.log import mcp_log as log
 from power_loop.contracts.text import without_lone_surrogates
 from power_loop.contrib.mcp_source import Wire
-from power_loop.contrib.mcp_transport import Streams, Watched
+from power_loop.contrib.mcp_transport import FORGOTTEN, UNANSWERED, Streams, Watched
 
 T = TypeVar("T")
 Transport = AbstractAsyncContextManager[Streams]
@@ -39,13 +39,13 @@ CALLED: TypeAdapter[Any] = TypeAdapter(types.CallToolResult | types.InputRequire
 _LAST_WORDS_S = 10.0
 _LISTEN_AGAIN_S = 1.0
 # What servers say, with no common code, of a session that they do not know (any more): they did nothing with the request.
-FORGOTTEN = ("session terminated", "session not found", "invalid session id", "bad request: no valid session")
+_SAID_OF_A_FORGOTTEN = ("session terminated", "session not found", "invalid session id", "bad request: no valid session")
 # A server that never ends its list must not hang us.
 _PAGES = 100
 
 
 class Lost(Exception):
-    """The connection broke. ``sent``: the request may have reached the server."""
+    """The answer will not come. ``sent``: the request may have reached the server."""
 
     def __init__(self, why: str, *, sent: bool) -> None:
         super().__init__(why)
@@ -62,6 +62,8 @@ class Connection:
         self._session: ClientSession | None = None
         self._cause: BaseException | None = None
         self.lost: bool = False
+        self.is_forgotten = False
+        """The server does not know this session any more; requests that it has heard it may still answer."""
         self.about: Mapping[str, Any] = {}
         """``protocol``, ``server``, ``instructions`` and ``capabilities`` as the server told them."""
 
@@ -203,14 +205,17 @@ class Connection:
         raise RuntimeError(f"the server's list of {what} has no end: more than {_PAGES} pages")
 
     async def _request(self, ask: Callable[[ClientSession], Awaitable[T]]) -> T:
-        """Raises `Lost` when the connection breaks, or broke before."""
+        """Raises `Lost` when the connection breaks, or broke before, and for a request that gets no answer by a connection that stands."""
         if self._session is None or self.lost:
             raise Lost("the connection was lost before the call", sent=False)
         try:
             return await ask(self._session)
         except MCPError as error:
-            if error.message.lower().startswith(FORGOTTEN):
+            if error.data == FORGOTTEN or error.message.lower().startswith(_SAID_OF_A_FORGOTTEN):
+                self.is_forgotten = True
                 raise Lost("the server has forgotten this session", sent=False) from error
+            if error.data == UNANSWERED:
+                raise Lost(error.message, sent=True) from error
             if not self.lost:
                 raise
             raise await self._lost() from error

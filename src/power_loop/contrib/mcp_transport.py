@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, cast
@@ -28,6 +29,20 @@ Version = Callable[[], str | None]
 CONNECT_S = 30.0
 READ_S = 300.0
 _KEPT_BYTES = 2_000
+
+# Of an error that a server did not give as an answer, its data say which it was.
+UNANSWERED = "power_loop: unanswered"
+"""The request was sent, and what came to it says not what became of it."""
+FORGOTTEN = "power_loop: forgotten"
+"""The server does not know our session any more, and did nothing."""
+
+# What the SDK says of a request in place of a server from which no answer came, or none that it can read.
+_SAID_FOR_THE_SERVER = (
+    (types.CONNECTION_CLOSED, "SSE stream "),
+    (types.PARSE_ERROR, "Failed to parse "),
+    (types.INVALID_REQUEST, "Unexpected content type"),
+    (types.INVALID_REQUEST, "server answered a request with 202"),
+)
 
 
 class LastWords(asyncio.Protocol):
@@ -65,12 +80,40 @@ async def http(url: str, headers: Mapping[str, str], auth: Any, timeout_s: float
         async with sse_client(url, dict(headers), CONNECT_S, read_s or READ_S, auth=auth) as streams:
             yield streams
         return
-    limits = httpx2.Timeout(CONNECT_S, read=read_s)
+    limits, troubles = httpx2.Timeout(CONNECT_S, read=read_s), Troubles()
     async with (
-        httpx2.AsyncClient(headers=dict(headers), auth=auth, timeout=limits) as client,
-        streamable_http_client(url, http_client=client) as streams,
+        httpx2.AsyncClient(headers=dict(headers), auth=auth, timeout=limits, event_hooks={"response": [troubles.note]}) as client,
+        streamable_http_client(url, http_client=client) as (read, write),
     ):
-        yield streams
+        yield WatchedStream(read, troubles.told), write
+
+
+class Troubles:
+    """Tells errors that are no answers of a server from those that are: to the SDK an HTTP status is as good as another."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[Any, int] = {}
+        """By the id of the request."""
+
+    async def note(self, response: httpx2.Response) -> None:
+        """Hears of every response before the SDK reads it."""
+        request, status = response.request, response.status_code
+        if request.method == "POST" and (status >= 500 or (status == 404 and "mcp-session-id" in request.headers)):
+            with suppress(ValueError, TypeError, KeyError):  # a notification, or something that the auth asks for
+                self._statuses[json.loads(request.content)["id"]] = status
+
+    def told(self, item: Any) -> Any:
+        """A message as it came, or an error that says what it is."""
+        message: Any = getattr(item, "message", None)
+        if isinstance(message, types.JSONRPCError):
+            status, error = self._statuses.pop(message.id, None), message.error
+            if status == 404:
+                error.data = FORGOTTEN
+            elif status is not None:
+                error.data, error.message = UNANSWERED, f"{error.message} (HTTP {status})"
+            elif any(error.code == code and error.message.startswith(words) for code, words in _SAID_FOR_THE_SERVER):
+                error.data = UNANSWERED
+        return item
 
 
 class Watched:
@@ -90,7 +133,7 @@ class Watched:
 class WatchedStream:
     """A stream of messages; everything but what ``mend`` does to each, and who is told of its end, is as it was."""
 
-    def __init__(self, stream: Any, mend: Callable[[Any], Any], on_end: Callable[[], None]) -> None:
+    def __init__(self, stream: Any, mend: Callable[[Any], Any], on_end: Callable[[], None] = lambda: None) -> None:
         self._stream, self._mend, self._on_end = stream, mend, on_end
 
     def __getattr__(self, name: str) -> Any:
