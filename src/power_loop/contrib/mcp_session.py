@@ -76,6 +76,8 @@ class Connection:
         try:
             await asyncio.shield(opened)
         except asyncio.CancelledError:
+            self.lost = True  # before the owner says so: others may wait for a connection that is of use
+            opened.cancel()
             self._owner.cancel()
             raise
 
@@ -109,12 +111,7 @@ class Connection:
             elicitation_callback=_nobody_answers, cache=None, message_handler=self._hear,
         )  # fmt: skip
         async with AsyncExitStack() as held:
-            async with asyncio.timeout(timeout_s):
-                await held.enter_async_context(client)
-                if self._mode not in ("auto", "legacy"):
-                    # The version is settled; what the server can do is not known yet.
-                    found = await client.session.send_discover(self._mode)
-                    client.session.adopt(types.DiscoverResult.model_validate(found))
+            await self._greet(held, client, timeout_s)
             self._session, self.about = client.session, _about(client)
             listening = asyncio.create_task(self._listen(client))
             if not opened.done():
@@ -125,6 +122,20 @@ class Connection:
                 self.lost = True  # said before the requests in flight are told
                 listening.cancel()
                 await asyncio.wait({listening})
+
+    async def _greet(self, held: AsyncExitStack, client: Client, timeout_s: float | None) -> None:
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                await held.enter_async_context(client)
+                if self._mode not in ("auto", "legacy"):
+                    # The version is settled; what the server can do is not known yet.
+                    found = await client.session.send_discover(self._mode)
+                    client.session.adopt(types.DiscoverResult.model_validate(found))
+        except TimeoutError as error:
+            if limit.expired():
+                raise TimeoutError(f"it did not answer within {timeout_s:g} s") from error
+            raise
 
     def _is_over(self) -> None:
         self.lost = True
