@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any
@@ -12,6 +13,7 @@ from mcp import types
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -32,14 +34,40 @@ Authorize = Callable[[Request], "str | Awaitable[str | None] | None"]
 OWNER_KEY = "power_loop.mcp_owner"
 
 
-def server_of(exposed: Exposed, owner_of: Callable[[Context], str]) -> Server[Any]:
+class Detached:
+    """Calls whose connection may go while they go on: by the session-based protocol over HTTP that is no cancel.
+
+    Nor does any other word of the client reach such a call, so only the server's end stops it.
+    """
+
+    def __init__(self) -> None:
+        self._calls: set[asyncio.Task[Rendered]] = set()
+
+    async def through(self, call: Coroutine[Any, Any, Rendered]) -> Rendered:
+        """What ``call`` gives. Whoever waits for it may be cancelled."""
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        """Cancel what is left, and wait until it has ended."""
+        for task in self._calls:
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+
+def server_of(exposed: Exposed, owner_of: Callable[[Context], str], detached: Detached | None = None) -> Server[Any]:
     """The SDK's server, both generations of the protocol; each call is for the owner of its request."""
 
     async def list_tools(context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[_tool(definition) for definition in exposed.definitions()])
 
     async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        return _result(await exposed.call(owner_of(context), params.name, params.arguments or {}))
+        call = exposed.call(owner_of(context), params.name, params.arguments or {})
+        if detached is not None and context.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
+            call = detached.through(call)
+        return _result(await call)
 
     return Server("power-loop", version=__version__, on_list_tools=list_tools, on_call_tool=call_tool)
 
@@ -89,12 +117,14 @@ async def run_stdio(exposed: Exposed, owner: str) -> None:
 
 def application(exposed: Exposed, authorize: Authorize, allowed_hosts: Sequence[str], path: str) -> ASGIApp:
     """Streamable HTTP at ``path``, without sessions of the transport: any process may answer any request."""
-    manager = StreamableHTTPSessionManager(server_of(exposed, _owner_of), stateless=True)
+    detached = Detached()
+    manager = StreamableHTTPSessionManager(server_of(exposed, _owner_of, detached), stateless=True)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with manager.run():
             yield
+        await detached.stop()
         await exposed.drain()
 
     guarded = Guarded(manager.handle_request, authorize, allowed_hosts)
