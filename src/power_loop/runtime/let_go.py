@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from power_loop.contracts.errors import SessionLeaseLost, StoreRefused, StoreUnavailable
 from power_loop.contracts.outcome import described
 from power_loop.contracts.records import CallCharged, ModelReplied, Record, SendEnded, SendRested, StopRequested, ToolReturned
 from power_loop.contracts.store import Conflict
 from power_loop.kernel.state import State
-from power_loop.runtime.noted import MAX_CONFLICTS
+from power_loop.runtime.noted import MAX_CONFLICTS, Posts
 from power_loop.runtime.send import Send
 
-LOST = "[It ran, but what it gave is lost: the database does not take it ({why:.300})]"
+LOST = "[It ran, but what it gave is lost, with all that it left for others: the database does not take it ({why})]"
+NOT_RUN = "[What came of it is lost: the database does not take it ({why})]"
+# Every database takes a text of so many characters, if they are ASCII.
+FITS_CHARS = 4_000
 
 
 async def let_go(send: Send, cause: BaseException) -> None:
@@ -23,19 +27,19 @@ async def let_go(send: Send, cause: BaseException) -> None:
     await _catch_up(send)
     if send.noted and isinstance(send.noted[-1].record, SendEnded):  # nobody was told of this end, and it may not be one
         send.take_back_last()
-    refused = bool(send.noted)
     try:
-        await _release(send, cause)
+        await _release(send, described(cause), cause)
     except Exception as error:  # of the driver, for a value that it cannot bind; and of the store
-        if not refused or not _is_about_the_batch(error):
+        if not send.noted or not _is_about_the_batch(error):
             raise
-        _note_in_short(send, str(error))
-        await _release(send, cause)
+        await _note_in_short(send, _short(str(error)))
+        told = described(cause)
+        await _release(send, {**told, "message": _short(told["message"])}, cause)
 
 
-async def _release(send: Send, cause: BaseException) -> None:
+async def _release(send: Send, told: Mapping[str, Any], cause: BaseException) -> None:
     if send.session.head.holder is not None and not send.ahead.idle:
-        send.note(_last_word(cause, send.ahead))
+        send.note(_last_word(told if isinstance(cause, Exception) else None, send.ahead))
     for _ in range(MAX_CONFLICTS):
         if send.session.head.holder is None:
             send.teller.flush()
@@ -50,10 +54,10 @@ async def _release(send: Send, cause: BaseException) -> None:
             return
 
 
-def _last_word(cause: BaseException, state: State) -> Record:
-    if not isinstance(cause, Exception):
+def _last_word(error: Mapping[str, Any] | None, state: State) -> Record:
+    if error is None:
         return SendRested("interrupted")
-    return SendRested("failed", described(cause)) if state.open_calls else SendEnded("failed", "", described(cause))
+    return SendRested("failed", error) if state.open_calls else SendEnded("failed", "", error)
 
 
 async def _catch_up(send: Send) -> None:
@@ -77,26 +81,45 @@ def _is_about_the_batch(error: Exception) -> bool:
     return isinstance(error, StoreRefused) or not isinstance(error, (StoreUnavailable, SessionLeaseLost, Conflict))
 
 
-def _note_in_short(send: Send, why: str) -> None:
-    """Note anew what was noted, of it only what certainly fits. What was heard waits on."""
-    noted, head = send.noted, send.session.head
-    send.noted, send.heard, send.timers, send.ahead = [], [], (), noted[0].before
+async def _note_in_short(send: Send, why: str) -> None:
+    """Note anew what was noted, of it only what certainly fits, and nothing that rides along. What was heard waits on."""
+    heard = [item.record for item in await send.ports.log.inbox(send.session_id) if item.item_id in send.heard] if send.heard else []
+    noted, head, posts = send.noted, send.session.head, send.posts
+    if send.send_index != head.send_index:  # what began the send is not there: nor is its ledger, and its key is free
+        send.books = send.key = None
+    send.noted, send.heard, send.timers, send.seen_jobs, send.posts, send.ahead = [], [], (), (), {}, noted[0].before
     send.send_index, send.send_seq, send.fold_seq, send.fold_through = head.send_index, head.send_seq, head.fold_seq, head.fold_through
     for each in noted:
         send.teller.forget(each.record)
-    for record in _in_short([each.record for each in noted], why):
-        send.note(record)
+    for record in [each.record for each in noted if not _came_with(heard, each.record)]:
+        if (short := _in_short(record, posts, why)) is not None:
+            send.note(short)
 
 
-def _in_short(records: list[Record], why: str) -> Iterator[Record]:
-    """A reply is what it cost, a result that it is lost; words, questions and summaries are not there yet."""
-    for record in records:
-        match record:
-            case ModelReplied(usage=usage) if usage.calls:
-                yield CallCharged(record.purpose, usage, StoreRefused.__name__, record.model)
-            case ToolReturned():
-                yield record._replace(output=LOST.format(why=why), data=None)
-            case CallCharged() | StopRequested():
-                yield record
-            case _:
-                continue
+def _came_with(heard: Sequence[Record], record: Record) -> bool:
+    """It is what somebody left in the inbox, or came of that."""
+    answered = {getattr(each, "call_id", None) for each in heard}  # only answers and decisions have one
+    return record in heard or (isinstance(record, ToolReturned) and record.call_id in answered)
+
+
+def _in_short(record: Record, posts: Posts, why: str) -> Record | None:
+    """A reply is what it cost, a long result that it is lost; words, questions and summaries are not there yet."""
+    match record:
+        case ModelReplied(usage=usage) if usage.calls:
+            return CallCharged(record.purpose, usage, StoreRefused.__name__, record.model)
+        case ToolReturned(output=str(output)) if _fits(output) and record.call_id not in posts:
+            return record._replace(data=None)
+        case ToolReturned():
+            return record._replace(output=(LOST if record.ran else NOT_RUN).format(why=why), data=None)
+        case CallCharged() | StopRequested():
+            return record
+        case _:
+            return None
+
+
+def _fits(text: str) -> bool:
+    return len(text) <= FITS_CHARS and text.isascii() and "\0" not in text
+
+
+def _short(text: str) -> str:
+    return text[:300].encode("ascii", "replace").decode().replace("\0", "?")
