@@ -393,6 +393,14 @@ async def test_a_run_that_failed_goes_on_when_it_is_asked_for_again_from_its_beg
     assert len(loop.llm.requests) == 2
 
 
+async def test_a_run_that_never_began_is_run_when_its_browser_reconnects_though_another_one_failed(stage: Any) -> None:
+    loop = stage.loop(fail(ConnectionError("boom")), say("Here I am."))
+    session = await loop.new_session()
+    failed = await read(Interface(), loop, session)
+    waited = Interface(last_id=failed.last_id, events=[{"type": "RUN_STARTED"}])
+    assert (await read(waited, loop, session, run_input("And I?", "run-2"))).said == ["Here I am."]
+
+
 async def test_a_run_that_begins_while_another_is_under_way_is_told_its_own_answer(stage: Any) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
 

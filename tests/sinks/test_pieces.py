@@ -15,6 +15,7 @@ from power_loop.contracts.redact import redact_text
 from power_loop.contrib.jsonl_sink import attach_jsonl_sink, replay
 from power_loop.contrib.pieces import Pieces
 from power_loop.contrib.redact import Redactor
+from power_loop.contrib.seen import REMEMBERED
 from power_loop.testing import hang
 
 KEY = "sk" + "-proj-" + "A1b2C3d4" * 4
@@ -25,6 +26,11 @@ SECRETS = {
     "postgresql://app:hunter2@db/x": "hunter2",
     '{"password": "hunter2 and more"}': "hunter2",
     "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEowIBAAKC\nAQEA7\n-----END RSA " + "PRIVATE KEY-----": "AQEA7",
+    "<password>hunter2secret</password>": "hunter2secret",
+    f"eyJ{'hbGciOiJIUzI1' * 2}.eyJ{'zdWIiOiIx' * 2}.{'c2lnbmF0dXJl' * 2}": "zdWIiOiIx" * 2,
+    "hooks.slack.com/services/" + "T0ABCDEF/B0ABCDEF": "B0ABCDEF",
+    "curl -u me:hunter2hunter2 https://h": "hunter2hunter2",
+    "?sig=abcdef0123456789abcdef": "0123456789abcdef",
     "Cookie: session=abcdef123456; theme=dark": "abcdef123456",
 }
 # Whole words of prose, with all that makes one look twice.
@@ -92,3 +98,29 @@ def test_two_sessions_and_what_is_thought_are_texts_of_their_own() -> None:
     assert shown("stream_delta", "b", "plain ") == "plain "
     assert shown("stream_think_delta", "a", "hm ") == "hm "
     assert shown("stream_delta", "a", f"{KEY[half:]} y") == "*** y"
+
+
+def test_a_text_in_hand_is_not_forgotten_for_others() -> None:
+    redactor = Redactor()
+
+    def shown(session: str, text: str) -> str:
+        return redactor.shown(AgentEvent("stream_delta", {"text": text}, session_id=session))
+
+    shown("late", "password='correct horse ")
+    for n in range(REMEMBERED - 1):
+        shown(f"s{n}", "x ")
+    assert "battery" not in shown("late", "battery staple' ")
+
+
+@pytest.mark.parametrize("opening", ["-----BEGIN RSA " + "PRIVATE KEY-----\n", "password='"])
+def test_what_is_hidden_without_an_end_stays_hidden_and_is_not_looked_through_again_and_again(opening: str) -> None:
+    looked: list[int] = []
+
+    def counting(text: str) -> str:
+        looked.append(len(text))
+        return redact_text(text)
+
+    pieces = Pieces(counting)
+    told = "".join(pieces.take(piece) for piece in (opening, *(["MIIEowIBAAKCAQEA "] * 1000)))
+    assert "MIIE" not in told
+    assert max(looked) < 6_000

@@ -286,6 +286,8 @@ class Run:
         """The run is over with an error."""
         end: AgentEvent | None = None
         index = await self._index_of_the_send()
+        if index is None and self._asked.said is not None:  # it waits in line, or never began
+            return False
         async with aclosing(self._loop.watch(self._session_id, after=self._start, follow=False)) as events:
             async for event in events:
                 end = event if event.record_seq is not None and index in (None, event.send_index) else end

@@ -62,7 +62,7 @@ class Connection:
         self._session: ClientSession | None = None
         self._cause: BaseException | None = None
         self.lost: bool = False
-        self.is_forgotten = False
+        self.is_forgotten: bool = False
         """The server does not know this session any more; requests that it has heard it may still answer."""
         self.about: Mapping[str, Any] = {}
         """``protocol``, ``server``, ``instructions`` and ``capabilities`` as the server told them."""

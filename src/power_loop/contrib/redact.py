@@ -122,7 +122,7 @@ class Redactor:
         """Of a text that comes in pieces, what shows no part of a secret; it may come with the next one."""
         stream = event.session_id, str(event.type)
         if stream not in self._streams and len(self._streams) >= REMEMBERED:
-            self._streams.clear()
+            del self._streams[next(iter(self._streams))]
         return self._streams.setdefault(stream, Pieces(self._clean)).take(str(event.payload.get("text") or ""))
 
     def _clean(self, text: str) -> str:
