@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 
@@ -11,9 +11,9 @@ def checked_options(given: Any) -> list[Any]:
     """``given`` as a list. Raises `TypeError` where it is none, or one of it could be neither shown nor chosen."""
     if given is None:
         return []
-    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise TypeError(f"options= takes a list of texts, or of mappings with id and label; not {given!r:.200}")
-    options = list(cast("Sequence[Any]", given))
+    options = list(cast("Iterable[Any]", given))
     for option in options:
         if option is None or option in ("", {}, []):
             raise TypeError(f"options= has {option!r:.200}; an option is a text, or a mapping with id and label")

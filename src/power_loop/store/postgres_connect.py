@@ -99,7 +99,7 @@ class Address:
 
     def _sound(self, connection: Connection) -> Connection:
         """Raises `StoreUnavailable` for a database that lacks characters: what a model was paid for could not be kept."""
-        encoding = str(connection.get_settings().server_encoding)
+        encoding = getattr(connection.get_settings(), "server_encoding", "UTF8")  # a proxy may not say
         if encoding in ("UTF8", "SQL_ASCII"):
             return connection
         connection.terminate()

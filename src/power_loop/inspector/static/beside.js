@@ -78,8 +78,9 @@ function hiddenPart(about, approve, show) {
 }
 
 // As `contracts/options.py` has them.
-const answerOf = (option) => option.id || option.label || option;
-const labelOf = (option) => plain(option.label || option.id || (typeof option === "string" ? option : JSON.stringify(option)));
+const named = (...values) => values.find((value) => value !== undefined && value !== null && value !== "");
+const answerOf = (option) => named(option.id, option.label, option);
+const labelOf = (option) => plain(named(option.label, option.id, typeof option === "string" ? option : JSON.stringify(option)));
 
 function answerForm(session, asked, show) {
   const about = { session_id: session.session_id, interaction_id: asked.interaction_id };
