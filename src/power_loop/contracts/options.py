@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 
@@ -22,17 +22,19 @@ def checked_options(given: Any) -> list[Any]:
 
 def answer_of(option: Any) -> Any:
     """What is answered where it is chosen: its id, else its label, else the option as it is."""
-    return _named(option, "id", "label", lambda: option)
+    named = _named(option, "id", "label")
+    return option if named is None else named
 
 
 def label_of(option: Any) -> str:
     """What it is called."""
-    return str(_named(option, "label", "id", lambda: option if isinstance(option, str) else json.dumps(option, default=str)))
+    named = _named(option, "label", "id")
+    return str(named) if named is not None else option if isinstance(option, str) else json.dumps(option, default=str)
 
 
 def option_line(option: Any) -> str:
     """Its label, with the id where that is another, and with what is said about it."""
-    label, answer, about = label_of(option), answer_of(option), _named(option, "description", "description", str)
+    label, answer, about = label_of(option), answer_of(option), _named(option, "description")
     own = f" ({answer})" if str(answer) != label and not isinstance(answer, Mapping) else ""
     return f"{label}{own}" + (f": {about}" if about else "")
 
@@ -44,9 +46,7 @@ def chosen(options: Sequence[Any], typed: str) -> Any:
     return {**by_label, **by_id}.get(typed.strip(), typed)
 
 
-def _named(option: Any, first: str, second: str, otherwise: Callable[[], Any]) -> Any:
+def _named(option: Any, *names: str) -> Any:
+    """The first of ``names`` that says something in ``option``, if it is a mapping; else None."""
     held = cast("Mapping[str, Any]", option) if isinstance(option, Mapping) else dict[str, Any]()
-    for name in (first, second):
-        if (found := held.get(name)) not in (None, ""):
-            return found
-    return otherwise()
+    return next((held[name] for name in names if held.get(name) not in (None, "")), None)

@@ -12,23 +12,26 @@ T = TypeVar("T")
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """``work``, however often the caller is cancelled meanwhile: for what gives back, on the way out of a cancel or an error."""
     task = asyncio.create_task(work)
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            continue  # the first one is on its way already
+    await _over(task)  # a cancel is on its way already
     return task.result()
 
 
 async def unhurried(work: Coroutine[Any, Any, T]) -> T:
     """``work`` to its end, however often the caller is cancelled meanwhile; then the cancel passes through."""
-    task, cancelled = asyncio.create_task(work), None
+    task = asyncio.create_task(work)
+    cancelled = await _over(task)
+    value = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return value
+
+
+async def _over(task: asyncio.Task[Any]) -> asyncio.CancelledError | None:
+    """Wait until it has ended. The last cancel that came meanwhile."""
+    cancelled = None
     while not task.done():
         try:
             await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
-    value = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return value
+    return cancelled

@@ -27,19 +27,20 @@ async def let_go(send: Send, cause: BaseException) -> None:
     await _catch_up(send)
     if send.noted and isinstance(send.noted[-1].record, SendEnded):  # nobody was told of this end, and it may not be one
         send.take_back_last()
+    error = described(cause) if isinstance(cause, Exception) else None
     try:
-        await _release(send, described(cause), cause)
-    except Exception as error:  # of the driver, for a value that it cannot bind; and of the store
-        if not send.noted or not _is_about_the_batch(error):
+        await _release(send, error)
+    except Exception as refusal:  # of the driver, for a value that it cannot bind; and of the store
+        if not send.noted or not _is_about_the_batch(refusal):
             raise
-        await _note_in_short(send, _short(str(error)))
-        told = described(cause)
-        await _release(send, {**told, "message": _short(told["message"])}, cause)
+        await _note_in_short(send, _short(str(refusal)))
+        await _release(send, error and {**error, "message": _short(error["message"])})
 
 
-async def _release(send: Send, told: Mapping[str, Any], cause: BaseException) -> None:
+async def _release(send: Send, error: Mapping[str, Any] | None) -> None:
+    """``error`` is None where the send was interrupted."""
     if send.session.head.holder is not None and not send.ahead.idle:
-        send.note(_last_word(told if isinstance(cause, Exception) else None, send.ahead))
+        send.note(_last_word(error, send.ahead))
     for _ in range(MAX_CONFLICTS):
         if send.session.head.holder is None:
             send.teller.flush()
