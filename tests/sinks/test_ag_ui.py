@@ -457,3 +457,18 @@ async def test_an_approval_that_a_sub_agent_waits_for_is_given_or_denied(stage: 
     resume = [{"interruptId": asked["id"], "status": "resolved", "payload": {"approved": approves, "note": "so be it"}}]
     seen = await read(Interface(), loop, session, run_input(None, "run-2", resume=resume))
     assert (seen.end["type"], seen.said, paid) == ("RUN_FINISHED", ["done"], [5] * approves)
+
+
+@pytest.mark.parametrize("more", [{"kind": "approval"}, {"kind": "text", "metadata": {"needs_approval": True}}])
+async def test_a_question_of_a_tool_that_only_looks_like_an_approval_is_answered_as_any_other(stage: Any, more: dict[str, Any]) -> None:
+    @tool(effects="pure")
+    async def ask() -> str:
+        """Ask."""
+        request_user_input(prompt="May I?", **more)
+
+    loop = stage.loop(call("ask"), say("thanks"), tools=[ask])
+    session = await loop.new_session()
+    [asked] = (await read(Interface(), loop, session)).end["outcome"]["interrupts"]
+    resume = [{"interruptId": asked["id"], "status": "resolved", "payload": "yes"}]
+    seen = await read(Interface(), loop, session, run_input(None, "run-2", resume=resume))
+    assert (seen.said, seen.results[asked["toolCallId"]]) == (["thanks"], "yes")

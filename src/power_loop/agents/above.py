@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from power_loop.contracts.approvals import is_approval, is_for_an_approval
 from power_loop.contracts.children import CHILD
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
-from power_loop.runtime.approvals import expired, is_approval
+from power_loop.runtime.approvals import expired
 from power_loop.runtime.approvals_outside import was_heard
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
@@ -128,11 +129,10 @@ async def asked_below(loop: Any, session_id: str, who: str) -> Below:
     questions: list[Mapping[str, Any]] = pending.get("pending_interactions") or [{}]
     asked, approves = questions[0], is_approval(questions[0])
     prompt = str(asked.get("prompt", f"{who} waits."))
-    metadata: Mapping[str, Any] = asked.get("metadata") or {}
     return Below(
         session_id, str(asked.get("interaction_id", "")), "text" if approves else str(asked.get("kind", "text")),
-        f"{who} waits for an approval: {prompt}" if approves else prompt, asked.get("options"), metadata,
-        approves or bool(metadata.get("needs_approval")),
+        f"{who} waits for an approval: {prompt}" if approves else prompt, asked.get("options"), asked.get("metadata") or {},
+        approves or is_for_an_approval(asked),
     )  # fmt: skip
 
 

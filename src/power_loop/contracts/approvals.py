@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from power_loop.contracts.children import CHILD
 from power_loop.contracts.tool import canonical
 
 # The note of a decision that nobody made.
@@ -36,3 +37,16 @@ class Approval(NamedTuple):
 def digest_of(call_id: str, name: str, arguments: Any) -> str:
     """64 hex digits for exactly this call of this tool with these arguments, however they are spelt."""
     return hashlib.sha256(f"{call_id}\n{name}\n{canonical(arguments)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_approval(question: Mapping[str, Any]) -> bool:
+    """Asked before the call began; a question of that kind that a handler asks itself is one like any other."""
+    return question.get("kind") == "approval" and "digest" in question
+
+
+def is_for_an_approval(asked: Mapping[str, Any]) -> bool:
+    """It stands for a request of a session below; whoever decides about that has this call look again."""
+    if CHILD not in (asked.get("state") or {}):
+        return False
+    metadata: Mapping[str, Any] = asked.get("metadata") or {}
+    return bool(asked.get("needs_approval") or metadata.get("needs_approval"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from power_loop.contracts.approvals import is_for_an_approval
 from power_loop.contracts.options import answer_of
 
 Json = dict[str, Any]
@@ -50,14 +51,9 @@ def _outcome(status: str, result: Mapping[str, Any]) -> Json:
     return {"type": "success"}
 
 
-def is_approval(asked: Mapping[str, Any]) -> bool:
-    """Somebody is asked to approve a call: one of this session, or of a sub-agent of it."""
-    return asked.get("kind") == "approval" or bool(cast("Mapping[str, Any]", asked.get("metadata") or {}).get("needs_approval"))
-
-
 def interrupt(asked: Mapping[str, Any]) -> Json:
     """What a parked call waits for. A resume entry answers it by its id; see `ag_ui_input`."""
-    kind = "approval" if is_approval(asked) else str(asked.get("kind") or "text")
+    kind = "approval" if is_for_an_approval(asked) else str(asked.get("kind") or "text")
     told: Json = {
         "id": asked["interaction_id"],
         "reason": REASONS.get(kind, "input_required"),

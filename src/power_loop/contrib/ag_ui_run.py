@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
+from power_loop.contracts.approvals import is_approval, is_for_an_approval
 from power_loop.contracts.children import CHILD
 from power_loop.contracts.errors import ApprovalError, PowerLoopError, SessionNotFoundError
 from power_loop.contracts.events import AgentEvent
@@ -18,7 +19,6 @@ from power_loop.contracts.outcome import StatefulResult, described
 from power_loop.contracts.redact import redact_text
 from power_loop.contracts.watch import Watched
 from power_loop.contrib.ag_ui_encoder import AgUiEncoder
-from power_loop.contrib.ag_ui_finish import is_approval
 from power_loop.contrib.ag_ui_ids import Place, place_of, sse
 from power_loop.contrib.ag_ui_input import Answer, RunInput, run_input_of, run_key
 
@@ -299,7 +299,7 @@ class Run:
             if self._is_new:
                 raise ValueError(f"nothing waits for an answer to {answer.interaction_id!r}")
             return None  # it was given when this run was asked for before
-        if is_approval(asked):
+        if is_approval(asked) or is_for_an_approval(asked):
             await self._decide(answer, asked)
             return None
         value: Any = "[the user gave no answer]" if answer.cancelled else answer.payload
@@ -314,10 +314,10 @@ class Run:
     async def _decide(self, answer: Answer, asked: Mapping[str, Any]) -> None:
         """Approve or deny what ``asked`` stands for, which a sub-agent may ask, or one of its own."""
         session_id, decide = self._session_id, self._loop.approve if answer.approves else self._loop.deny
-        while "digest" not in asked:
-            state = cast("Mapping[str, str]", asked.get("state") or {})
-            session_id = state.get(CHILD, session_id)
-            below = await self._question(session_id, state.get("interaction_id", ""))
+        while is_for_an_approval(asked):
+            state = cast("Mapping[str, str]", asked["state"])
+            session_id = state[CHILD]
+            below = await self._question(session_id, state["interaction_id"])
             if below is None:  # it was decided, or nobody asks any more: going on says so
                 return
             asked = below

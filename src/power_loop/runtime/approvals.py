@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from power_loop.contracts.approvals import EXPIRED, digest_of
+from power_loop.contracts.approvals import EXPIRED, digest_of, is_approval
 from power_loop.contracts.effects import ReportDenied
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, ToolParked, ToolReturned
@@ -104,11 +104,6 @@ def let_expire(send: Send) -> None:
         asked = state.question(call.id) if call.id in state.parked else None
         if asked is not None and expired(asked, now) and asked["interaction_id"] not in on_its_way:
             send.note(Decided(asked["interaction_id"], call.id, False, None, EXPIRED, asked["digest"], now))
-
-
-def is_approval(question: Mapping[str, Any]) -> bool:
-    """Asked before the call began; a question of that kind that a handler asks itself is one like any other."""
-    return question.get("kind") == "approval" and "digest" in question
 
 
 def expired(question: Mapping[str, Any], now: int) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from power_loop.contracts.approvals import EXPIRED, Approval
-from power_loop.contracts.children import CHILD
+from power_loop.contracts.approvals import EXPIRED, Approval, is_approval, is_for_an_approval
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import ApprovalError, SessionArchivedError, SessionBusyError
@@ -18,7 +17,7 @@ from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, Record, ToolReturned
 from power_loop.contracts.store import Conflict, SessionLog
 from power_loop.kernel.call_keys import key_of
-from power_loop.runtime.approvals import expired, is_approval
+from power_loop.runtime.approvals import expired
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -156,14 +155,6 @@ async def answer(
 
     if not await _post(store, session_id, item, word) and key is None:
         raise ValueError(f"session {session_id!r}: {interaction_id!r} was answered already")
-
-
-def is_for_an_approval(asked: Mapping[str, Any]) -> bool:
-    """It stands for a request of a session below; whoever decides about that has this call look again."""
-    if CHILD not in (asked.get("state") or {}):
-        return False
-    metadata: Mapping[str, Any] = asked.get("metadata") or {}
-    return bool(asked.get("needs_approval") or metadata.get("needs_approval"))
 
 
 async def settle(store: Asked, session_id: str, call_id: str, output: Any, failed: bool, is_dead: Callable[[str], bool]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from power_loop.agents.above import asked_below
 from power_loop.contracts.agents import AgentSpec
+from power_loop.contracts.approvals import is_approval
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.ledger import Sums
@@ -20,7 +21,6 @@ from power_loop.contracts.options import answer_of
 from power_loop.contracts.schema.compile import compile_schema
 from power_loop.contracts.structured import WRAPPED, document_in
 from power_loop.contracts.usage import UsageLimits
-from power_loop.runtime.approvals import is_approval
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.workflow.executors import Accountable, Executor
 from power_loop.workflow.handed import HANDED
