@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,15 @@ async def test_functions_methods_partials_and_objects_become_tools() -> None:
 
 
 # acceptance: 116
+def test_a_default_that_json_has_not_is_not_sent_to_the_model() -> None:
+    def wait(seconds: float = math.inf, at_most: float = math.nan, at_least: float = 0.5) -> str:
+        """Wait."""
+        return f"{seconds} {at_most} {at_least}"
+
+    properties = schema_of(wait)["properties"]
+    assert properties == {"seconds": NUMBER, "at_most": NUMBER, "at_least": {**NUMBER, "default": 0.5}}
+
+
 def test_the_options_of_the_decorator_are_those_of_the_definition() -> None:
     @tool(name="pay", description="Pay.", effects="once", parallel=False, timeout_s=3, needs_approval=True, retries=2)
     def refund(order: int) -> None:
@@ -246,7 +256,8 @@ class Even(pydantic.BaseModel):
 
 
 UserId = NewType("UserId", int)
-INTEGER, STRING = {"type": "integer"}, {"type": "string"}
+OrderId = NewType("OrderId", int)
+INTEGER, STRING, NUMBER = {"type": "integer"}, {"type": "string"}, {"type": "number"}
 TWO = {"minItems": 2, "maxItems": 2}
 COLOUR = {"type": "string", "enum": ["red", "blue"]}
 POINT = {"type": "object", "properties": {"x": INTEGER, "y": INTEGER}, "required": ["x", "y"], "additionalProperties": False}
@@ -273,6 +284,8 @@ EVEN = {"type": "object", "title": "Even", "properties": {"number": {"type": "in
         (UserId, INTEGER, [(7, 7)]),
         (Optional[int], {"type": ["integer", "null"]}, [(None, None), (2.0, 2)]),  # noqa: UP045
         (int | str, {"type": ["integer", "string"]}, [("2", "2"), (2, 2)]),
+        (UserId | OrderId, INTEGER, [(7.0, 7)]),
+        (Annotated[int | str, ...] | None, {"type": ["integer", "string", "null"]}, [(2.0, 2), ("2", "2"), (None, None)]),
         (list[int], {"type": "array", "items": INTEGER}, [([1.0, 2], [1, 2])]),
         (list, {"type": "array"}, [([1], [1])]),
         (Sequence[str], {"type": "array", "items": STRING}, [(["a"], ["a"])]),

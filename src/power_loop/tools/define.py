@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -146,9 +147,11 @@ def annotation_of(signature: Signature, parameter: inspect.Parameter) -> Any:
 
 
 def default_of(parameter: inspect.Parameter) -> Schema:
-    """The default as an annotation for the model; nothing is ever filled in from it."""
+    """The default as an annotation for the model, where JSON has it; nothing is ever filled in from it."""
     default = getattr(parameter.default, "value", parameter.default)
-    return {"default": default} if type(default) in (str, int, float, bool) else {}
+    if type(default) not in (str, int, float, bool) or (type(default) is float and not math.isfinite(default)):
+        return {}
+    return {"default": default}
 
 
 def closed(schema: Schema) -> Schema:

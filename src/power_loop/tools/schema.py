@@ -107,7 +107,7 @@ class Shapes:
     def _union(self, parts: list[Shape]) -> Shape:
         schema: Schema = {"anyOf": [part.schema for part in parts]}
         if all(part.schema.keys() == {"type"} for part in parts):
-            schema = {"type": [part.schema["type"] for part in parts]}
+            schema = {"type": one_or_many([name for part in parts for name in types_of(part.schema)])}
         if all(part.convert is None for part in parts):
             return Shape(schema)
         return Shape(schema, FirstThatFits(parts, self.definitions))
@@ -221,10 +221,21 @@ def choice(instances: tuple[Any, ...]) -> Shape:
     strange = [value for value in values if type(value) not in JSON_TYPES]
     if strange or not values:
         raise TypeError(f"a choice takes text, numbers, booleans and None, not {strange[0] if strange else 'nothing'!r}")
-    types = list(dict.fromkeys(JSON_TYPES[type(value)] for value in values))
-    schema: Schema = {"type": types[0] if len(types) == 1 else types, "enum": values}
+    schema: Schema = {"type": one_or_many([JSON_TYPES[type(value)] for value in values]), "enum": values}
     as_they_are = all(type(each) is str or each is None for each in instances)
     return Shape(schema, None if as_they_are else one_of(values, instances))
+
+
+def types_of(schema: Schema) -> list[str]:
+    """The JSON types that a schema names: one, or those of a union."""
+    named = schema["type"]
+    return cast("list[str]", named) if isinstance(named, list) else [named]
+
+
+def one_or_many(types: Sequence[str]) -> str | list[str]:
+    """The value of the keyword ``type``: each type once, and one alone without a list."""
+    each = list(dict.fromkeys(types))
+    return each[0] if len(each) == 1 else each
 
 
 def object_schema(properties: Mapping[str, Schema], required: Sequence[str]) -> Schema:
