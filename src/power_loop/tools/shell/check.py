@@ -6,6 +6,7 @@ workspace or a download does is not judged. Pure: the same command and places gi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 from power_loop.tools.shell.expand import SURE, UNKNOWN, Field, Scope, fields, literal_output
 from power_loop.tools.shell.parse import TooDeep, parse
 from power_loop.tools.shell.places import Places, is_kernels_own, is_raw_device
-from power_loop.tools.shell.rules import REMOVERS, RUN_TIME, of_its_name, of_its_words, run_by_find, searched, shown
+from power_loop.tools.shell.rules import RUN_TIME, of_its_name, of_its_words, removes_files, run_by_find, searched, shown
 from power_loop.tools.shell.words import Loop, Node, Pipeline, Redirect, Simple, Subshell, Substitution, Text, Variable, Word
 from power_loop.tools.shell.wrappers import WRAPPERS, unwrapped
 
@@ -25,6 +26,8 @@ JOINS: Final = frozenset(("eval", "watch", "parallel"))
 TAKES_TEXT: Final[dict[str, tuple[str, ...]]] = {
     "flock": ("-c", "--command"), "script": ("-c", "--command"), "env": ("-S", "--split-string"), "xterm": ("-e",),
 }  # fmt: skip
+# Letters of their options that take another value: what follows one is no option.
+VALUED: Final[dict[str, set[str]]] = {"flock": set("wE"), "script": set("IOBTmEo"), "env": set("uC")}
 WRITES: Final = frozenset((">", ">>", ">|", ">&", "&>", "&>>", "<>"))
 # Longer ones are for files; reading them would take longer than running them.
 MAX_CHARS: Final = 300_000
@@ -161,7 +164,8 @@ class Check:
         if name in SHELLS:
             return self._shell(argv, scope, feed)
         if name == "trap":
-            return self.text(argv[1].text, scope) if len(argv) > 2 else None
+            operands = argv[2:] if len(argv) > 1 and argv[1].text == "--" else argv[1:]
+            return self.text(operands[0].text, scope) if len(operands) > 1 else None
         for option in TAKES_TEXT.get(name, ()):
             for text in values_of(argv, option):
                 if reason := self.text(text, scope.inner()):
@@ -179,7 +183,7 @@ class Check:
         if not inner:
             return None
         if name == "xargs":
-            if feed.removed_if_listed is not None and inner[0].base in REMOVERS:
+            if feed.removed_if_listed is not None and removes_files(inner):
                 return f"it removes what find lists below {shown(feed.removed_if_listed)}"
             inner += [Field(SURE)] if feed.text is None else [Field(text) for text in feed.text.split()]
         if name in JOINS:
@@ -240,7 +244,13 @@ def directory_after(argv: Sequence[Field], scope: Scope) -> str | None:
 
 
 def values_of(argv: Sequence[Field], option: str) -> list[str]:
-    """What the option is given: joined to it, or the next word."""
-    joined = option + "=" if option.startswith("--") else option
-    found = [after.text for before, after in pairwise(argv) if before.text == option]
-    return found + [field.text.removeprefix(joined) for field in argv[1:] if field.text.startswith(joined) and field.text != option]
+    """What the option is given: joined to it, or the next word. Letters of options without a value may stand before its own."""
+    if option.startswith("--"):
+        found = [after.text for before, after in pairwise(argv) if before.text == option]
+        return found + [field.text.removeprefix(f"{option}=") for field in argv[1:] if field.text.startswith(f"{option}=")]
+    found = list[str]()
+    for at, field in enumerate(argv):
+        before, its_letter, joined = field.text.partition(option[1])
+        if its_letter and re.fullmatch(r"-[a-zA-Z0-9]*", before) and not set(before) & VALUED.get(argv[0].base, set()):
+            found += [joined] if joined else [after.text for after in argv[at + 1 : at + 2]]
+    return found

@@ -10,6 +10,7 @@ from typing import Final
 
 from power_loop.tools.shell.expand import GLOB, SURE, UNKNOWN, Field
 from power_loop.tools.shell.places import Places, is_kernels_own, is_protected, is_raw_device
+from power_loop.tools.shell.wrappers import innermost
 
 Argv = Sequence[Field]
 Rule = Callable[[Argv, str | None, Places], str | None]
@@ -87,7 +88,7 @@ def of_find(argv: Argv, cwd: str | None, places: Places) -> str | None:
     if harmed is None:
         return None
     removes = any(field.text == "-delete" for field in argv)
-    removes |= any(command and command[0].base in REMOVERS for command in run_by_find(argv))
+    removes |= any(removes_files(command) for command in run_by_find(argv))
     return f"find removes below {shown(harmed)}" if removes else None
 
 
@@ -143,6 +144,12 @@ def run_by_find(argv: Argv) -> list[list[Field]]:
             end = next((end for end, each in enumerate(rest) if each.text in (";", "+")), len(rest))
             commands.append([Field(each.text.replace("{}", SURE)) for each in rest[:end]])
     return commands
+
+
+def removes_files(argv: Argv) -> bool:
+    """It removes what it is given, however it is wrapped."""
+    command = innermost(argv)
+    return bool(command) and command[0].base in REMOVERS
 
 
 def shown(field: Field) -> str:

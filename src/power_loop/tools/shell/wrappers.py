@@ -27,6 +27,7 @@ WRAPPERS: Final[Mapping[str, Wrapper]] = {
     "builtin": Wrapper(),
     "exec": Wrapper("a"),
     "nohup": Wrapper(),
+    "!": Wrapper(),
     "time": Wrapper("fo", ("format", "output")),
     "nice": Wrapper("n", ("adjustment",)),
     "ionice": Wrapper("cnpPu", ("class", "classdata")),
@@ -72,7 +73,7 @@ def unwrapped(argv: Sequence[Field]) -> list[Field]:
         if text.startswith("--"):
             name, equals, _ = text[2:].partition("=")
             at += 1 if equals or not any(long.startswith(name) for long in wrapper.valued_long) else 2
-        elif text.startswith("-") and len(text) > 1:
+        elif text.startswith("-"):
             letters = text[1:]
             if any(letter in wrapper.asks for letter in letters):
                 return []
@@ -83,6 +84,14 @@ def unwrapped(argv: Sequence[Field]) -> list[Field]:
         else:
             break
     return list(argv[at:])
+
+
+def innermost(argv: Sequence[Field]) -> list[Field]:
+    """The command behind all wrappers; empty where none is run."""
+    command = list(argv)
+    while command and command[0].base in WRAPPERS:
+        command = unwrapped(command)
+    return command
 
 
 def _takes_the_next(letters: str, valued: str) -> bool:
