@@ -82,6 +82,32 @@ async def test_the_result_of_a_handler_that_ran_out_of_time_is_kept(house: Any, 
     assert (late.output, late.answered) == ("moved after all", "unknown")
 
 
+class Rest:
+    """What a handler in a thread gave to be awaited."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    def __await__(self) -> Iterator[Any]:
+        raise AssertionError("nobody waits for it any more")
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def test_a_handler_of_which_only_the_beginning_ran_in_its_thread_is_no_evidence(house: Any, works: Works) -> None:
+    rest = Rest()
+    loop = house.loop(call("move", to="x"), "fine", tools=works.tools(rest, timeout_s=0.01))
+    session, sending = await begun(loop, works)
+    await sending
+    works.go_on.set()
+    either = [asyncio.ensure_future(rest.closed.wait()), asyncio.ensure_future(house.late_of(loop, session))]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    either[1].cancel()
+    assert rest.closed.is_set()
+    assert await loop.store.late_results(session) == []
+
+
 async def test_a_handler_that_ends_in_time_leaves_nothing(house: Any, works: Works) -> None:
     loop = house.loop(call("move", to="x"), "fine", tools=works.tools())
     works.go_on.set()
