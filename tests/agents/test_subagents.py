@@ -120,6 +120,21 @@ async def test_tools_that_the_parent_does_not_have_are_refused_and_nothing_runs(
     assert not await kids(store, session)
 
 
+async def test_for_a_blank_task_no_session_is_made_and_the_model_is_told_so() -> None:
+    store = await open_store()
+    blank = calls(call("spawn_agent", task=" \n"), call("run_agent", spec=HELPER, input="\t"))
+    loop = loop_of(ScriptedLLM([blank, say("done")]), store)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    told = [row["content"] for row in await loop.get_messages(session) if row["role"] == "tool"]
+    assert told == ["The task is blank: say all that the sub-agent needs to know. Nothing was run."] * 2
+    with pytest.raises(ValueError, match="user_input is empty"):
+        await run_agent_spec(AgentSpec.from_dict(HELPER), " ", parent_loop=loop)
+    with pytest.raises(TypeError, match="takes an AgentSpec, not dict"):
+        await run_agent_spec(HELPER, "go", parent_loop=loop)  # type: ignore[arg-type]  # what a caller without a type checker gives
+    assert len(await store.list_sessions()) == 1
+
+
 async def test_a_sub_agent_never_has_more_than_its_parent_has_in_this_send() -> None:
     store = await open_store()
     inner = call("spawn_agent", task="y", tools=["smell"])

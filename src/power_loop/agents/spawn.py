@@ -115,8 +115,10 @@ async def run_agent_spec(
 
     It shares the loop's model, store, hooks and bus. With ``parent_session_id`` it hangs below that session, and the same
     ``spawn_tool_call_id`` again finds the child that it began. Raises `ToolNotFound` for tools that the loop does not have,
-    `ValueError` for an unknown parent, and what a send raises.
+    `ValueError` for an unknown parent or a blank input, `TypeError` for what is no spec, and what a send raises.
     """
+    if not isinstance(cast("Any", spec), AgentSpec):
+        raise TypeError(f"spec= takes an AgentSpec, not {type(spec).__name__}; AgentSpec.from_json() reads a document")
     loop = cast("Loop", parent_loop)
     store = await loop.ensure_store()
     depth = (await store.get_session(parent_session_id)).spawn_depth if parent_session_id is not None else 0
@@ -130,7 +132,9 @@ async def run_agent_spec(
 
 
 async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
-    """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody."""
+    """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody. Raises `ValueError` for a blank input."""
+    if is_blank(said):
+        raise ValueError("user_input is empty; say what the sub-agent shall do")
     tools, depth = allowed(under.tools, spec.tools), under.depth + 1
     store = await under.loop.ensure_store()
     if depth > store.max_spawn_depth:
@@ -148,6 +152,11 @@ async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
         raise
     told.end(spec, result)
     return await _concluded(under, store, spec, result, depth)
+
+
+def is_blank(said: Any) -> bool:
+    """A text that says nothing: no session is made for it."""
+    return isinstance(said, str) and not said.strip()
 
 
 def allowed(offered: Toolbox | None, wanted: Sequence[str] | None) -> ToolRegistry:
