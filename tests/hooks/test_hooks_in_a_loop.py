@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -334,6 +335,15 @@ async def test_what_a_handler_raises_leaves_the_send_unchanged(shop: Shop, name:
     with pytest.raises(KeyError) as caught:
         await shop.send([*TOOL_ROUND], **{name: raises})
     assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["session_start", "llm_before", "tool_before", "tool_after", "complete_decide"])
+async def test_a_handler_that_cancels_itself_fails_as_any_other_and_its_cancel_is_nobody_elses(shop: Shop, name: str) -> None:
+    async def cancelled(_: Any) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match=f"a handler at {name.replace('_', '.')} cancelled itself"):
+        await shop.send([*TOOL_ROUND], **{name: cancelled})
 
 
 # acceptance: 51

@@ -15,6 +15,7 @@ from power_loop.contracts.messages import Content
 from power_loop.contracts.records import ModelReplied, StopRequested, ToolReturned, UserSaid
 from power_loop.contracts.results import are_blocks, render_result
 from power_loop.contracts.tool import ToolHandlerResult
+from power_loop.runtime.cancel import failing_when_cancelled_by_itself
 
 if TYPE_CHECKING:
     from power_loop.runtime.send import Send
@@ -23,14 +24,19 @@ STOPPING = (HookDirective.BREAK, HookDirective.CANCEL)
 
 
 async def ask(send: Send, point: str, **fields: Any) -> Any:
-    """Run the handlers at ``point``; the context, with the directive that won."""
+    """Run the handlers at ``point``; the context, with the directive that won.
+
+    Raises what a handler raises, and `RuntimeError` for one that raises a cancel which nobody asked for: it must not pass for
+    the end of the send, nor of the call that it is asked about.
+    """
     from power_loop.contracts.hook_contexts import context_for  # chosen by the point; a loop without handlers never needs them
 
     context = context_for(
         point, session_id=send.session_id, send_index=send.send_index + send.ahead.idle, round_index=max(0, send.rounds_here - 1),
         depth=send.terms.depth, scope=send.terms.scope, **fields,
     )  # fmt: skip
-    return await send.ports.hooks.run_typed_async(point, context)
+    with failing_when_cancelled_by_itself(f"a handler at {point}"):
+        return await send.ports.hooks.run_typed_async(point, context)
 
 
 def stopped_by(point: str, context: Any) -> StopRequested | None:

@@ -140,14 +140,14 @@ def being_cancelled() -> bool:
 
 
 @contextmanager
-def failing_when_cancelled_by_itself() -> Generator[None]:
-    """Around code of the host: a `CancelledError` that nobody asked for is a failure of that code, as any other."""
+def failing_when_cancelled_by_itself(what: str = "it") -> Generator[None]:
+    """Around code of the host, which ``what`` names: a `CancelledError` that nobody asked for is its failure, as any other."""
     try:
         yield
     except asyncio.CancelledError as error:
         if being_cancelled():
             raise
-        raise RuntimeError("it cancelled itself") from error
+        raise RuntimeError(f"{what} cancelled itself") from error
 
 
 def _cancels() -> int:
