@@ -93,6 +93,7 @@ def test_grep_takes_text_as_it_is_when_told_so(desk: Any, searcher: str) -> None
     assert desk.good("grep", pattern="a.b", literal=True, case_sensitive=False).split("\n") == ["a.txt:1:a.b", "a.txt:3:A.B"]
     assert desk.good("grep", pattern="x", path="a.txt", include="*.none") == "a.txt:2:axb"
     assert "no regular expression" in desk.bad("grep", pattern="(")
+    assert "holds a NUL character" in desk.bad("grep", pattern="a\0")
 
 
 # acceptance: 173 (invalid bytes do not hide a file)

@@ -86,6 +86,8 @@ class SearchTools(FileTools):
         case_sensitive: bool = True,
         include_hidden: bool = False,
     ) -> ToolHandlerResult:
+        if "\0" in pattern:  # no argument of a program can hold it
+            return failed("the pattern holds a NUL character, which stands in no text file: leave it out")
         return self._grep(run, path, Wanted(pattern, literal, case_sensitive), include, max_results, include_hidden)
 
     @told
