@@ -108,6 +108,18 @@ async def test_a_question_that_nobody_answered_in_time_is_another_one_when_the_r
     clock.jump(61)
     assert (await loop.submit_input(f"wf_{waiting.run_id}", asked["interaction_id"], "late")).status == "failed"
     assert (await resume_run(loop, None, waiting.run_id)).status == "waiting_for_input"
+
+
+async def test_a_question_whose_time_ended_with_that_of_the_steps_around_it_is_asked_again_by_a_resume() -> None:
+    clock, opened = ManualClock(), await open_store()
+    loop = kept(StatefulAgentLoop(llm=FunctionLLM(twice), store=SessionStore(opened.database, opened.dialect, clock=clock)))
+    gate = {"type": "human", "id": "ask", "prompt": "Well?", "timeout_s": 60}
+    around = {"type": "sequence", "id": "around", "steps": [gate], "timeout_s": 60}
+    waiting = await create_workflow({"name": "w", "root": around}, parent_loop=loop).run()
+    clock.jump(61)
+    late = await resume_run(loop, None, waiting.run_id)
+    assert [each["node_id"] for each in late.errors] == ["around"]
+    assert (await resume_run(loop, None, waiting.run_id)).status == "waiting_for_input"
     (again,) = ((await loop.get_pending(f"wf_{waiting.run_id}")) or {})["pending_interactions"]
     result = await loop.submit_input(f"wf_{waiting.run_id}", again["interaction_id"], "well")
     assert (result.status, result.final_text) == ("completed", "well")

@@ -248,9 +248,9 @@ class Run:
         for key, due in self.plan.deadlines().items():
             if due > now:
                 continue
-            if key:
+            if self.plan.is_timed(key):
                 self._apply(StepRow(key, "timeout", at=now))
-            elif not self.plan.is_over:
+            elif not key and not self.plan.is_over:
                 self.scope.request(StopRequested("timeout", f"the run took longer than {self.order.spec.timeout_s:g} s"))
 
     # --- ending -----------------------------------------------------------------------------

@@ -145,6 +145,10 @@ class Plan:
         }
         return due if self.spec.timeout_s is None else {**due, "": self._started_ms + int(self.spec.timeout_s * 1000)}
 
+    def is_timed(self, key: str) -> bool:
+        """The step is open and has a time limit; a limit that ran out around it may have closed it."""
+        return key in self._tree.timed
+
     # --- what it has come to --------------------------------------------------------
 
     @property
