@@ -250,6 +250,7 @@ def test_a_halting_failure_cancels_its_siblings_and_keeps_what_they_finish() -> 
     assert not plan.to_cancel()
     assert plan.result().results["c"].text == "late"
     assert "d" not in plan.result().results
+    assert Plan(plan.spec, [done(a), failed(b), done(c, "late")]).result() == plan.result(), "a journal does not tell what was begun"
 
 
 def test_a_patient_fan_goes_on_and_lists_what_failed() -> None:

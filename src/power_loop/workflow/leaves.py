@@ -112,8 +112,9 @@ class Leaves(Tree):
         """Those that may begin."""
         self.running: set[str] = set()
         self.parked: dict[str, StepRow] = {}
-        self.unwanted: dict[str, LeafStep] = {}
+        self.unwanted: set[str] = set()
         """Those that run while nobody wants their result any more."""
+        self.given_up: dict[str, LeafStep] = {}  # closed without a result; one that was running may bring it all the same
         self.results: dict[str, tuple[Step, AgentResult]] = {}
         self.failed: dict[str, Step] = {}
         """Steps whose failure counts, by key."""
@@ -205,13 +206,13 @@ class Leaves(Tree):
             self.questions.setdefault(row.step, set()).add(str(row.interaction.get("interaction_id")))
         if row.state in ("completed", "failed", "waiting", "timeout"):
             self.memo[row.step] = row
-        late = self.unwanted.pop(row.step, None) if row.state in ("completed", "failed", "returned") else None
+        if row.state in ("completed", "failed", "returned"):
+            self.unwanted.discard(row.step)
         if step := self.leaves.get(row.step):
             self.mark_begun(step)
             self._take(step, row)
-        elif late is not None:
-            if row.state == "completed":
-                self._keep_result(late, row)
+        elif row.state == "completed" and (late := self.given_up.get(row.step)):
+            self._keep_result(late, row)
         elif row.state == "timeout" and (timed := self.timed.get(row.step)):
             self.run_out(timed)
         if row.state == "failed" and step is None:  # nobody waited for it any more, so nothing was built on its failure
@@ -364,8 +365,8 @@ class Leaves(Tree):
 
     def _close(self, step: Step) -> None:
         if isinstance(step, LeafStep) and step.open and step.state in ("ready", "running", "waiting"):
-            if step.state == "running":
-                self.unwanted[step.key] = step
+            self.unwanted |= self.running & {step.key}
+            self.given_up[step.key] = step
             self._over(step)
         super()._close(step)
 
@@ -386,7 +387,7 @@ class Leaves(Tree):
 
     def stop_running(self) -> None:
         """Nobody wants to wait for what runs; what it still brings is kept."""
-        self.unwanted |= {key: self.leaves[key] for key in self.running}
+        self.unwanted |= self.running
 
 
 def changed_specs(memo: dict[str, StepRow], places: dict[str, Place]) -> list[Change]:
