@@ -12,6 +12,7 @@ from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, UsageLimits, 
 from power_loop.errors import HumanInputRequired
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, check_invariants
 from power_loop.tools.toolbox import ToolRegistry
+from power_loop.workflow import create_workflow, get_workflow, list_workflows
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
 
@@ -113,6 +114,25 @@ async def test_a_call_by_hand_finds_the_copys_child_by_its_id() -> None:
     [child] = await family.store.list_children(copy)
     again = await run_agent_spec(AgentSpec(**LINKED), "hello", parent_session_id=copy, **by_hand)
     assert again.session_id == child.session_id
+
+
+async def test_a_copy_of_a_workflow_goes_on_with_its_own_leaves_which_do_nothing_twice() -> None:
+    family = Family(await open_store())
+    session = await family.loop.new_session()
+    leaf = {"type": "agent", "id": "a", "input": "do it", "spec": {"name": "a", "system_prompt": "P", "tools": ["pay", "ask"]}}
+    root = {"type": "foreach", "as": "n", "items": [1, 2], "body": leaf}
+    waiting = await create_workflow({"name": "w", "root": root}, parent_loop=family.loop, parent_session_id=session).run()
+    assert (waiting.status, family.paid) == ("waiting_for_input", 2)
+    copy = session
+    for _ in range(2):  # the second one is a copy of a copy
+        copy = await family.store.import_session(await family.store.export_session(copy, include_children=True))
+    [run] = await list_workflows(family.loop, copy)
+    leaves = {row.session_id for row in await family.store.list_children(run["session_id"])}
+    for question in (await get_workflow(family.loop, copy, run["run_id"]))["waiting_for"]:
+        result = await family.loop.submit_input(run["session_id"], question["interaction_id"], "blue")
+        assert {row.session_id for row in await family.store.list_children(run["session_id"])} <= leaves
+    assert (result.final_text, family.paid) == ("heard blue\n\nheard blue", 2)
+    assert (await get_workflow(family.loop, session, waiting.run_id))["status"] == "waiting_for_input"
 
 
 # --- what sub-agents used --------------------------------------------------------------------------

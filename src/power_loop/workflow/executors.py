@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from power_loop.agents.spawn import Under, run_under
 from power_loop.contracts.agents import AgentSpec, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
-from power_loop.contracts.children import child_id_of
+from power_loop.contracts.children import child_id_of, leaf_key
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import cut_short
@@ -55,8 +55,7 @@ class Accountable(Protocol):
 
 def key_of(spec: AgentSpec) -> str | None:
     """What tells this leaf, in this attempt, from all others; None outside of a run."""
-    key, attempt = spec.metadata.get("idempotency_key"), spec.metadata.get("attempt", 1)
-    return None if key is None else f"{key}#{attempt}" if attempt > 1 else str(key)
+    return leaf_key(spec.metadata)
 
 
 def leaf_path(folder: str, spec: AgentSpec) -> str:
