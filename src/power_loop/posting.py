@@ -9,6 +9,7 @@ from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionArchivedError
 from power_loop.contracts.outcome import FollowUpQueued
 from power_loop.contracts.records import Record, StopRequested, UserSaid
+from power_loop.contracts.rows import RUN_PREFIX, SessionKind, takes_no_words
 from power_loop.contracts.store import Conflict
 from power_loop.runtime.drive import LINE_POLL_S, Driver
 from power_loop.runtime.lifeline import Lifeline
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from power_loop.loop import StatefulAgentLoop
     from power_loop.store.sql_store import SessionStore
     from power_loop.workflow.engine import Run
+
+
+async def refuse_words_to_a_run(store: SessionStore, session_id: str) -> None:
+    """Raise `ValueError` where the session is a run of a workflow: nobody would hear them."""
+    if str(session_id).startswith(RUN_PREFIX) and (await store.get_session(session_id)).kind == SessionKind.WORKFLOW:
+        raise takes_no_words(session_id)
 
 
 class Posts:
@@ -40,6 +47,8 @@ class Posts:
     ) -> FollowUpQueued:
         """Leave ``record`` in the session's inbox."""
         store, _ = await self.open()
+        if isinstance(record, UserSaid):
+            await refuse_words_to_a_run(store, session_id)
         keyed = key is not None and isinstance(record, UserSaid)
         key = key or self._ids.token(12)
         fresh = await store.post(session_id, record, key=key, mode=mode, not_before=not_before, keyed=keyed)
@@ -69,6 +78,8 @@ class Posts:
         head = send.session.head if send is not None else await store.look(session_id)
         if not head.held_at(self._clock.now_ms()):
             return None
+        if isinstance(record, UserSaid):
+            await refuse_words_to_a_run(store, session_id)
         keyed, key = key is not None, key or self._ids.token(12)
         try:
             fresh = await store.post(session_id, record, key=key, mode=mode, running=head, keyed=keyed)

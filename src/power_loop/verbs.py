@@ -30,6 +30,7 @@ from power_loop.contracts.rows import RUN_PREFIX, SessionStatsRow
 from power_loop.contracts.text import check_key
 from power_loop.contracts.usage import UsageLimits
 from power_loop.drivers import Drivers
+from power_loop.posting import refuse_words_to_a_run
 from power_loop.runtime.approvals_outside import Verdict, answer, decide, list_approvals, settle
 from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.doctor import doctor
@@ -173,6 +174,7 @@ class Verbs(Drivers):
         store, _ = await self.open()
         if delay_s is not None:
             due_at_ms = store.clock.now_ms() + round(delay_s * 1000)
+        await refuse_words_to_a_run(store, session_id)
         return await store.create_timer(session_id, due_at=due_at_ms, note=note, interval_s=interval_s, cron=cron, tz=tz)
 
     async def cancel_timer(self, session_id: str, timer_id: int) -> bool:

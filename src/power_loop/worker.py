@@ -171,7 +171,7 @@ class Worker:
         drivers.lifeline.hold()  # so that others can tell when these claims are a dead one's
         token, found = await store.claim(
             drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover, timed=self._timed,
-            runs=self._workflows,
+            runs=self._workflows and self._recover,  # a run is gone on with, and nothing else
         )  # fmt: skip
         for standing in found:
             task = asyncio.create_task(self._care.look_after(store, token, standing))

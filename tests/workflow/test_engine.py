@@ -15,7 +15,7 @@ import pytest
 from loops import kept
 from times import time_passes
 
-from power_loop import AgentLoopConfig, CancellationToken, RunPolicy, SessionStore, StatefulAgentLoop, Worker, open_store, tool
+from power_loop import AgentLoopConfig, CancellationToken, RunPolicy, SessionStore, StatefulAgentLoop, TimerRunner, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
 from power_loop.errors import HumanInputRequired, StoreUnavailable, WorkflowSpecError
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, check_invariants, say
@@ -711,6 +711,23 @@ async def test_a_run_takes_no_words() -> None:
     done = await create_workflow(fan(1), parent_loop=loop).run()
     with pytest.raises(ValueError, match="takes no words"):
         await loop.send("hello", f"wf_{done.run_id}")
+    with pytest.raises(ValueError, match="takes no words"):
+        await loop.enqueue("hello", f"wf_{done.run_id}")
+    with pytest.raises(ValueError, match="takes no words"):
+        await loop.schedule_timer(f"wf_{done.run_id}", delay_s=0, note="hello")
+
+
+async def test_whoever_recovers_nothing_leaves_runs_alone() -> None:
+    store, clock = await manual_store()
+    loop = loop_of(answering(lambda _, text: text), store)
+    gate = {"type": "human", "id": "ask", "prompt": "Well?", "timeout_s": 60}
+    waiting = await create_workflow({"name": "w", "root": gate}, parent_loop=loop).run()
+    await store.create_timer(f"wf_{waiting.run_id}", due_at=clock.now_ms(), note="hello")
+    assert await TimerRunner(loop).scan_once() == 1
+    clock.jump(61)
+    assert [await Worker(loop, recover=False).run_once() for _ in range(2)] == [0, 0]
+    await Worker(loop).run_once()
+    assert (await list_workflows(loop, None))[0]["status"] == "failed"
 
 
 # --- time -----------------------------------------------------------------------------------------

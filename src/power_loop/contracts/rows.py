@@ -94,3 +94,8 @@ class SessionStatsRow(NamedTuple):
     last_send_at: int
     updated_at: int
     cost: float | None = None
+
+
+def takes_no_words(session_id: str) -> ValueError:
+    """The error for whoever speaks to a session that is a run of a workflow."""
+    return ValueError(f"session {session_id!r} is a run of a workflow and takes no words: resume it, answer it, or cancel it")

@@ -7,7 +7,7 @@ from typing import Any
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, WorkflowRunError
 from power_loop.contracts.outcome import StatefulResult
-from power_loop.contracts.rows import SessionKind
+from power_loop.contracts.rows import SessionKind, takes_no_words
 from power_loop.runtime.drive import Patience
 from power_loop.runtime.openings import Abort, Opening, Resume
 from power_loop.runtime.openings_worker import LookAfter
@@ -38,7 +38,7 @@ async def drive_run(
     if isinstance(opening, Abort):
         return await _aborted(loop, session_id, opening)
     if not isinstance(opening, (Resume, LookAfter)):
-        raise ValueError(f"session {session_id!r} is a run of a workflow and takes no words: resume it, answer it, or cancel it")
+        raise takes_no_words(session_id)
     looks = isinstance(opening, LookAfter)
     if looks and not opening.recovers:
         return StatefulResult(session_id, "completed")
