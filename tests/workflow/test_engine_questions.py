@@ -110,6 +110,23 @@ async def test_a_question_that_nobody_answered_in_time_is_another_one_when_the_r
     assert (await resume_run(loop, None, waiting.run_id)).status == "waiting_for_input"
 
 
+async def test_a_question_that_was_changed_before_anybody_answered_is_asked_as_it_is_now() -> None:
+    def document(*options: str) -> dict[str, Any]:
+        asks = {"type": "human", "id": "ask", "prompt": "Which?", "kind": "choice", "options": list(options)}
+        return {"name": "w", "root": {"type": "sequence", "steps": [asks, {"type": "human", "id": "why", "prompt": "Why?"}]}}
+
+    loop = kept(StatefulAgentLoop(llm=FunctionLLM(twice), store=await open_store()))
+    waiting = await create_workflow(document("x", "y"), parent_loop=loop).run()
+    run = f"wf_{waiting.run_id}"
+    (before,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    await resume_run(loop, None, waiting.run_id, spec=document("x", "z"))
+    (asked,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    assert (asked["options"], asked["interaction_id"] == before["interaction_id"]) == (["x", "z"], False)
+    await loop.submit_input(run, asked["interaction_id"], "z")
+    (asked,) = ((await loop.get_pending(run)) or {})["pending_interactions"]
+    assert (await loop.submit_input(run, asked["interaction_id"], "so")).status == "completed"
+
+
 async def test_a_question_whose_time_ended_with_that_of_the_steps_around_it_is_asked_again_by_a_resume() -> None:
     clock, opened = ManualClock(), await open_store()
     loop = kept(StatefulAgentLoop(llm=FunctionLLM(twice), store=SessionStore(opened.database, opened.dialect, clock=clock)))

@@ -165,10 +165,13 @@ class Leaves(Tree):
             hashed = digest([text])
         return Leaf(step.key, step.shown, node, text, spec, step.base + 1, 0, hashed, place.spec_hash)
 
+    def _changed(self, step: LeafStep, row: StepRow) -> list[Change]:
+        compared = (("input", row.input_hash, step.leaf.input_hash), ("spec", row.spec_hash, step.leaf.spec_hash))
+        return [Change(step.key, what, was, now) for what, was, now in compared if was and was != now]
+
     def _still_holds(self, step: LeafStep, row: StepRow) -> bool:
         """The journal's result is of this input and spec, or is to be taken all the same."""
-        compared = (("input", row.input_hash, step.leaf.input_hash), ("spec", row.spec_hash, step.leaf.spec_hash))
-        changed = [Change(step.key, what, was, now) for what, was, now in compared if was and was != now]
+        changed = self._changed(step, row)
         if not changed or self.on_change == "keep":
             return True
         if self.on_change == "error":
@@ -249,6 +252,8 @@ class Leaves(Tree):
                     self.running.discard(step.key)
                     step.state = "ready"
                     self._offer(step)
+            case "waiting" if isinstance(step.leaf.node, HumanNode) and self._changed(step, row):
+                self._offer(step)  # another question by now
             case "waiting":
                 self._park(step, row)
             case "completed" if not self._still_holds(step, row):
@@ -388,13 +393,3 @@ class Leaves(Tree):
     def stop_running(self) -> None:
         """Nobody wants to wait for what runs; what it still brings is kept."""
         self.unwanted |= self.running
-
-
-def changed_specs(memo: dict[str, StepRow], places: dict[str, Place]) -> list[Change]:
-    """Finished leaves whose spec is not what it was, whether the run has come to them again or not."""
-    found: list[Change] = []
-    for row in memo.values():
-        place = places.get(row.step.rsplit("/", 1)[-1])
-        if row.state == "completed" and row.spec_hash and place is not None and place.spec_hash != row.spec_hash:
-            found.append(Change(row.step, "spec", row.spec_hash, place.spec_hash))
-    return found

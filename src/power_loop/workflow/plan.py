@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from power_loop.contracts.errors import WorkflowRunError
 from power_loop.contracts.usage import Usage
-from power_loop.workflow.leaves import Change, Leaf, Leaves, changed_specs
+from power_loop.workflow.leaves import Change, Leaf, Leaves
 from power_loop.workflow.nodes import FAILURES
 from power_loop.workflow.outcome import Scope, of_value
 from power_loop.workflow.places import Map, Place
@@ -45,7 +45,7 @@ class Plan:
         self._started_ms = journal[0].at if journal else 0
         self._open()
         self._replay(journal)
-        self._changed_specs = changed_specs(self._tree.memo, self._map.leaves)
+        self._changed_specs = _changed_specs(self._tree.memo, self._map.leaves)
         if not live:
             self.leave()
 
@@ -206,6 +206,16 @@ class Plan:
     def visited(self) -> int:
         """How often a step was looked at up to here: the cost of planning, counted."""
         return self._tree.visited
+
+
+def _changed_specs(memo: dict[str, StepRow], places: dict[str, Place]) -> list[Change]:
+    """Finished leaves whose spec is not what it was, whether the run has come to them again or not."""
+    found: list[Change] = []
+    for row in memo.values():
+        place = places.get(row.step.rsplit("/", 1)[-1])
+        if row.state == "completed" and row.spec_hash and place is not None and place.spec_hash != row.spec_hash:
+            found.append(Change(row.step, "spec", row.spec_hash, place.spec_hash))
+    return found
 
 
 def _differ(row: StepRow, other: Row) -> bool:
