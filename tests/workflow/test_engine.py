@@ -21,6 +21,7 @@ from power_loop.errors import HumanInputRequired, StoreUnavailable, WorkflowSpec
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, check_invariants, say
 from power_loop.workflow import (
     InProcessExecutor,
+    SharedBudget,
     Workflow,
     WorkflowBudget,
     WorkflowRunError,
@@ -251,6 +252,17 @@ async def test_a_run_whose_budget_is_used_up_stops_before_the_next_leaf_and_goes
     result = await resume_run(loop, None, stopped.run_id, budget=WorkflowBudget(10_000))
     assert (result.status, len(paid)) == ("completed", 7)
     assert max(Counter(paid).values()) == 1
+
+
+async def test_a_budget_that_a_resume_brings_counts_what_the_run_has_used_before() -> None:
+    paid = list[str]()
+    loop = loop_of(answering(lambda _, text: f"<{text}>", paid), await open_store())
+    stopped = await create_workflow(fan(6, 1), parent_loop=loop, budget=WorkflowBudget(20)).run()
+    before = len(paid)
+    again = await resume_run(loop, None, stopped.run_id, budget=WorkflowBudget(stopped.usage.total_tokens))
+    assert (again.status, len(paid)) == ("budget_exceeded", before)
+    result = await resume_run(loop, None, stopped.run_id, budget=SharedBudget(10_000))
+    assert (result.status, len(paid)) == ("completed", 7)
 
 
 # acceptance: 160

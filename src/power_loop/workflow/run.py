@@ -217,7 +217,8 @@ def _resuming(executor: Executor | None, budget: Budget | None, on_change: OnCha
 
 
 def _shared(budget: Budget | None) -> SharedBudget | None:
-    return SharedBudget.of(budget) if isinstance(budget, WorkflowBudget) else budget
+    """A budget that others share, and count; one of the run's own is in its order, and what the run has used counts."""
+    return budget if isinstance(budget, SharedBudget) else None
 
 
 async def of_parent(store: Any, parent_sid: str | None, run_id: str) -> Any:
