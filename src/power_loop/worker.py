@@ -15,6 +15,7 @@ from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, 
 from power_loop.contracts.log import log
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.retry import backoff
+from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.to_end import to_its_end
 from power_loop.runtime.drive import OwnPatience
@@ -35,6 +36,8 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 2.0, 300.0
 BUSY_MS = 1_000
 # Words that may not be heard before a question is answered. The answer itself makes the session due at once.
 RESTING_MS = 60_000
+# A run whose leaves run where this process cannot is left for so long to workers that can; one of us may be quicker again.
+ELSEWHERE_MS = 10_000
 # Timers and deaths are looked for this often; deaths among the sessions that are due, where that is cheap, and among
 # all of them once in a lease.
 TIDY_EVERY_S = 1.0
@@ -296,6 +299,8 @@ class Care:
         waiting = now.words if now.over else now.waiting
         if attempts and (attempts <= self._max_attempts or waiting):
             return int(1000 * doubled(FIRST_RETRY_S, attempts - 1, LONGEST_RETRY_S))
+        if result is not None and result.status == "pending_tools" and now.session_id.startswith(RUN_PREFIX):
+            return ELSEWHERE_MS
         if not waiting:
             return _until_expiry_ms(now, result, at_ms)
         return RESTING_MS if result is not None and result.pending_tool_calls else 0

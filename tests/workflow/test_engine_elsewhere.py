@@ -18,6 +18,7 @@ from power_loop.contracts.model import LLMRequest
 from power_loop.contracts.usage import Price
 from power_loop.errors import ApprovalError, HumanInputRequired
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, ScriptedLLM, call, check_invariants, say
+from power_loop.worker import ELSEWHERE_MS
 from power_loop.workflow import (
     SubprocessExecutor,
     WorkerBootstrap,
@@ -26,6 +27,7 @@ from power_loop.workflow import (
     list_workflows,
     register_workflow_tools,
     resume_run,
+    run_detached,
     run_spec_isolated,
 )
 from power_loop.workflow.executors import key_of
@@ -134,6 +136,22 @@ async def test_an_approval_of_a_leaf_elsewhere_is_given_to_the_run_and_a_worker_
     text = "done: paid bob" if approved else "done: Denied: pay was not run."
     assert (found["status"], found["final"], found["usage"]["calls"]) == ("completed", text, 2)
     await loop.aclose()
+
+
+async def test_a_run_that_a_worker_without_its_executor_saw_first_is_gone_on_with_by_one_that_has_it(tmp_path: Path) -> None:
+    opened, clock = await open_store(), ManualClock()
+    store = SessionStore(opened.database, opened.dialect, clock=clock)
+    executor = Elsewhere(tmp_path, FunctionLLM(answers))
+    dead = StatefulAgentLoop(llm=FunctionLLM(answers), store=store)
+    parent = await dead.new_session()
+    handle = await run_detached(create_workflow(fan(2), parent_loop=dead, executor=executor, parent_session_id=parent))
+    handle.task.cancel()
+    async with StatefulAgentLoop(llm=FunctionLLM(answers), store=store) as loop:
+        assert await Worker(loop).run_once() == 1
+        clock.jump(ELSEWHERE_MS / 1000 + 1)
+        assert await Worker(loop, executor=executor).run_once() == 1
+        assert [run["status"] for run in await list_workflows(loop, parent)] == ["completed"]
+    await dead.aclose()
 
 
 async def test_a_leaf_elsewhere_that_asks_again_waits_again(tmp_path: Path) -> None:
