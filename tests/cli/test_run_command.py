@@ -43,6 +43,18 @@ def test_a_prompt_comes_from_standard_input_too(commands: Any, monkeypatch: pyte
     assert commands.json("run", "-")["final_text"] == "echo: from a pipe"
 
 
+@pytest.mark.parametrize("words", [("run", "-"), ("import", "-"), ("workflow", "run", "-")])
+def test_what_is_piped_in_and_is_no_text_is_refused_not_replaced(
+    commands: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"a": "caf\xe9"}'), encoding="utf-8"))
+    code, out, err = commands(*words)
+    assert (code, out) == (2, "")
+    assert "standard input cannot be read" in err
+    assert "0xe9" in err
+    assert not (commands.folder / "app.db").exists()
+
+
 def test_the_same_key_gives_the_same_outcome_once(commands: Any) -> None:
     first, again = commands.json("run", "once", "--key", "job-1"), commands.json("run", "once", "--key", "job-1")
     assert (again["session_id"], again["send_index"], again["final_text"]) == (first["session_id"], 1, "echo: once")

@@ -27,6 +27,9 @@ async def make_later():
 def make_nothing():
     return None
 
+def make_of(shop):
+    return make_loop()
+
 number = 7
 """
 
@@ -96,6 +99,7 @@ def test_it_answers_what_waits_until_it_is_told_to_stop(
         (["--app", "app:nothing"], "has no attribute 'nothing'"),
         (["--app", "app:number"], "not a function"),
         (["--app", "app:make_nothing"], "gave NoneType"),
+        (["--app", "app:make_of"], "make_of is called without arguments: missing a required argument: 'shop'"),
         (["--app", "app:make_loop", "--dsn", "x.db"], "--app makes its own loop"),
     ],
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from power_loop.cli.exits import FAILED, NOT_FOUND, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.pretty import working
+from power_loop.cli.words import piped
 
 
 def add(commands: Any) -> None:
@@ -70,7 +70,7 @@ async def _import(args: argparse.Namespace, archive: Any) -> int:
 
 def _archive_in(path: Path) -> Any:
     try:
-        return json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+        return json.loads(piped() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error}", USAGE) from error
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from power_loop.cli.agent import add_agent_options, agent_loop, refuse_two_loops
 from power_loop.cli.exits import BUSY_OR_PENDING, FAILED, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options
 from power_loop.cli.screen import Screen, as_json, seen
-from power_loop.cli.words import at_least_one
+from power_loop.cli.words import at_least_one, piped
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.outcome import RunStatus, StatefulResult
 from power_loop.contracts.text import check_key
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_two_loops(args)
     if args.text and args.json:
         raise CommandFailed("--text prints the answer alone, --json all of the outcome: give one of them", USAGE)
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    prompt = piped() if args.prompt == "-" else args.prompt
     if not prompt.strip():
         raise CommandFailed("there is nothing to say: the prompt is empty", USAGE)
     try:

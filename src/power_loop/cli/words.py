@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from typing import Any
 
+from power_loop.cli.exits import USAGE, CommandFailed
 from power_loop.contracts.store import MOST
 
 
@@ -23,3 +27,14 @@ def at_least_one(given: str) -> int:
     if int(given[:20]) > MOST:
         raise argparse.ArgumentTypeError(f"{given!r:.40} is too large")
     return int(given)
+
+
+def piped() -> str:
+    """All of standard input, as it is. Raises `CommandFailed` where it is no text: what a pipe says is not replaced, as keystrokes are."""
+    stream: Any = sys.stdin
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="strict")
+    try:
+        return str(stream.read())
+    except UnicodeDecodeError as error:
+        raise CommandFailed(f"standard input cannot be read: {error}", USAGE) from error

@@ -86,4 +86,10 @@ def _factory(app: str) -> Any:
         raise CommandFailed(f"--app {app}: {error}", USAGE) from error
     if not callable(factory):
         raise CommandFailed(f"--app {app}: {name} is not a function that returns the loop", USAGE)
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise CommandFailed(f"--app {app}: {name} is called without arguments: {error}", USAGE) from error
+    except ValueError:  # of a callable that does not say what it takes
+        pass
     return factory

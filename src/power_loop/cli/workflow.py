@@ -15,7 +15,7 @@ from power_loop.cli.agent import add_agent_options, agent_loop, refuse_two_loops
 from power_loop.cli.exits import BUSY_OR_PENDING, FAILED, NOT_FOUND, OK, USAGE, CommandFailed
 from power_loop.cli.place import add_options, opened, tell
 from power_loop.cli.screen import one_line, seen
-from power_loop.cli.words import when
+from power_loop.cli.words import piped, when
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError, WorkflowSpecError
 from power_loop.contracts.events import AgentEvent
 from power_loop.loop import StatefulAgentLoop
@@ -142,7 +142,7 @@ def _is_run(target: str) -> bool:
 def _spec_in(path: str) -> WorkflowSpec:
     """The workflow in a file. Raises `CommandFailed` with everything that is wrong with it."""
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = piped() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{path} cannot be read: {error}", USAGE) from error
     try:

@@ -18,6 +18,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 SendMessage = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, SendMessage], Awaitable[None]]
+Header = tuple[bytes, bytes]
 
 # A browser sends a cookie to every port of this machine: each inspector has a name of its own behind this.
 COOKIE = "power_loop_inspector"
@@ -62,7 +63,7 @@ class Guard:
         else:
             await self._app(scope, receive, _with_headers(send))
 
-    def _refusal(self, method: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, method: str, headers: Mapping[str, str]) -> tuple[int, str, *tuple[Header, ...]] | None:
         host = headers.get("host", "")
         if host.rsplit(":", 1)[0] not in HOSTS:
             return 421, "The inspector answers on 127.0.0.1 only.\n"
@@ -72,7 +73,8 @@ class Guard:
         if origin is not None and origin != f"http://{host}":
             return 403, "Another site may not ask the inspector.\n"
         if method not in self._methods:
-            return 405, "The inspector only reads; start it with --allow-actions to answer approvals and questions.\n"
+            allowed = b"allow", ", ".join(self._methods).encode()
+            return 405, "The inspector only reads; start it with --allow-actions to answer approvals and questions.\n", allowed
         # A form of another site can send neither this type nor this header.
         if method == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return 415, "Send JSON.\n"
@@ -104,7 +106,7 @@ def _with_headers(send: SendMessage) -> SendMessage:
     return answer
 
 
-async def _answer(send: SendMessage, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
+async def _answer(send: SendMessage, status: int, text: str, *more: Header) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), *HEADERS, *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
