@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,6 @@ class SessionVerbs:
         self, *, metadata: Mapping[str, Any] | None = None, system_prompt: str | None = None, session_id: str | None = None
     ) -> str:
         """A new session; its id. No model is called. Only a prompt that is given here is stored."""
-        if system_prompt is not None and not isinstance(cast("Any", system_prompt), str):
-            raise TypeError(f"system_prompt= takes text, not {type(system_prompt).__name__}")
         store = await self.ensure_store()
         return await store.create_session(metadata=metadata, system_prompt=system_prompt, session_id=session_id, agent=self.name)
 

@@ -104,7 +104,7 @@ def call_of(
     if limits is not None and not isinstance(cast("Any", limits), UsageLimits):
         raise TypeError(f"limits= takes UsageLimits(…), not {type(limits).__name__}")
     if system_prompt is not None and not isinstance(cast("Any", system_prompt), str):
-        raise TypeError(f"system_prompt= takes text, not {type(system_prompt).__name__}")
+        raise TypeError(f"system_prompt takes text, not {type(system_prompt).__name__}")
     if tools is system_prompt is limits is max_rounds is stop_event is deps is output_type is None:
         return PLAIN
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None

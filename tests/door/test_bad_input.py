@@ -332,12 +332,18 @@ async def test_a_key_that_not_every_engine_can_keep_is_refused(home, verb, key):
 
 
 async def test_a_prompt_that_no_database_keeps_is_refused_by_name(home):
-    loop, store = home.loop(), await home.store()
+    loop, store = home.loop("hello"), await home.store()
     session_id = await loop.new_session()
-    for prompt in ("a\0b", "lone \ud800"):
-        for prompted in (loop.new_session(system_prompt=prompt), store.update_session_prompt(session_id, prompt)):
-            with pytest.raises(ValueError, match=r"system_prompt holds a NUL character or a lone surrogate"):
-                await prompted
+    await loop.send("hello", session_id)
+    no_text = r"system_prompt holds a NUL character or a lone surrogate", ValueError
+    for prompt, (said, error) in (("a\0b", no_text), ("lone \ud800", no_text), (5, ("system_prompt takes text, not int", TypeError))):
+        for verb in (
+            lambda prompt: loop.new_session(system_prompt=prompt),
+            lambda prompt: loop.fork(session_id, system_prompt=prompt),
+            lambda prompt: store.update_session_prompt(session_id, prompt),
+        ):
+            with pytest.raises(error, match=said):
+                await verb(prompt)
 
 
 # A verb of the loop, and one of the store, of every kind: what drives, reads, writes, waits, and streams.

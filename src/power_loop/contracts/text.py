@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Json = TypeVar("Json")
 
@@ -33,7 +33,9 @@ def findable(params: Sequence[Any]) -> Sequence[Any]:
 
 
 def check_text(what: str, text: str | None) -> None:
-    """ValueError when a database could not keep ``text`` character by character."""
+    """ValueError when a database could not keep ``text`` character by character; TypeError where it is none."""
+    if text is not None and not isinstance(cast("Any", text), str):
+        raise TypeError(f"{what} takes text, not {type(text).__name__}")
     if text is not None and ("\0" in text or not (text.isascii() or encodes(text))):
         raise ValueError(f"{what} holds a NUL character or a lone surrogate, which is no text that a database keeps; take it out")
 

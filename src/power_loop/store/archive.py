@@ -12,6 +12,7 @@ from typing import Any
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Conflict, RecordRow, Statement
+from power_loop.contracts.text import check_text
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_charges import ChargeImage, charges_of, charges_statement
@@ -57,6 +58,7 @@ class Archive(RecordLog):
         Small state and blobs are copied; timers, inbox, lease and kept requests stay behind. Raises `SessionNotFoundError`, and
         `ValueError` for a send that has not ended.
         """
+        check_text("system_prompt", system_prompt)
         image = (await self._images(session_id, False))[session_id]
         rows, send = _up_to(image, at_send)
         own: dict[str, Any] = json.loads(image.info.metadata) if image.info.metadata else {}

@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from power_loop.contracts.codec import to_cells
 from power_loop.contracts.cron import can_read_cron, next_cron_ms, zone
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.log import log
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Row, Statement
-from power_loop.store.inbox import EXISTS, KNOWN, POST
+from power_loop.store.inbox import EXISTS, KNOWN, POST, item_of
 from power_loop.store.outbox import WAKE
 from power_loop.store.timers import LONGEST_S, Timers
 
@@ -148,9 +147,8 @@ class Firing(Timers):
     def _posted(self, due: Due) -> list[Statement]:
         timer, now = due.timer, self._clock.now_ms()
         said = UserSaid(text_of(timer.timer_id, timer.note), "timer", metadata={"due_at": timer.due_at})
-        cells, soon = to_cells(said), self._at(now)
-        told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
-        item = (timer.session_id, key_of(timer.timer_id, timer.fire_count + 1), "queue", *told, self._at_or_none(None), now)
+        key, soon = key_of(timer.timer_id, timer.fire_count + 1), self._at(now)
+        item = item_of(timer.session_id, key, "queue", said, self._at_or_none(None), now)
         return [Statement(self._sql(WAKE), (soon, soon, timer.session_id), 1), Statement(self._sql(POST), item)]
 
     def _fired(self, due: Due, next_at: int | None, at: int) -> Statement:

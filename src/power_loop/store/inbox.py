@@ -6,6 +6,7 @@ A post moves the session's ``wake_no``; every append guards on it, so nothing en
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from power_loop.contracts.codec import from_cells, to_cells
 from power_loop.contracts.errors import SessionNotFoundError
@@ -41,6 +42,13 @@ SWEEP = "DELETE FROM {p}waiters WHERE session_id = ? AND alive_until < {t}"
 SWEPT_AFTER_MS = 20 * TICKET_MS
 
 
+def item_of(session_id: str, key: str, mode: str, record: Record, not_before: Any, now: int) -> tuple[Any, ...]:
+    """The values of `POST`: ``record`` as it waits to be heard."""
+    cells = to_cells(record)
+    told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
+    return (session_id, key, mode, *told, not_before, now)
+
+
 class Inbox(Part):
     """Posting to a session, from any process, whoever drives it."""
 
@@ -55,7 +63,7 @@ class Inbox(Part):
         key counts too. Raises `SessionNotFoundError`.
         """
         could_exist(session_id)
-        now, cells = self._clock.now_ms(), to_cells(record)
+        now = self._clock.now_ms()
         due, at_once = self._at(max(now, not_before or 0)), self._at(now)
         if mode == "aside":  # heard by whoever comes next; nobody has to come for it
             wake = Statement(self._sql(JUMP_IN), (session_id,), 1)
@@ -66,8 +74,8 @@ class Inbox(Part):
             wake = Statement(self._sql(WAKE), (due, due, session_id), 1)
         else:
             wake = Statement(self._sql(WAKE_RUNNING), (due, due, session_id, running.epoch, at_once), 1)
-        told = (cells.kind, cells.version, cells.name, cells.content, cells.escaped, cells.call_id, cells.body)
-        batch = [wake, Statement(self._sql(POST), (session_id, key, mode, *told, self._at_or_none(not_before), now))]
+        item = item_of(session_id, key, mode, record, self._at_or_none(not_before), now)
+        batch = [wake, Statement(self._sql(POST), item)]
         if keyed:
             batch.append(Statement(self._sql(KEYED), (session_id, key, HEARD_LATER, 0, now)))
         try:
