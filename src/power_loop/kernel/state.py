@@ -109,7 +109,8 @@ class State(NamedTuple):
 
     def asking(self) -> list[Mapping[str, Any]]:
         """What the parked calls wait with, in the order of the calls."""
-        return [asked for call in self.open_calls if call.id in self.parked and (asked := self.question(call.id)) is not None]
+        last = dict(self.questions)
+        return [last[call.id] for call in self.open_calls if call.id in self.parked and call.id in last]
 
 
 IDLE, BEGUN = State(), State(idle=False)
@@ -228,13 +229,14 @@ def _step_changed(state: State, record: StepChanged) -> State:
     waits, known = change.get("state") == "waiting", state.call(step) is not None if state.open_calls else False
     if not waits and not known:
         return state._replace(status="") if state.status else state
-    calls, parked = _without(state.open_calls, step), state.parked - {step}
+    calls, questions = state.open_calls, state.questions
+    if known:
+        calls, questions = _without(calls, step), tuple(each for each in questions if each[0] != step)
     if not waits:
-        return state._replace(open_calls=calls, parked=parked, status="")
+        return state._replace(open_calls=calls, parked=state.parked - {step}, status="")
     asked: Mapping[str, Any] = change.get("interaction") or {}
-    calls = (*calls, ToolCall(step, asked.get("tool_name", "step"), "{}"))
-    questions = (*(each for each in state.questions if each[0] != step), (step, asked))
-    return state._replace(open_calls=calls, parked=parked | {step}, questions=questions, status="")
+    calls, questions = (*calls, ToolCall(step, asked.get("tool_name", "step"), "{}")), (*questions, (step, asked))
+    return state._replace(open_calls=calls, parked=state.parked | {step}, questions=questions, status="")
 
 
 def _resumed(state: State, record: SendResumed) -> State:
