@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import SessionBusyError, ToolRun, request_user_input, tool
+from power_loop import HumanInputRequired, SessionBusyError, ToolRun, request_user_input, tool
 from power_loop.contracts.records import ToolReturned
 from power_loop.testing import call, calls
 
@@ -34,6 +34,13 @@ def tools(till: Any) -> list[Any]:
 def test_options_that_could_not_be_shown_or_chosen_are_refused(options: Any) -> None:
     with pytest.raises(TypeError, match="options= "):
         request_user_input(prompt="Which?", kind="choice", options=options)
+
+
+def test_what_is_asked_is_text_whatever_was_given() -> None:
+    given: Any = ValueError("which?")
+    with pytest.raises(HumanInputRequired) as asked:
+        request_user_input(prompt=given)
+    assert (asked.value.prompt, asked.value.kind) == ("which?", "text")
 
 
 async def asked(bank: Any, till: Any, wanted: Any) -> tuple[str, Any]:

@@ -261,8 +261,8 @@ class HumanInputRequired(Exception):
         state: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(prompt)
-        self.prompt = prompt
-        self.kind = kind
+        self.prompt: str = str(prompt)  # shown to people, by whoever asks them
+        self.kind: str = str(kind)
         self.options: list[Any] = checked_options(options)
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.state: dict[str, Any] | None = dict(state) if state is not None else None
