@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Required, TypedDict
@@ -444,6 +444,27 @@ def generic(it: type[int]) -> None: ...
 def test_a_parameter_that_the_model_cannot_fill_is_refused_at_definition(function: Any, named: str) -> None:
     with pytest.raises(TypeError, match=named):
         tool(function)
+
+
+def yields(city: str) -> Iterator[str]:
+    yield city
+
+
+async def yields_later(city: str) -> AsyncIterator[str]:
+    yield city
+
+
+class Yields:
+    """Look it up."""
+
+    def __call__(self, city: str) -> Iterator[str]:
+        yield city
+
+
+@pytest.mark.parametrize("function", [yields, yields_later, functools.partial(yields), Yields()])
+def test_a_function_of_which_calling_runs_nothing_is_refused_at_definition(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"yields: calling it runs nothing of it.* run\.progress\(\)"):
+        function_tool(function, name="look_up")
 
 
 def test_a_return_annotation_that_only_type_checkers_know_harms_nothing() -> None:

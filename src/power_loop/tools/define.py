@@ -78,7 +78,7 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     ``name`` and ``description`` default to the function's own; the rest is as in `ToolDefinition`. ``strict`` closes
     the objects of pydantic models too: a name they do not know is refused instead of ignored.
-    Raises `TypeError` for a parameter that has no annotation, or one without a JSON form, naming it.
+    Raises `TypeError` for a parameter that has no annotation, or one without a JSON form, naming it; and for a generator.
     """
     if function is None:
         return functools.partial(function_tool, **options)
@@ -99,6 +99,8 @@ def function_tool(
         raise TypeError("@tool stands below @staticmethod and @classmethod, next to the function")
     called = name or name_of(handler)
     check_name(called)
+    if _yields(handler):
+        raise TypeError(f"tool {called!r} yields: calling it runs nothing of it. Return what it finds; run.progress() says how far it is")
     of_method = is_method_in_class(handler)
     signature = read_signature(handler, of_method=of_method)
     if signature is None:
@@ -108,6 +110,11 @@ def function_tool(
     said = documentation.description if description is None else description
     definition = ToolDefinition(called, said, schema, parallel=parallel is not False, **options)
     return FunctionTool(handler, definition, converts, of_method=of_method)
+
+
+def _yields(handler: Callable[..., Any]) -> bool:
+    called: tuple[Any, Any] = handler, type(handler).__call__
+    return any(map(inspect.isgeneratorfunction, called)) or any(map(inspect.isasyncgenfunction, called))
 
 
 def describe(name: str, signature: Signature, documentation: Documentation, *, strict: bool) -> tuple[Schema, dict[str, Convert]]:
