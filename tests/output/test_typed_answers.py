@@ -126,6 +126,21 @@ async def test_a_value_without_the_object_around_it_is_taken_as_well(wanted: Any
     assert (await answered(text, output_type=wanted))[0].output == value
 
 
+async def test_a_union_the_other_way_round_is_another_type() -> None:
+    @dataclass
+    class One:
+        name: str
+
+    @dataclass
+    class Other:
+        name: str
+
+    for union, first in ((One | Other, One), (Other | One, Other)):
+        alone, _ = await answered('{"value": {"name": "x"}}', output_type=union)
+        several, _ = await answered('{"value": [{"name": "x"}]}', output_type=list[union])
+        assert (alone.output, several.output) == (first("x"), [first("x")])
+
+
 async def test_the_schema_tells_what_the_type_tells() -> None:
     _, asked = await answered('{"name": "Rome", "people": 3}', output_type=City)
     assert asked["name"] == "City"

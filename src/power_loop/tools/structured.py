@@ -57,7 +57,7 @@ def output_form(wanted: Any) -> OutputForm:
     if isinstance(wanted, Mapping):
         return Form(_spec_in(cast("Mapping[str, Any]", wanted)))
     try:
-        return _known_form(wanted) if _is_hashable(wanted) else _form_of_type(wanted)
+        return _known_form(wanted, repr(wanted)) if _is_hashable(wanted) else _form_of_type(wanted)
     except TypeError as error:
         raise TypeError(f"output_type= takes a type, a JSON Schema or a StructuredOutputSpec: {error}") from error
 
@@ -143,7 +143,8 @@ def refuse(problems: list[Violation], text: str) -> None:
 
 
 @lru_cache(maxsize=128)
-def _known_form(wanted: Any) -> Form:
+def _known_form(wanted: Any, spelled: str) -> Form:
+    """``spelled`` tells apart what is equal to Python: the first member of a union that a document fits is what it becomes."""
     return _form_of_type(wanted)
 
 
