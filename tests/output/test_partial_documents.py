@@ -45,6 +45,9 @@ DOCUMENTS = st.recursive(
         ('{"a": "line\nbreak', {"a": "line\nbreak"}),
         ('{"a": 1,}', {"a": 1}),
         ("{" * 2, {}),
+        ('{"a": 1, "b": NaN, "c": 3}', {"a": 1}),
+        ('{"a": 1, "b": -Infinity, "c": 3}', {"a": 1}),
+        ('{"a": 1, "b": 1e999, "c": 3}', {"a": 1}),
     ],
 )
 def test_what_has_come_counts_and_what_may_go_on_does_not(text: str, value: Any) -> None:

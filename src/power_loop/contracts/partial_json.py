@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any, cast
 
+from power_loop.contracts.structured import loads
+
 _TOKEN = re.compile(r'\s*(?:(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")|(?P<mark>[\[\]{},:])|(?P<word>[^\s"\[\]{},:]+)|(?P<cut>".*))', re.DOTALL)
 _CUT_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)$")
 # Whoever compares, copies or encodes a value goes down it by recursion, which Python ends at 1000 frames.
@@ -78,7 +80,7 @@ class _Tree:
         if ends:
             return True
         try:
-            self._put(json.loads(word))
+            self._put(loads(word))
         except ValueError:
             return False
         return True

@@ -7,6 +7,7 @@ Python type becomes a schema, and a document an instance of it, is the business 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,10 +156,18 @@ def loads(text: str) -> Any:
 def _loads(text: str) -> Any:
     try:
         # Models break lines inside of strings; there is one way to understand that.
-        return json.loads(text, strict=False, parse_constant=_refuse_constant)
+        return json.loads(text, strict=False, parse_constant=_refuse_constant, parse_float=_number)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _number(digits: str) -> float:
+    """What Python reads as infinite cannot be written as JSON again."""
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:60]} is too large for a number")
+    return number
