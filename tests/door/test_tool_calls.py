@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import ToolDefinition, ToolRegistry, ToolRun, tool
+from power_loop import AgentLoopConfig, ToolDefinition, ToolPolicy, ToolRegistry, ToolRun, tool
 from power_loop.testing import FunctionLLM, call, calls, raw_call, say
 
 SCHEMA = {
@@ -51,6 +52,17 @@ async def test_what_breaks_the_schema_is_told_with_its_path_and_not_called(home:
     assert path in text
     assert "not called" in text
     assert called == []
+
+
+async def test_violations_are_cut_to_size_like_every_result(home: Any) -> None:
+    registry = ToolRegistry()
+    registry.register(ToolDefinition("save", "Save.", SCHEMA), lambda args: "")
+    wrong = raw_call("save", json.dumps({"name": "x", "tags": ["c"] * 1000}))
+    (text,) = await home.told(registry, wrong, config=AgentLoopConfig(tooling=ToolPolicy(result_max_chars=1000)))
+    assert len(text) <= 1000
+    assert "not called" in text
+    assert "/tags/0" in text
+    assert "/tags/999" in text
 
 
 async def test_every_violation_is_told_at_once(home: Any) -> None:

@@ -85,6 +85,20 @@ async def test_the_model_reads_what_was_wrong(text: str, says: str) -> None:
         assert says in loop.llm.requests[1].messages[-1]["content"]
 
 
+async def test_a_mistake_that_is_made_a_thousand_times_is_told_in_brief() -> None:
+    names = [f'"{"x" * 5000}": 1', *(f'"n{number}": 1' for number in range(1000))]
+    wrong = say(f"{{{', '.join(names)}}}")
+    async with loop_of(wrong, wrong, retries=1) as loop:
+        result = await loop.run("go", output_type=City)
+        told = loop.llm.requests[1].messages[-1]["content"]
+    assert result.status == "invalid_output"
+    for text in (told, result.error["message"]):
+        assert len(text) < 5000
+        assert "/name: is required" in text
+        assert "/n40: is not allowed here" in text
+        assert "… and 953 more" in text
+
+
 async def test_an_answer_that_was_cut_off_is_told_so() -> None:
     async with loop_of(say('{"name": "Ro', finish_reason="length"), say(GOOD)) as loop:
         assert (await loop.run("go", output_type=City)).output == City("Rome", 3)

@@ -84,7 +84,7 @@ async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None
             call, rewritten = shaped, (shaped.name, shaped.arguments)
             checked = check(send, call)
     if isinstance(checked, str):
-        await send.say(ToolReturned(asked.id, checked, "failed", call.name, ran=False))
+        await send.say(await cut_to_size(send, ToolReturned(asked.id, checked, "failed", call.name, ran=False)))
         return None
     tool, arguments = checked
     if send.ahead.retried and tries_left(send, tool.definition) < 0:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Validators = Sequence[Callable[[Any], Any]]
 
+# One mistake that a model repeats in a long list is as many violations: these are enough to learn it from, whatever their names.
+MOST_LINES, LINE_CHARS = 50, 1000
+
 
 async def check_output(send: Send, effect: CheckOutput) -> None:
     """Look at the answer: the send ends with it, or the model is told what is wrong, or it ends as ``invalid_output``.
@@ -42,7 +45,7 @@ async def check_output(send: Send, effect: CheckOutput) -> None:
     except ModelRetry as asked:
         words = reason = asked.message
     except StructuredOutputError as error:
-        words, reason = complaint(error, cut_off=send.ahead.finish_reason == "length"), str(error)
+        words, reason = complaint(error, cut_off=send.ahead.finish_reason == "length"), "\n".join(in_brief(str(error)))
     follows = after_check(send.ahead, send.terms.limits, words, reason)
     if isinstance(follows, EndSend):
         await end_send(send, follows)
@@ -98,5 +101,12 @@ def complaint(error: StructuredOutputError, *, cut_off: bool = False) -> str:
         case "not_object":
             what = error.detail
         case _:
-            what = "it breaks the schema:\n" + "\n".join(f"- {line}" for line in error.detail.splitlines())
+            what = "it breaks the schema:\n" + "\n".join(f"- {line}" for line in in_brief(error.detail))
     return f"Your answer is not what was asked for: {what}\nAnswer again with the whole document, and nothing else."
+
+
+def in_brief(text: str) -> list[str]:
+    """The first lines of ``text``, each cut short, and how many there are beside them."""
+    lines = text.splitlines()
+    told = [line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}…" for line in lines[:MOST_LINES]]
+    return told if len(lines) <= MOST_LINES else [*told, f"… and {len(lines) - MOST_LINES} more"]
