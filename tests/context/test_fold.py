@@ -144,6 +144,13 @@ def test_the_summariser_reads_who_said_what() -> None:
     assert as_text(folded.messages, 1000).startswith("earlier summary: [Summary of the conversation so far;")
 
 
+def test_what_is_no_text_leaves_a_trace_for_the_summariser() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    asked = {"role": "user", "content": [picture, {"type": "text", "text": "what is it?"}]}
+    shown = {"role": "tool", "tool_call_id": "c", "content": [picture]}
+    assert as_text([asked, shown], 100) == "user: [image_url]\nwhat is it?\ntool: [image_url]"
+
+
 def test_long_arguments_and_results_are_cut_for_the_summariser_words_of_people_are_not() -> None:
     call = READ.__class__("c1", "read", "a" * 5000)
     text = as_text(window(0, said("u" * 5000), replied("", call), returned(call, "h" * 900 + "t" * 900)).messages, 100_000)

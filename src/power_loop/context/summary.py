@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from power_loop.contracts.messages import text_of
+from power_loop.contracts.messages import readable
 
 SUMMARY_PROMPT = (
     "You compress the earlier part of a conversation between a user and an assistant that uses tools. "
@@ -34,7 +34,7 @@ def _line(message: Mapping[str, Any], summary_name: str) -> str:
         f" [calls {c['function']['name']}({c['function']['arguments'][:ARGUMENT_CHARS]})]" for c in message.get("tool_calls") or ()
     )
     who = EARLIER if message.get("name") == summary_name else message["role"]
-    text = text_of(message.get("content"))
+    text = readable(message.get("content"))
     cut = message["role"] == "tool" and len(text) > RESULT_CHARS
     shown = f"{text[:RESULT_HEAD]} … {text[-RESULT_TAIL:]}" if cut else text
     return f"{who}: {shown}{calls}"
