@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,14 @@ async def test_an_openai_history_holds_only_what_the_protocol_knows(openai: Any)
         {"role": "tool", "tool_call_id": "2", "content": "bad arguments"},
         {"role": "user", "content": "so?"},
     ]
+
+
+@pytest.mark.parametrize("name", ["Ada Lovelace", "Zoë", "a/b|<c>", "x" * 100])
+async def test_an_openai_history_holds_only_names_that_the_protocol_takes(openai: Any, name: str) -> None:
+    said = [{"role": "user", "name": name, "content": "hi"}, {"role": "system", "name": f"memory_{name}", "content": "kind"}]
+    body = await openai.sent(LLMRequest(said))
+    for message in body["messages"]:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", message["name"])
 
 
 async def test_reasoning_goes_back_to_a_provider_that_gave_it(openai: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -13,6 +14,10 @@ from power_loop.providers.capabilities import Ways
 from power_loop.providers.values import mapping, objects
 
 Body = dict[str, Any]
+
+# What Chat Completions refuses in the name of a message, with the whole request (github.com/FlowiseAI/Flowise/issues/2948).
+NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+NAME_CHARS = 64
 
 
 def chat_body(ask: Ask, request: LLMRequest, *, model: str, ways: Ways, stream: bool) -> Body:
@@ -51,7 +56,7 @@ def wire_messages(ask: Ask) -> Iterator[Message]:
         if role == "assistant":
             yield from _assistant(message)
         else:
-            named = {"name": message["name"]} if message.get("name") else {}
+            named = {"name": NO_NAME.sub("_", str(message["name"]))[:NAME_CHARS]} if message.get("name") else {}
             yield {"role": role, "content": message.get("content") or "", **named}
     if pictures:
         yield {"role": "user", "content": pictures}
