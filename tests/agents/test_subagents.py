@@ -128,8 +128,9 @@ async def test_for_a_blank_task_no_session_is_made_and_the_model_is_told_so() ->
     await loop.send("go", session)
     told = [row["content"] for row in await loop.get_messages(session) if row["role"] == "tool"]
     assert told == ["The task is blank: say all that the sub-agent needs to know. Nothing was run."] * 2
-    with pytest.raises(ValueError, match="user_input is empty"):
-        await run_agent_spec(AgentSpec.from_dict(HELPER), " ", parent_loop=loop)
+    for said in (" ", [], {"content": ""}, None, [{"type": "text"}]):
+        with pytest.raises((ValueError, TypeError), match=r"user_input is|content block"):
+            await run_agent_spec(AgentSpec.from_dict(HELPER), said, parent_loop=loop)
     with pytest.raises(TypeError, match="takes an AgentSpec, not dict"):
         await run_agent_spec(HELPER, "go", parent_loop=loop)  # type: ignore[arg-type]  # what a caller without a type checker gives
     assert len(await store.list_sessions()) == 1

@@ -49,6 +49,7 @@ FILE_MAY_IMPORT: dict[str, set[str]] = {
     "workflow/isolated.py": {"config", "loop", "providers", "store", "tools"},  # a leaf with a loop of its own, in a process of its own
     "workflow/subprocess.py": {"tools.shell.backend"},  # the allow-listed environment of children
     "workflow/launchers.py": {"tools.shell.bubblewrap"},  # what a sandbox shows of the system
+    "agents/spawn.py": {"words"},  # what a send takes
     "agents/tools.py": {"context.prompt_builder"},
     **{f"contrib/{file}.py": {"tools.bound", "tools.toolbox"} for file in ("mcp_register", "mcp_servers", "mcp_serve")},
     "contrib/mcp_endpoints.py": {"tools.shell.backend"},  # the allow-listed environment of children

@@ -22,6 +22,7 @@ from power_loop.contracts.tool import Toolbox, ToolRun
 from power_loop.runtime.cancel import end_of
 from power_loop.runtime.tell import publish
 from power_loop.tools.toolbox import ToolRegistry
+from power_loop.words import content_said
 
 if TYPE_CHECKING:
     from power_loop.runtime.bus import AgentEventBus
@@ -115,10 +116,11 @@ async def run_agent_spec(
 
     It shares the loop's model, store, hooks and bus. With ``parent_session_id`` it hangs below that session, and the same
     ``spawn_tool_call_id`` again finds the child that it began. Raises `ToolNotFound` for tools that the loop does not have,
-    `ValueError` for an unknown parent or a blank input, `TypeError` for what is no spec, and what a send raises.
+    `ValueError` for an unknown parent, `ValueError` and `TypeError` for what no send takes, and what a send raises.
     """
     if not isinstance(cast("Any", spec), AgentSpec):
         raise TypeError(f"spec= takes an AgentSpec, not {type(spec).__name__}; AgentSpec.from_json() reads a document")
+    await content_said(user_input)  # before a session is made for it
     loop = cast("Loop", parent_loop)
     store = await loop.ensure_store()
     depth = (await store.get_session(parent_session_id)).spawn_depth if parent_session_id is not None else 0
@@ -132,9 +134,7 @@ async def run_agent_spec(
 
 
 async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
-    """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody. Raises `ValueError` for a blank input."""
-    if is_blank(said):
-        raise ValueError("user_input is empty; say what the sub-agent shall do")
+    """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody. ``said`` is what a send takes."""
     tools, depth = allowed(under.tools, spec.tools), under.depth + 1
     store = await under.loop.ensure_store()
     if depth > store.max_spawn_depth:
@@ -152,11 +152,6 @@ async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
         raise
     told.end(spec, result)
     return await _concluded(under, store, spec, result, depth)
-
-
-def is_blank(said: Any) -> bool:
-    """A text that says nothing: no session is made for it."""
-    return isinstance(said, str) and not said.strip()
 
 
 def allowed(offered: Toolbox | None, wanted: Sequence[str] | None) -> ToolRegistry:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from power_loop.agents.above import asked_below, hand_down
-from power_loop.agents.spawn import Under, is_blank, run_under
+from power_loop.agents.spawn import Under, run_under
 from power_loop.context.prompt_builder import DEFAULT_SUBAGENT_SYSTEM_PROMPT
 from power_loop.contracts.agents import MAX_ROUNDS, SPEC, AgentSpec, SubagentResult
 from power_loop.contracts.children import CHILD, child_id_of
@@ -99,7 +99,7 @@ async def run_agent(run: ToolRun, spec: dict[str, Any], input: str) -> ToolHandl
 
 
 async def _answer(run: ToolRun, spec: AgentSpec, task: str, note: str) -> ToolHandlerResult:
-    if is_blank(task):
+    if not task.strip():  # no session is made for it
         return ToolHandlerResult(False, "The task is blank: say all that the sub-agent needs to know. Nothing was run.")
     under = Under.call(run)
     for heard in run.answered:
