@@ -140,6 +140,12 @@ def test_a_default_that_json_has_not_is_not_sent_to_the_model() -> None:
     properties = schema_of(wait)["properties"]
     assert properties == {"seconds": NUMBER, "at_most": NUMBER, "at_least": {**NUMBER, "default": 0.5}}
 
+    def wait_as(span: Span) -> str:
+        """Wait."""
+        return str(span)
+
+    assert "default" not in schema_of(wait_as)["properties"]["span"]["properties"]["at_most"]
+
 
 def test_the_options_of_the_decorator_are_those_of_the_definition() -> None:
     @tool(name="pay", description="Pay.", effects="once", parallel=False, timeout_s=3, needs_approval=True, retries=2)
@@ -242,6 +248,10 @@ class Loose(TypedDict, total=False):
 class Node(pydantic.BaseModel):
     value: int
     children: list[Node] = []
+
+
+class Span(pydantic.BaseModel):
+    at_most: float = math.inf
 
 
 class Even(pydantic.BaseModel):
@@ -406,6 +416,10 @@ class Wide(Enum):
     AREA = (1, 2)
 
 
+class Endless(Enum):
+    FOREVER = math.inf
+
+
 @dataclass
 class Holder:
     what: Opaque
@@ -420,6 +434,7 @@ def opaque(what: Opaque) -> None: ...
 def holder(it: list[Holder]) -> None: ...
 def number_keys(it: dict[int, str]) -> None: ...
 def wide(it: Wide) -> None: ...
+def endless(it: Endless) -> None: ...
 def unknown_name(it: NoSuchClass) -> None: ...  # type: ignore[name-defined]  # noqa: F821  that is the point
 def generic(it: type[int]) -> None: ...
 
@@ -437,6 +452,7 @@ def generic(it: type[int]) -> None: ...
         (holder, "parameter 'it': Holder.what: .*Opaque.* has no JSON form"),
         (number_keys, "parameter 'it': a dict has text for keys"),
         (wide, "parameter 'it': a choice takes text"),
+        (endless, "parameter 'it': a choice takes text.*not inf"),
         (unknown_name, "annotation 'NoSuchClass' of parameter 'it' cannot be read"),
         (generic, "parameter 'it': .*has no JSON form"),
     ],

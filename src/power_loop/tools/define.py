@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -17,7 +16,7 @@ from power_loop.contracts.tool import Effects, ToolDefinition
 from power_loop.tools.bound import BoundTool, check_name
 from power_loop.tools.docstrings import Documentation, read_docstring
 from power_loop.tools.instances import Convert
-from power_loop.tools.schema import Schema, Shapes, described, help_of, object_schema
+from power_loop.tools.schema import Schema, Shapes, described, has_json, help_of, object_schema
 from power_loop.tools.signature import Signature, is_method_in_class, is_run, name_of, read_signature
 from power_loop.tools.validate import compile_schema
 
@@ -156,9 +155,7 @@ def annotation_of(signature: Signature, parameter: inspect.Parameter) -> Any:
 def default_of(parameter: inspect.Parameter) -> Schema:
     """The default as an annotation for the model, where JSON has it; nothing is ever filled in from it."""
     default = getattr(parameter.default, "value", parameter.default)
-    if type(default) not in (str, int, float, bool) or (type(default) is float and not math.isfinite(default)):
-        return {}
-    return {"default": default}
+    return {"default": default} if default is not None and has_json(default) else {}
 
 
 def closed(schema: Schema) -> Schema:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc as abc
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -203,7 +204,7 @@ class Shapes:
         self.foreign = True
         adapter = pydantic.TypeAdapter(annotation)
         group = self._free_name(getattr(annotation, "__name__", "Value"))
-        schema: Schema = adapter.json_schema(ref_template=f"#/$defs/{group}.{{model}}")
+        schema: Schema = without_constants(adapter.json_schema(ref_template=f"#/$defs/{group}.{{model}}"))
         # Its definitions bear its name, so that those of another model of this name are not mixed with them.
         self._groups.add(group)
         self.definitions |= {f"{group}.{name}": part for name, part in schema.pop("$defs", {}).items()}
@@ -218,12 +219,25 @@ def array(build: Callable[[Any], Any], item: Shape, **more: Any) -> Shape:
 def choice(instances: tuple[Any, ...]) -> Shape:
     """The shape of a choice of values or enum members. Raises `TypeError` for values that JSON has not."""
     values = [each.value if isinstance(each, Enum) else each for each in instances]
-    strange = [value for value in values if type(value) not in JSON_TYPES]
+    strange = [value for value in values if not has_json(value)]
     if strange or not values:
         raise TypeError(f"a choice takes text, numbers, booleans and None, not {strange[0] if strange else 'nothing'!r}")
     schema: Schema = {"type": one_or_many([JSON_TYPES[type(value)] for value in values]), "enum": values}
     as_they_are = all(type(each) is str or each is None for each in instances)
     return Shape(schema, None if as_they_are else one_of(values, instances))
+
+
+def has_json(value: Any) -> bool:
+    """It is text, a boolean, None, or a number that JSON has: neither infinite nor nan."""
+    return type(value) in JSON_TYPES and (type(value) is not float or math.isfinite(value))
+
+
+def without_constants(part: Any) -> Any:
+    """A part of a schema without members that are infinite or nan, such as a default: JSON has no word for them."""
+    if isinstance(part, dict):
+        members_of = cast("Schema", part).items()
+        return {name: without_constants(each) for name, each in members_of if type(each) is not float or has_json(each)}
+    return [without_constants(each) for each in cast("list[Any]", part)] if isinstance(part, list) else part
 
 
 def types_of(schema: Schema) -> list[str]:
