@@ -219,6 +219,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "records that are no list": (changed("records", {}), "archive.records: expected a list, found dict"),
     "a record that is no object": (changed("records.1", 1), r"archive.records\[1\]: expected an object, found int"),
     "metadata that is no object": (changed("metadata", "x"), "archive.metadata: expected an object, found 'x'"),
+    "half a character in a prompt": (changed("system_prompt", "\ud800"), "system_prompt holds a NUL character or a lone surrogate"),
+    "a NUL in the name of an agent": (changed("agent", "a\0"), r"archive.agent holds a NUL character"),
     "a number for a text": (changed("records.1.name", 7), r"records\[1\].name: expected text, found 7"),
     "no kind": (changed("records.1.kind", None), r"records\[1\]: it has no kind or no version"),
     "no version": (changed("records.1.version", None), r"records\[1\]: it has no kind or no version"),

@@ -17,7 +17,7 @@ from power_loop.contracts.cron import can_read_cron, next_cron_ms
 from power_loop.contracts.errors import RecordFromTheFuture
 from power_loop.contracts.records import ContextFolded, ToolParked, UserSaid
 from power_loop.contracts.store import MOST, Cells, RecordRow
-from power_loop.contracts.text import check_key
+from power_loop.contracts.text import check_key, check_text
 from power_loop.kernel.history import History
 from power_loop.store.archive_charges import ChargeImage
 from power_loop.store.image import BlobImage, Info, SessionImage, TimerImage, sends_in
@@ -97,12 +97,12 @@ def image_of(data: Json, where: str = "archive") -> SessionImage:
     stats: Json = _field(data, "stats", dict, where) or {}
     metadata, config = _field(data, "metadata", dict, where), _field(data, "config", dict, where)
     info = Info(
-        _field(data, "system_prompt", str, where), _field(data, "model", str, where), None if config is None else dumps(config),
+        _text(data, "system_prompt", where), _text(data, "model", where), None if config is None else dumps(config),
         dumps(metadata) if metadata else None, _field(data, "kind", str, where), _field(data, "lifecycle", str, where),
         _field(data, "parent_session_id", str, where), _field(data, "spawn_tool_call_id", str, where),
     )  # fmt: skip
     return SessionImage(
-        _need(data, "session_id", str, where), info, rows, _field(data, "agent", str, where),
+        _need(data, "session_id", str, where), info, rows, _text(data, "agent", where),
         first_send_at=_field(stats, "first_send_at", int, f"{where}.stats"),
         last_send_at=_field(stats, "last_send_at", int, f"{where}.stats"),
         values=_state(data, where),
@@ -298,6 +298,13 @@ def _need(data: Json, name: str, kind: type, where: str) -> Any:
     if value is None:
         raise ValueError(f"{where}: it has no {name}; it is truncated, or no session export")
     return value
+
+
+def _text(data: Json, name: str, where: str) -> str | None:
+    """``data[name]`` if it is text that every database keeps, or None where it is absent."""
+    text: str | None = _field(data, name, str, where)
+    check_text(f"{where}.{name}", text)
+    return text
 
 
 def _field(data: Json, name: str, kind: type, where: str) -> Any:
