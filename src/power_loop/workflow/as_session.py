@@ -47,7 +47,7 @@ async def drive_run(
     except WorkflowRunError as error:
         if error.code != "workflow.elsewhere":
             raise
-        # Its leaves are to run where this process cannot: it is left for `resume_run`.
+        # Its leaves are to run where this process cannot: it is left for one that has their executor.
         return StatefulResult(session_id, "pending_tools", pending_tool_calls=[{"id": session_id}])
     return await _as_result(store, session_id, result, looks)
 

@@ -87,7 +87,7 @@ class WorkflowEngine:
         return await self._watched(run, cancel)
 
     async def _put_down(self, book: Logbook) -> None:
-        """What a dead driver holds is given back, so that nobody comes for it again and again."""
+        """What a dead driver holds is given back: whoever has the executor need not wait for its lease."""
         if book.session.head.holder is not None:
             book.note(SendRested("interrupted"))
             await book.take(self._loop.drivers.lifeline.is_dead)
