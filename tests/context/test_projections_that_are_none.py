@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import ProjectedRepresentation, ProjectedSend
+from power_loop import ProjectedRepresentation, ProjectedRow, ProjectedSend
 from power_loop.testing import say
 
 
@@ -30,3 +30,13 @@ async def test_what_is_no_projection_leaves_the_send_as_it_was_said(desk: Any, c
         assert (await loop.send(text, session)).status == "completed"
     assert [message["content"] for message in desk.requests[-1].messages] == ["one", "fine", "two"]
     assert "project_send() gives a ProjectedSend with rows" in caplog.text
+
+
+@pytest.mark.parametrize("row", [ProjectedRow("user", "c", 5), ProjectedRow(None, "c", "t")], ids=["text", "kind"])
+async def test_a_row_that_is_no_text_leaves_the_send_as_it_was_said(desk: Any, caplog: pytest.LogCaptureFixture, row: Any) -> None:
+    loop = desk.loop(representation=Given(ProjectedSend([row])))
+    session = await loop.new_session()
+    for text in ("one", "two"):
+        assert (await loop.send(text, session)).status == "completed"
+    assert [message["content"] for message in desk.requests[-1].messages] == ["one", "fine", "two"]
+    assert "kind and rendered_text of a ProjectedRow are text" in caplog.text

@@ -62,5 +62,7 @@ def pieces(made: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(made, ProjectedSend) or not made.rows:
         raise TypeError(f"project_send() gives a ProjectedSend with rows, not {type(made).__name__}")
     told = tuple({"kind": row.kind, "content": row.content, "text": row.rendered_text} for row in made.rows)
+    if strange := [text for row in told for text in (row["kind"], row["text"] or "") if not isinstance(text, str)]:
+        raise TypeError(f"kind and rendered_text of a ProjectedRow are text, not {strange[0]!r:.100}")
     dumps(told)
     return told
