@@ -141,7 +141,7 @@ class Verbs(Drivers):
 
         budget = config.budget(capabilities_of(self._loop.llm).context_window)
         return await doctor(
-            store, session_id, repair=repair, limits=settings.limits, context_tokens=budget,
+            store, session_id, repair=repair, limits=settings.limits, context_tokens=budget, shown_as=settings.representation,
             effects_of=partial(effects_of, registry, settings), is_dead=self.lifeline.is_dead,
         )  # fmt: skip
 

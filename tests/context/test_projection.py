@@ -309,3 +309,11 @@ async def test_a_window_keeps_nothing_of_sends_that_were_folded_away(desk: Any) 
     window = loop._verbs._driver.cache.get(session).window
     assert len(desk.folds) > 2
     assert window._placed <= {border.send_index for border in window.borders}
+
+
+async def test_the_doctor_judges_the_length_of_what_is_shown(desk: Any) -> None:
+    settings = {"context_tokens": 2000, "fold_strategy": NeverFold()}
+    loop, session = await talked(desk, 20, **PROJECTED, **settings)
+    assert (await loop.doctor(session)).findings == ()
+    (found,) = (await desk.loop(**settings).doctor(session)).findings
+    assert found.code == "context_too_long"

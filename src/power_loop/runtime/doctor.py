@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from power_loop.context.pairing import pairing_problem
+from power_loop.context.represent import Representation
 from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError
@@ -54,17 +55,19 @@ async def doctor(
     repair: bool = False,
     limits: Limits = NO_LIMITS,
     context_tokens: int | None = None,
+    shown_as: Representation | None = None,
     effects_of: Callable[[str], Effects] | None = None,
     is_dead: Callable[[str], bool] | None = None,
 ) -> Diagnosis:
     """What is the matter with the session; with ``repair`` what is ``automatic`` is put right first.
 
-    ``effects_of`` says what class a tool is of (none: all are ``once``), ``is_dead`` which holders provably died.
+    ``shown_as`` is how requests show finished sends (none: word for word), ``effects_of`` says what class a tool is of
+    (none: all are ``once``), ``is_dead`` which holders provably died.
     Raises `SessionNotFoundError`, and for a repair `SessionBusyError` while somebody drives it, `SessionArchivedError`.
     """
     dead = is_dead or Lifeline("doctor").is_dead
     while True:
-        seen = await examine(store, session_id, limits, context_tokens, effects_of or (lambda _: "once"), dead)
+        seen = await examine(store, session_id, limits, context_tokens, shown_as, effects_of or (lambda _: "once"), dead)
         diagnosis = diagnose(seen)
         if repair and seen.repairs:  # somebody has read of it, and agrees
             await store.delete_runtime_state(session_id, REPAIRS)
@@ -89,6 +92,7 @@ async def examine(
     session_id: str,
     limits: Limits,
     context_tokens: int | None,
+    shown_as: Representation | None,
     effects_of: Callable[[str], Effects],
     is_dead: Callable[[str], bool],
 ) -> Seen:
@@ -97,13 +101,14 @@ async def examine(
     head, now = session.head, store.clock.now_ms()
     window = session.window
     broken = (pairing_problem(window.messages) or "; ".join(window.mended[:MENDED_SHOWN]) or None) if session.state.idle else None
+    shown = window if shown_as is None else (await Session.load(store, session_id, shown_as)).window
     jobs = await store.running_jobs(session_id)
     return Seen(
         head, session.state, session.waiting, now,
         holder_dead=head.holder is not None and is_dead(head.holder),
         overdue=await store.overdue_timers(session_id, now),
         orphans=[job for job, _, holder in jobs if holder is not None and is_dead(holder)],
-        limits=limits, effects_of=effects_of, tokens=window.tokens, context_tokens=context_tokens,
+        limits=limits, effects_of=effects_of, tokens=shown.tokens, context_tokens=context_tokens,
         late=[late for late in await store.late_results(session_id) if late.send_index == head.send_index],
         repairs=await store.get_runtime_state(session_id, REPAIRS, {}), broken=broken, unreadable=folded_away(session) if broken else None,
     )  # fmt: skip
