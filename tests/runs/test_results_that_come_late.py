@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -82,14 +82,20 @@ async def test_the_result_of_a_handler_that_ran_out_of_time_is_kept(house: Any, 
     assert (late.output, late.answered) == ("moved after all", "unknown")
 
 
-class Rest:
+class Rest(Coroutine[Any, Any, Any]):
     """What a handler in a thread gave to be awaited."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Generator[Any, Any, Any]:
         raise AssertionError("nobody waits for it any more")
+
+    def send(self, value: Any) -> Any:
+        raise AssertionError("nobody runs it any more")
+
+    def throw(self, *args: Any) -> Any:
+        raise AssertionError("nobody runs it any more")
 
     def close(self) -> None:
         self.closed.set()
