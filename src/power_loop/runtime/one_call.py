@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -250,8 +250,8 @@ async def _value(send: Send, prepared: Prepared) -> Any:
 async def _came_late(send: Send, prepared: Prepared, value: Any, error: BaseException | None) -> None:
     """What the handler gave or raised when nobody waited for it any more."""
     if inspect.isawaitable(value):  # only its beginning ran in the thread
-        if isinstance(value, Coroutine):
-            value.close()
+        if callable(close := getattr(value, "close", None)):
+            close()
         return
     content, failed, data = render_result(value) if error is None else (f"Error: {said_by(error)}", True, None)
     record = ToolReturned(prepared.run.call_id, content, "failed" if failed else "ok", prepared.call.name, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -103,10 +103,10 @@ class Within:
             RUNNING.reset(token)
 
     def close(self) -> None:
-        """It is not awaited after all."""
-        close = getattr(self._rest, "close", None)
-        if callable(close):
-            close()
+        """It is not awaited after all. What is no coroutine may be awaited by others, and closed for them too."""
+        rest, is_coroutine = cast("Any", self._rest), isinstance(self._rest, Coroutine)
+        if is_coroutine:
+            rest.close()
 
 
 def check_name(name: str) -> None:
