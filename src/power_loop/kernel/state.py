@@ -229,14 +229,13 @@ def _step_changed(state: State, record: StepChanged) -> State:
     waits, known = change.get("state") == "waiting", state.call(step) is not None if state.open_calls else False
     if not waits and not known:
         return state._replace(status="") if state.status else state
-    calls, questions = state.open_calls, state.questions
-    if known:
-        calls, questions = _without(calls, step), tuple(each for each in questions if each[0] != step)
+    calls = _without(state.open_calls, step) if known else state.open_calls
     if not waits:
         return state._replace(open_calls=calls, parked=state.parked - {step}, status="")
     asked: Mapping[str, Any] = change.get("interaction") or {}
-    calls, questions = (*calls, ToolCall(step, asked.get("tool_name", "step"), "{}")), (*questions, (step, asked))
-    return state._replace(open_calls=calls, parked=state.parked | {step}, questions=questions, status="")
+    calls = (*calls, ToolCall(step, asked.get("tool_name", "step"), "{}"))
+    others = tuple(each for each in state.questions if each[0] != step) if known else state.questions
+    return state._replace(open_calls=calls, parked=state.parked | {step}, questions=(*others, (step, asked)), status="")
 
 
 def _resumed(state: State, record: SendResumed) -> State:
