@@ -120,14 +120,15 @@ async def run_agent_spec(
     """
     if not isinstance(cast("Any", spec), AgentSpec):
         raise TypeError(f"spec= takes an AgentSpec, not {type(spec).__name__}; AgentSpec.from_json() reads a document")
-    await content_said(user_input)  # before a session is made for it
+    content, name = await content_said(user_input)  # before a session is made for it; files are read here, once
+    said = user_input if isinstance(user_input, str) else {"content": content, "name": name}
     loop = cast("Loop", parent_loop)
     store = await loop.ensure_store()
     depth = (await store.get_session(parent_session_id)).spawn_depth if parent_session_id is not None else 0
     key = spawn_tool_call_id if parent_session_id is not None else None
     cancel = CancellationToken.from_any(stop_event) if stop_event is not None else None
     under = Under(loop, parent_session_id, spawn_tool_call_id, key, depth, loop.tool_registry, cancel, loop.deps)
-    result = await run_under(under, spec, user_input)
+    result = await run_under(under, spec, said)
     for gone in under.closes[:1]:  # nobody's result is stored that could take it along
         await store.close_session(gone)
     return result
