@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
@@ -10,6 +11,10 @@ Json = TypeVar("Json")
 
 # The longest key that every engine indexes.
 MAX_KEY_CHARS = 191
+
+# What providers take as a name, of a function, a schema or whoever speaks (platform.openai.com, docs.anthropic.com: the same pattern).
+NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
+NAME_CHARS = 64
 
 
 def encodes(text: str) -> bool:
@@ -19,6 +24,11 @@ def encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def wire_name(text: str) -> str:
+    """``text`` as a name that every provider takes: other characters are ``_``, and it ends after 64."""
+    return NOT_IN_A_NAME.sub("_", text)[:NAME_CHARS]
 
 
 def without_lone_surrogates(value: Json) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any, cast
@@ -14,14 +13,12 @@ from power_loop.contracts.messages import ToolCall, estimate_text_tokens
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMTokenUsage, estimate_request_tokens
 from power_loop.contracts.outcome import described
 from power_loop.contracts.records import ROUNDS, CallCharged, ModelReplied
-from power_loop.contracts.text import MAX_KEY_CHARS
+from power_loop.contracts.text import MAX_KEY_CHARS, wire_name
 from power_loop.contracts.usage import CallUsage
 from power_loop.runtime.ports import priced
 from power_loop.runtime.retry import text_of
 from power_loop.runtime.send import Send
 
-# What every provider takes as a function name (platform.openai.com, docs.anthropic.com: the same pattern).
-NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]")
 # No call uses so many; sums of many calls are far from what a database counts.
 MOST_TOKENS = 1 << 40
 # What says something of a reply, in words; some servers number their replies.
@@ -111,7 +108,7 @@ def asked_calls(raw: Sequence[Mapping[str, Any]], send: Send) -> tuple[ToolCall,
         taken = send.window.knows_call(call_id) or call_id in calls
         if taken or not 0 < len(call_id) <= MAX_KEY_CHARS or not call_id.isprintable():
             call_id = _free_id(f"call_{send.send_index}_{send.ahead.rounds}_{at}", send, given)
-        name = NOT_IN_A_NAME.sub("_", str(function.get("name") or "unnamed"))[:64]
+        name = wire_name(str(function.get("name") or "unnamed"))
         calls[call_id] = ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments))
     return tuple(calls.values())
 

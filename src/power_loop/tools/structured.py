@@ -7,7 +7,6 @@ only, so that any other schema is sent inside of one, and its value is taken out
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.partial_json import partial_json
 from power_loop.contracts.structured import NAME, WRAPPED, OutputForm, StructuredOutputSpec, document_in
+from power_loop.contracts.text import wire_name
 from power_loop.tools.instances import MaybeConvert, complaints
 from power_loop.tools.schema import Schema, Shapes
 from power_loop.tools.validate import compile_schema
@@ -160,7 +160,7 @@ def _form_of_type(wanted: Any) -> Form:
     shapes = Shapes()
     shape = shapes.of(wanted)
     schema = shape.schema | ({"$defs": shapes.definitions} if shapes.definitions else {})
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", getattr(wanted, "__name__", "output"))[:64] if isinstance(wanted, type) else "output"
+    name = wire_name(getattr(wanted, "__name__", "output")) if isinstance(wanted, type) else "output"
     return Form(StructuredOutputSpec(name, schema, strict=may_be_strict(rooted(schema))), shape.convert)
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from power_loop.contracts.messages import Message, text_of
 from power_loop.contracts.model import LLMRequest
+from power_loop.contracts.text import wire_name
 from power_loop.providers.ask import Ask
 from power_loop.providers.call_ids import OPENAI, fitting
 from power_loop.providers.capabilities import Ways
 from power_loop.providers.values import mapping, objects
 
 Body = dict[str, Any]
-
-# What Chat Completions refuses in the name of a message, with the whole request (github.com/FlowiseAI/Flowise/issues/2948).
-NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
-NAME_CHARS = 64
 
 
 def chat_body(ask: Ask, request: LLMRequest, *, model: str, ways: Ways, stream: bool) -> Body:
@@ -56,7 +52,8 @@ def wire_messages(ask: Ask) -> Iterator[Message]:
         if role == "assistant":
             yield from _assistant(message)
         else:
-            named = {"name": NO_NAME.sub("_", str(message["name"]))[:NAME_CHARS]} if message.get("name") else {}
+            # Chat Completions refuses others, with the whole request (github.com/FlowiseAI/Flowise/issues/2948).
+            named = {"name": wire_name(str(message["name"]))} if message.get("name") else {}
             yield {"role": role, "content": message.get("content") or "", **named}
     if pictures:
         yield {"role": "user", "content": pictures}
