@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from asyncio import iscoroutine
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -104,9 +105,8 @@ class Within:
 
     def close(self) -> None:
         """It is not awaited after all. What is no coroutine may be awaited by others, and closed for them too."""
-        rest, is_coroutine = cast("Any", self._rest), isinstance(self._rest, Coroutine)
-        if is_coroutine:
-            rest.close()
+        if iscoroutine(self._rest):
+            self._rest.close()
 
 
 def check_name(name: str) -> None:

@@ -27,7 +27,7 @@ TAKES_TEXT: Final[dict[str, tuple[str, ...]]] = {
     "flock": ("-c", "--command"), "script": ("-c", "--command"), "env": ("-S", "--split-string"), "xterm": ("-e",),
 }  # fmt: skip
 # Letters of their options that take another value: what follows one is no option.
-VALUED: Final[dict[str, set[str]]] = {"flock": set("wE"), "script": set("IOBTmEo"), "env": set("uC")}
+VALUED: Final[dict[str, str]] = {"script": "IOBTmEo", **{name: WRAPPERS[name].valued for name in ("flock", "env")}}
 WRITES: Final = frozenset((">", ">>", ">|", ">&", "&>", "&>>", "<>"))
 # Longer ones are for files; reading them would take longer than running them.
 MAX_CHARS: Final = 300_000
@@ -251,6 +251,6 @@ def values_of(argv: Sequence[Field], option: str) -> list[str]:
     found = list[str]()
     for at, field in enumerate(argv):
         before, its_letter, joined = field.text.partition(option[1])
-        if its_letter and re.fullmatch(r"-[a-zA-Z0-9]*", before) and not set(before) & VALUED.get(argv[0].base, set()):
+        if its_letter and re.fullmatch(r"-[a-zA-Z0-9]*", before) and not set(before) & set(VALUED.get(argv[0].base, "")):
             found += [joined] if joined else [after.text for after in argv[at + 1 : at + 2]]
     return found
