@@ -14,6 +14,7 @@ from times import time_passes
 
 from power_loop import AgentLoopConfig, SessionStore, StatefulAgentLoop, ToolRegistry, UsageLimits, Worker, open_store, tool
 from power_loop.contracts.agents import AgentSpec
+from power_loop.contracts.children import leaf_key
 from power_loop.contracts.model import LLMRequest
 from power_loop.contracts.usage import Price
 from power_loop.errors import ApprovalError, HumanInputRequired
@@ -30,7 +31,6 @@ from power_loop.workflow import (
     run_detached,
     run_spec_isolated,
 )
-from power_loop.workflow.executors import key_of
 from power_loop.workflow.ledger import Above
 
 
@@ -43,7 +43,7 @@ class Elsewhere:
     async def run_agent(
         self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: Any = None
     ) -> Mapping[str, Any]:
-        key = key_of(spec) or ""
+        key = leaf_key(spec.metadata) or ""
         self.begun.append(key)
         boot = WorkerBootstrap(llm_factory=lambda: self.model, registry_factory=lambda: ToolRegistry(self.tools))
         path = str(self.folder / f"{key.replace('/', '_').replace(':', '_')}.db")

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.children import leaf_key
 from power_loop.contracts.errors import WorkflowRunError
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.workflow.bootstrap import WorkerBootstrap
-from power_loop.workflow.executors import key_of, leaf_path
+from power_loop.workflow.executors import leaf_path
 from power_loop.workflow.isolated import run_spec_isolated
 from power_loop.workflow.rows import digest
 
@@ -42,7 +43,7 @@ class DaskExecutor:
         self, spec: AgentSpec, user_input: str, *, parent_loop: Any, driver_sid: str, stop_event: CancellationLike = None
     ) -> Mapping[str, Any]:
         """See `Executor`. Raises `WorkflowRunError` when the cluster lost the leaf, and what it says of a task that failed."""
-        job = {"spec": spec.to_dict(), "input": user_input, "key": key_of(spec), "bootstrap": self._bootstrap}
+        job = {"spec": spec.to_dict(), "input": user_input, "key": leaf_key(spec.metadata), "bootstrap": self._bootstrap}
         # A name of its own for each time: the same task again would be handed the result, or the loss, of the first.
         name = f"power-loop-{digest(job['key'] or '')}-{os.urandom(4).hex()}"
         client: Any = self._client

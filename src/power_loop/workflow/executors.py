@@ -53,14 +53,9 @@ class Accountable(Protocol):
         ...
 
 
-def key_of(spec: AgentSpec) -> str | None:
-    """What tells this leaf, in this attempt, from all others; None outside of a run."""
-    return leaf_key(spec.metadata)
-
-
 def leaf_path(folder: str, spec: AgentSpec) -> str:
     """The database of this leaf in ``folder``: the same for the same leaf and attempt; a new one outside of a run."""
-    key = key_of(spec)
+    key = leaf_key(spec.metadata)
     run = _file_name(spec.metadata.get("workflow_run_id") or ADHOC)
     node = _file_name(spec.metadata.get("workflow_node_id") or spec.name)[:80]
     mark = digest(key, 8) if key is not None else secrets.token_hex(4)
@@ -81,7 +76,7 @@ class InProcessExecutor:
         spec, _ = without_handed(spec)
         store: Any = await parent_loop.ensure_store()
         depth = (await store.get_session(driver_sid)).spawn_depth
-        under = Under(parent_loop, driver_sid, None, key_of(spec), depth, parent_loop.tool_registry, deps=parent_loop.deps)
+        under = Under(parent_loop, driver_sid, None, leaf_key(spec.metadata), depth, parent_loop.tool_registry, deps=parent_loop.deps)
         result = await _cut_by(stop_event, run_under(under, spec, user_input))
         if result.status in ("cancelled", "budget_exceeded") and result.session_id is not None:
             # Begun again, it would only find this end: a later attempt shall start anew.
@@ -91,7 +86,7 @@ class InProcessExecutor:
 
     async def spent(self, spec: AgentSpec, *, parent_loop: Any, driver_sid: str) -> Usage:
         """See `Accountable`."""
-        return await spent_by(await parent_loop.ensure_store(), child_id_of(driver_sid, key_of(spec) or ""))
+        return await spent_by(await parent_loop.ensure_store(), child_id_of(driver_sid, leaf_key(spec.metadata) or ""))
 
 
 async def spent_by(store: Any, session_id: str) -> Usage:

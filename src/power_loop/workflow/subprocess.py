@@ -21,12 +21,13 @@ from typing import Any, cast
 
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.children import leaf_key
 from power_loop.contracts.errors import WorkflowRunError
 from power_loop.contracts.to_end import to_its_end
 from power_loop.contracts.usage import Usage
 from power_loop.tools.shell.backend import shell_environment
 from power_loop.workflow.bootstrap import RESULT, WorkerBootstrap, place_of, workspace_of
-from power_loop.workflow.executors import key_of, leaf_path
+from power_loop.workflow.executors import leaf_path
 from power_loop.workflow.isolated import spent_in
 from power_loop.workflow.launchers import DirectWorkerLauncher, WorkerLauncher
 
@@ -71,7 +72,7 @@ class SubprocessExecutor:
             base_argv=base, base_env=self._environment(workspace), spec=spec, db_path=db_path, workspace_dir=workspace
         )  # fmt: skip
         job = {
-            "spec": spec.to_dict(), "input": user_input, "db_path": db_path, "key": key_of(spec), "workspace_dir": workspace,
+            "spec": spec.to_dict(), "input": user_input, "db_path": db_path, "key": leaf_key(spec.metadata), "workspace_dir": workspace,
             "bootstrap": self._described, "word": secrets.token_hex(8),
         }  # fmt: skip
         told = await Worker(list(argv), dict(env), workspace, job, self._grace_s).result(self._timeout_s, stop_event)
@@ -81,7 +82,7 @@ class SubprocessExecutor:
 
     async def spent(self, spec: AgentSpec, *, parent_loop: Any, driver_sid: str) -> Usage:
         """See `Accountable`: a worker that was killed has written down what it paid for."""
-        key = key_of(spec)
+        key = leaf_key(spec.metadata)
         return await spent_in(self.path_of(spec), key) if key is not None else Usage()
 
     def path_of(self, spec: AgentSpec) -> str:
