@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from power_loop.contracts.digest import RequestDigest
 from power_loop.contracts.effects import CallModel
@@ -57,22 +58,13 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     if given is True:
         return
     digest = digest_of(send, request, tail)
-    if send.terms.settings.keep_requests and given is None:
-        await _keep_whole(send, request, digest)
-    try:
-        response = given or await reply_to(send, request, purpose)
-    except Cut:
-        await hear_steering(send)
-        return
-    except LLMError as error:
-        if purpose in ROUNDS and makes_room(send, error):
-            return
-        if send.terms.settings.retry is None:
-            raise
-        degrade(send, error)
-        return
     if given is not None:  # what a handler gave in the model's place cost nothing
-        await send.say(reply_record(send, response, CallCharged(purpose, NO_USAGE, model=response.model), digest))
+        await send.say(reply_record(send, given, CallCharged(purpose, NO_USAGE, model=given.model), digest))
+        return
+    if send.terms.settings.keep_requests:
+        await _keep_whole(send, request, digest)
+    response = await _answer_to(send, request, purpose)
+    if response is None:
         return
     charge = charge_for(send, response, purpose, request)
     try:
@@ -81,6 +73,20 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     except BaseException as error:  # of a handler; the call was made all the same
         send.note(charge._replace(error=type(error).__name__))
         raise
+
+
+async def _answer_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse | None:
+    """What the model said. None where a word cut it off, where room is made to ask again, and where its failure is data."""
+    try:
+        return await reply_to(send, request, purpose)
+    except Cut:
+        await hear_steering(send)
+    except LLMError as error:
+        if not (purpose in ROUNDS and makes_room(send, error)):
+            if send.terms.settings.retry is None:
+                raise
+            degrade(send, error)
+    return None
 
 
 async def _keep(send: Send, response: LLMResponse, charge: CallCharged, digest: str) -> None:
@@ -138,7 +144,7 @@ def _begins_with(shown: Sequence[Message], known: Sequence[Message]) -> bool:
 # --- hooks --------------------------------------------------------------------------------------------
 
 
-async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse | bool | None:
+async def _before(send: Send, request: LLMRequest, purpose: str) -> LLMResponse | Literal[True] | None:
     """Let the handlers shape the request: a reply when they give one, True when they stop the send, else None."""
     context = await ask(
         send, "llm.before", messages=request.messages, system_prompt=request.system_prompt, tools=request.tools,
