@@ -15,7 +15,7 @@ from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
-from power_loop.runtime.drive import Driver, OwnPatience, Patience
+from power_loop.runtime.drive import Driver
 from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -27,6 +27,7 @@ from power_loop.runtime.openings_worker import HearKey, LookAfter, goes_on
 from power_loop.runtime.outcome import as_it_ended, result_of
 from power_loop.runtime.output import recalled
 from power_loop.runtime.passing import TextShower
+from power_loop.runtime.patience import OwnPatience, Patience
 from power_loop.runtime.ports import Ports, Settings, Terms
 from power_loop.runtime.session import Session
 from power_loop.runtime.session_cache import CacheStats

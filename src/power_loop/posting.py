@@ -11,8 +11,9 @@ from power_loop.contracts.outcome import FollowUpQueued
 from power_loop.contracts.records import Record, StopRequested, UserSaid
 from power_loop.contracts.rows import RUN_PREFIX, SessionKind, takes_no_words
 from power_loop.contracts.store import Conflict
-from power_loop.runtime.drive import LINE_POLL_S, Driver
+from power_loop.runtime.drive import Driver
 from power_loop.runtime.lifeline import Lifeline
+from power_loop.runtime.patience import LINE_POLL_S
 from power_loop.runtime.tell import publish
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from power_loop.contracts.retry import backoff
 from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.store import Conflict
 from power_loop.contracts.to_end import to_its_end
-from power_loop.runtime.drive import OwnPatience
 from power_loop.runtime.openings_worker import LookAfter, may_pass
+from power_loop.runtime.patience import OwnPatience
 from power_loop.runtime.sigterm import on_sigterm
 from power_loop.runtime.timers import tell_queued
 from power_loop.store.claims import Standing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from power_loop.context.represent import Representation
 from power_loop.contracts.cancel import CancellationToken
@@ -22,12 +22,13 @@ from power_loop.runtime.fold_after import FoldsAfter, due_after
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.late import keep_unwritten
 from power_loop.runtime.let_go import let_go
-from power_loop.runtime.lifeline import Lifeline, pass_over_the_dead
+from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
 from power_loop.runtime.openings import Opening
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
+from power_loop.runtime.patience import OwnPatience, Patience, Place
 from power_loop.runtime.perform import run
 from power_loop.runtime.ports import Ports, Terms
 from power_loop.runtime.project_send import migrate
@@ -39,32 +40,6 @@ from power_loop.runtime.stops import unwatched
 
 if TYPE_CHECKING:
     from power_loop.runtime.memory import LoopMemory
-
-# The first in line looks this often; the others, who need only notice that they moved up, less and less often.
-FIRST_POLL_S, LINE_POLL_S = 0.005, 0.05
-# A waiting ticket counts for three seconds after its last sign of life.
-SIGN_OF_LIFE_S = 1.0
-
-
-class Patience(Protocol):
-    """What to do when somebody else drives the session: as configured (`RunPolicy` is one), or as a call says."""
-
-    @property
-    def on_busy(self) -> str:
-        """``wait`` or ``raise``."""
-        ...
-
-    @property
-    def busy_timeout_s(self) -> float | None:
-        """How long to wait; None: as long as it takes."""
-        ...
-
-
-class OwnPatience(NamedTuple):
-    """That of one call."""
-
-    on_busy: str = "wait"
-    busy_timeout_s: float | None = None
 
 
 def word_for_word() -> Representation | None:
@@ -171,44 +146,67 @@ class Driver:
     ) -> tuple[Session, Send | None]:
         """Take the lease, with the first words of the run in the same batch. Warm and undisturbed: one write, no read."""
         session, shown_as = self.cache.get(session_id), self._shown_as()
-        if session is not None and session.shown_as is not shown_as:
-            session = None
-        place: Place | None = None  # while the session is as last seen, nobody stands in line for it
-        if session is None:
-            session = await Session.load(self._ports.log, session_id, shown_as)
-            place = Place(self._ports, session_id, patience, self._lifeline)
         try:
-            while True:
-                if self._stop is not None:
-                    raise RuntimeError(f"{self._stop.reason} while this waited for session {session_id!r}: nothing of it was begun")
-                ticket = place.ticket if place is not None else None
-                if self._may_take(session, ticket):
-                    epoch = session.head.epoch
-                    try:
-                        send = await self._enter(session, opening, terms, ticket)
-                        if place is not None:
-                            self.cache.keep(session)
-                            if send is None:
-                                await place.leave()
-                        if send is not None or place is not None:
-                            return session, send
-                    except Conflict:
-                        if opening.key is not None and await self._ports.log.send_of_key(session_id, opening.key) is not None:
-                            raise KeyTaken from None
-                        if place is not None:
-                            await place.stand()
-                    except PowerLoopError:
-                        if place is not None or session.head.epoch != epoch:
-                            raise
-                elif place is not None:
-                    await place.wait(session)
+            if session is not None and session.shown_as is shown_as:
+                send = await self._take_as_seen(session, opening, terms)
+                if send is not None:
+                    return session, send
                 await session.refresh(self._ports.log)
-                place = place or Place(self._ports, session_id, patience, self._lifeline)
+            else:
+                session = await Session.load(self._ports.log, session_id, shown_as)
+            send = await self._take_in_turn(session, opening, terms, patience)
         except BaseException:
             self.cache.forget(session_id)
-            if place is not None:
-                await place.leave()
             raise
+        self.cache.keep(session)
+        return session, send
+
+    async def _take_as_seen(self, session: Session, opening: Opening, terms: Callable[[Session], Terms]) -> Send | None:
+        """While the session is as last seen, nobody stands in line for it. None where it moved, or nothing was to be done."""
+        self._check_going(session)
+        if not self._may_take(session, None):
+            return None
+        epoch = session.head.epoch
+        try:
+            return await self._enter(session, opening, terms, None)
+        except Conflict:
+            await self._refuse_taken_key(session, opening)
+        except PowerLoopError:
+            if session.head.epoch != epoch:
+                raise
+        return None
+
+    async def _take_in_turn(
+        self, session: Session, opening: Opening, terms: Callable[[Session], Terms], patience: Patience
+    ) -> Send | None:  # fmt: skip
+        """Take what was just read, in line for as long as others drive it. None where nothing is to be done."""
+        place = Place(self._ports, session.head.session_id, patience, self._lifeline)
+        send: Send | None = None
+        try:
+            while True:
+                self._check_going(session)
+                if self._may_take(session, place.ticket):
+                    try:
+                        send = await self._enter(session, opening, terms, place.ticket)
+                        return send
+                    except Conflict:
+                        await self._refuse_taken_key(session, opening)
+                        await place.stand()
+                else:
+                    await place.wait(session)
+                await session.refresh(self._ports.log)
+        finally:
+            if send is None:
+                await place.leave()
+
+    def _check_going(self, session: Session) -> None:
+        if self._stop is not None:
+            raise RuntimeError(f"{self._stop.reason} while this waited for session {session.head.session_id!r}: nothing of it was begun")
+
+    async def _refuse_taken_key(self, session: Session, opening: Opening) -> None:
+        """What moved the session may be the send of that key, from elsewhere: it is answered with that one."""
+        if opening.key is not None and await self._ports.log.send_of_key(session.head.session_id, opening.key) is not None:
+            raise KeyTaken from None
 
     def _may_take(self, session: Session, ticket: int | None) -> bool:
         head = session.head
@@ -342,51 +340,3 @@ def may_have_books(send: Send) -> bool:
     if len(send.noted) > 1 and isinstance(send.noted[0].record, CallCharged):  # heard just now, of a send that may have had limits
         return True
     return send.send_index == session.head.send_index and bool(session.state.tool_calls or session.state.open_calls)
-
-
-class Place:
-    """Our place in the line for a session that another process drives."""
-
-    def __init__(self, ports: Ports, session_id: str, patience: Patience, lifeline: Lifeline) -> None:
-        self._ports, self._session_id, self._patience, self._lifeline = ports, session_id, patience, lifeline
-        self.ticket: int | None = None
-        self._since: float | None = None
-        self._signed = 0.0
-        self._poll_s = FIRST_POLL_S
-
-    async def wait(self, session: Session) -> None:
-        """Wait a little, in line. Raises `SessionBusyError` when the caller does not want to wait (any longer)."""
-        clock = self._ports.clock
-        now = clock.monotonic()
-        if self._since is None:
-            self._since = now
-        timeout_s = self._patience.busy_timeout_s
-        if self._patience.on_busy == "raise" or (timeout_s is not None and now - self._since >= timeout_s):
-            raise SessionBusyError(self._session_id, holder=session.head.holder, expires_at=session.head.lease_until)
-        if self.ticket is None:
-            await self.stand()
-            return
-        first = session.head.first_ticket in (None, self.ticket)
-        if now - self._signed > SIGN_OF_LIFE_S:
-            self._signed = now
-            if not await self._ports.log.still_waiting(self.ticket):  # we were stopped for so long that it was swept up
-                self.ticket = None
-                return
-            if session.head.first_ticket is not None and not first:
-                await pass_over_the_dead(self._ports.log, self._lifeline, session.head.first_ticket)
-        self._poll_s = FIRST_POLL_S if first else min(2 * self._poll_s, LINE_POLL_S)
-        await clock.sleep(self._poll_s * self._ports.ids.uniform(0.5, 1.0))
-
-    async def stand(self) -> None:
-        """Stand in line. Who looked, saw the session free and lost the race does so too, or the quicker one always wins."""
-        if self.ticket is None:
-            self.ticket = await self._ports.log.queue_up(self._session_id, self._ports.holder)
-            self._signed = self._ports.clock.monotonic()
-
-    async def leave(self) -> None:
-        """Give the place up; it would also be forgotten by itself."""
-        if self.ticket is not None:
-            try:
-                await self._ports.log.leave_line(self.ticket)
-            except (PowerLoopError, Conflict):
-                return

@@ -8,10 +8,10 @@ from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError, SessionLeaseLost, WorkflowRunError
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.rows import SessionKind, takes_no_words
-from power_loop.runtime.drive import Patience
 from power_loop.runtime.openings import Abort, Opening, Resume
 from power_loop.runtime.openings_worker import LookAfter
 from power_loop.runtime.outcome import interactions
+from power_loop.runtime.patience import Patience
 from power_loop.runtime.session import Session
 from power_loop.workflow.drive import WorkflowEngine
 from power_loop.workflow.executors import InProcessExecutor
