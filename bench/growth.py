@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from report import Report
@@ -32,33 +33,38 @@ def folded(path: Path) -> StatefulAgentLoop:
     return StatefulAgentLoop(llm=Summariser(), dsn=f"sqlite:///{path}?synchronous=normal", config=config)
 
 
-async def talk(loop: StatefulAgentLoop, session_id: str, times: int) -> float:
-    """The median seconds of ``times`` sends."""
-    costs: list[float] = [0.0]
+async def talk(loop: StatefulAgentLoop, session_id: str, times: int) -> None:
     for _ in range(times):
-        began = time.perf_counter()
         await loop.send("What is the weather in Lisbon?", session_id)
-        costs.append(time.perf_counter() - began)
-    return statistics.median(costs[1:] or costs)
 
 
 async def send_ten_and_send_many(report: Report, folder: Path, long: int) -> None:
-    """Medians over whole folding cycles, early and late, so that both see the same windows; then without any fold."""
-    async with folded(folder / "long.db") as loop:
-        await early_and_late(report, loop, long, "folded", 1.2)
-    async with loop_on(folder / "unfolded.db", "normal") as loop:
-        await early_and_late(report, loop, long, "unfolded", 1.4)
+    """Medians over whole folding cycles, so that both see the same windows; then without any fold."""
+    async with folded(folder / "long.db") as late, folded(folder / "short.db") as early:
+        await early_and_late(report, early, late, long, "folded", 1.2, begun=SAMPLE)
+    async with loop_on(folder / "unfolded.db", "normal") as late, loop_on(folder / "short-unfolded.db", "normal") as early:
+        await early_and_late(report, early, late, long, "unfolded", 1.4, begun=10)
 
 
-async def early_and_late(report: Report, loop: StatefulAgentLoop, long: int, how: str, bar: float) -> None:
-    session_id = await loop.new_session()
-    await talk(loop, session_id, SAMPLE if how == "folded" else 10)
-    early = await talk(loop, session_id, SAMPLE)
-    await talk(loop, session_id, max(0, long - 3 * SAMPLE))
-    late = await talk(loop, session_id, SAMPLE)
-    window = estimate_tokens(await loop.get_messages(session_id))
-    beside = f"early {early * 1000:.3f} ms, window {window:,} tokens"
-    report.add(f"send {long:,} beside an early one, {how}", f"{late * 1000:.3f} ms", beside, f"<= {bar} x", late <= bar * early)
+async def early_and_late(
+    report: Report, early: StatefulAgentLoop, late: StatefulAgentLoop, long: int, how: str, bar: float, *, begun: int
+) -> None:
+    """A session of ``long`` sends, and one of ``begun``, each in a database of its own; sends of both by turns."""
+    loops = ((early, await early.new_session()), (late, await late.new_session()))
+    for (loop, session_id), times in zip(loops, (begun, max(begun, long - SAMPLE)), strict=True):
+        await talk(loop, session_id, times)
+    costs: list[tuple[float, ...]] = []
+    for _ in range(SAMPLE):
+        marks = [time.perf_counter()]
+        for loop, session_id in loops:
+            await talk(loop, session_id, 1)
+            marks.append(time.perf_counter())
+        costs.append(tuple(end - begin for begin, end in pairwise(marks)))
+    of_early, of_late = (statistics.median(each) for each in zip(*costs, strict=True))
+    window = estimate_tokens(await late.get_messages(loops[1][1]))
+    beside = f"early {of_early * 1000:.3f} ms, window {window:,} tokens"
+    what = f"send {long:,} beside an early one, {how}"
+    report.add(what, f"{of_late * 1000:.3f} ms", beside, f"<= {bar} x", of_late <= bar * of_early)
 
 
 async def cold_resume(report: Report, folder: Path, long: int) -> None:

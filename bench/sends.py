@@ -11,11 +11,11 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from bare import again, forgetful, recorded
+from bare import Recorder, again, forgetful, recorded
 from report import Report
 
 from power_loop import AgentLoopConfig, LLMRequest, LLMResponse, LLMService, LLMTokenUsage, StatefulAgentLoop, tool
@@ -58,28 +58,37 @@ def loop_on(path: Path, synchronous: str, model: LLMService | None = None, *tool
     return StatefulAgentLoop(llm=model or Instant(), dsn=dsn, config=config, tools=list(tools) or None)
 
 
-async def timed(work: Callable[[], Awaitable[object]], times: int) -> float:
-    """The median seconds of ``times`` runs."""
-    took: list[float] = []
-    for _ in range(times):
+class Talk:
+    """A session of a loop of its own, whose batches are remembered."""
+
+    def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, ddl: Sequence[str], session_id: str) -> None:
+        self._loop, self._recorder, self._ddl, self._session_id = loop, recorder, ddl, session_id
+        self._first = len(recorder.batches)
+
+    async def send(self) -> float:
+        """The seconds of one send."""
         began = time.perf_counter()
-        await work()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+        await self._loop.send("What is the weather in Lisbon?", self._session_id)
+        return time.perf_counter() - began
+
+    def bare(self, path: Path, synchronous: str, batches_per_send: int) -> list[list[float]]:
+        """Of each send but the first ones: the seconds that its batches take when they are written again."""
+        took = again(self._recorder.batches, self._ddl, path, synchronous)
+        first = self._first + WARM_UP * batches_per_send
+        return [took[at : at + batches_per_send] for at in range(first, len(took), batches_per_send)]
 
 
-async def beside_bare(loop: StatefulAgentLoop, folder: Path, name: str, synchronous: str, batches_per_send: int) -> tuple[float, float]:
-    """(median of a send, median of its bare commits), seconds."""
+@asynccontextmanager
+async def talk(loop: StatefulAgentLoop) -> AsyncGenerator[Talk]:
     async with loop:
         recorder = await recorded(loop)
-        store = await loop.ensure_store()
         session_id = await loop.new_session()
-        await timed(lambda: loop.send("What is the weather in Lisbon?", session_id), WARM_UP)
-        sent = await timed(lambda: loop.send("What is the weather in Lisbon?", session_id), SENDS)
-        ddl = store.ddl()
-    took = again(recorder.batches, ddl, folder / f"bare-{name}-{synchronous}.db", synchronous)
-    each = [sum(took[at : at + batches_per_send]) for at in range(1 + WARM_UP * batches_per_send, len(took), batches_per_send)]
-    return sent, statistics.median(each)
+        yield Talk(loop, recorder, (await loop.ensure_store()).ddl(), session_id)
+
+
+async def by_turns(*talks: Talk) -> list[tuple[float, ...]]:
+    """The seconds of sends of all, taken by turns: whatever else the machine does meets all of them."""
+    return [tuple([await each.send() for each in talks]) for _ in range(WARM_UP + SENDS)][WARM_UP:]
 
 
 def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float | None) -> None:
@@ -119,20 +128,22 @@ async def one_after_another(report: Report, folder: Path, synchronous: str) -> N
 
 
 async def plain(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
-    sent, bare = await beside_bare(loop_on(folder / f"plain-{synchronous}{where}.db", synchronous), folder, f"plain{where}", synchronous, 2)
+    async with talk(loop_on(folder / f"plain-{synchronous}{where}.db", synchronous)) as plain:
+        sent = statistics.median(seconds for (seconds,) in await by_turns(plain))
+    bare = statistics.median(map(sum, plain.bare(folder / f"bare-plain-{synchronous}{where}.db", synchronous, 2)))
     verdict(report, f"plain warm send, {synchronous.upper()}{where}", sent, bare, 0.25 if bar else None)
 
 
 async def tool_rounds(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
-    """A send with one tool round is four batches; the round is two of them, and costs what a plain send does not."""
+    """A send with one tool round is four batches; the round is the two in the middle, and takes what a plain send does not."""
     for name, handler, extra in (("async", look, 0.25), ("sync", look_sync, 0.35)):
-        model = Instant("look" if name == "async" else "look_sync")
-        loop = loop_on(folder / f"round-{name}-{synchronous}{where}.db", synchronous, model, handler)
-        sent, bare = await beside_bare(loop, folder, f"round-{name}{where}", synchronous, 4)
-        plain_loop = loop_on(folder / f"plain-beside-{name}-{synchronous}{where}.db", synchronous)
-        plain_sent, plain_bare = await beside_bare(plain_loop, folder, f"plain-beside-{name}{where}", synchronous, 2)
+        mark = f"{name}-{synchronous}{where}"
+        with_round = loop_on(folder / f"round-{mark}.db", synchronous, Instant(handler.definition.name), handler)
+        async with talk(with_round) as whole, talk(loop_on(folder / f"plain-beside-{mark}.db", synchronous)) as plain:
+            sent = statistics.median(took - beside for took, beside in await by_turns(whole, plain))
+        bare = statistics.median(sum(took[1:3]) for took in whole.bare(folder / f"bare-round-{mark}.db", synchronous, 4))
         what = f"one pure tool round, {name} handler, {synchronous.upper()}{where}"
-        verdict(report, what, sent - plain_sent, max(bare - plain_bare, 1e-9), extra if bar else None)
+        verdict(report, what, sent, bare, extra if bar else None)
 
 
 async def fifty_at_once(report: Report, folder: Path, synchronous: str, *, sessions: int = 50, each: int = 60) -> None:
