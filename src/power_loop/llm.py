@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from power_loop.contracts.doors import door
 
 if TYPE_CHECKING:
     from power_loop.contracts.digest import request_digest
@@ -73,9 +74,4 @@ _HOMES = {
     "power_loop.providers.settings": ("AnthropicChatConfig", "OpenAICompatibleChatConfig"),
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    home = next((module for module, names in _HOMES.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__, __dir__ = door(__name__, _HOMES)

@@ -5,8 +5,9 @@ A part of the package that offers something to tests adds its names to the table
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from power_loop.contracts.doors import door
 
 if TYPE_CHECKING:
     from power_loop.testing.clock import ManualClock as ManualClock
@@ -45,51 +46,19 @@ if TYPE_CHECKING:
     from power_loop.testing.world import Process as Process
     from power_loop.testing.world import World as World
 
-# Name → the module of this package that has it.
 _HOMES = {
-    "DatabaseContract": "database_contract",
-    "Died": "crash",
-    "DyingDatabase": "crash",
-    "DyingStore": "crash",
-    "FunctionLLM": "scripted",
-    "ManualClock": "clock",
-    "NoFaults": "world",
-    "Process": "world",
-    "RandomFaults": "faults",
-    "Report": "simulation",
-    "ScriptedLLM": "scripted",
-    "SeededIds": "clock",
-    "StoreContract": "store_contract",
-    "StrikeAt": "faults",
-    "UnsureDatabase": "crash",
-    "Violation": "simulation",
-    "World": "world",
-    "at_every_gap": "sweep",
-    "call": "scripted",
-    "calls": "scripted",
-    "check_invariants": "invariants",
-    "conversation": "scenario",
-    "delay": "faults",
-    "fail": "scripted",
-    "forbid_model_calls": "guard",
-    "hang": "scripted",
-    "jump": "faults",
-    "kill": "faults",
-    "lose_the_answer": "faults",
-    "pause": "faults",
-    "raw_call": "scripted",
-    "refuse": "faults",
-    "respond": "scripted",
-    "say": "scripted",
-    "simulate": "simulation",
-}
+    "power_loop.testing.clock": ("ManualClock", "SeededIds"),
+    "power_loop.testing.crash": ("Died", "DyingDatabase", "DyingStore", "UnsureDatabase"),
+    "power_loop.testing.database_contract": ("DatabaseContract",),
+    "power_loop.testing.faults": ("RandomFaults", "StrikeAt", "delay", "jump", "kill", "lose_the_answer", "pause", "refuse"),
+    "power_loop.testing.guard": ("forbid_model_calls",),
+    "power_loop.testing.invariants": ("check_invariants",),
+    "power_loop.testing.scenario": ("conversation",),
+    "power_loop.testing.scripted": ("FunctionLLM", "ScriptedLLM", "call", "calls", "fail", "hang", "raw_call", "respond", "say"),
+    "power_loop.testing.simulation": ("Report", "Violation", "simulate"),
+    "power_loop.testing.store_contract": ("StoreContract",),
+    "power_loop.testing.sweep": ("at_every_gap",),
+    "power_loop.testing.world": ("NoFaults", "Process", "World"),
+}  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOMES)
+__getattr__, __dir__ = door(__name__, _HOMES)

@@ -5,8 +5,9 @@ Importing a name loads only its module.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from power_loop.contracts.doors import door
 
 if TYPE_CHECKING:
     from power_loop.contracts.agents import AgentSpec
@@ -134,9 +135,4 @@ _HOMES = {
     "power_loop.workflow.tools": ("CREATE_WORKFLOW_DEFINITION", "WORKFLOW_STATUS_DEFINITION", "register_workflow_tools"),
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    home = next((module for module, names in _HOMES.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+__getattr__, __dir__ = door(__name__, _HOMES)
