@@ -188,7 +188,8 @@ def lowest(arguments: list[str]) -> int:
     python = ROOT / ".venv-lowest" / "bin" / "python"
     if not python.exists():
         environment(python.parent.parent)
-    run("uv", "pip", "install", "--quiet", "--python", python, "--resolution", "lowest-direct", "-e", ".[dev]")
+    install(python, "uv")  # pip chooses the newest versions only
+    run(python, "-m", "uv", "pip", "install", "--quiet", "--python", python, "--resolution", "lowest-direct", "-e", ".[dev]")
     # What old packages warn of among themselves is no fault of ours.
     pytest = [python, "-m", "pytest", "-o", "filterwarnings=default", *arguments]
     return subprocess.run(pytest, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode
