@@ -32,11 +32,20 @@ async def ask(send: Send, point: str, **fields: Any) -> Any:
     from power_loop.contracts.hook_contexts import context_for  # chosen by the point; a loop without handlers never needs them
 
     context = context_for(
-        point, session_id=send.session_id, send_index=send.send_index + send.ahead.idle, round_index=max(0, send.rounds_here - 1),
+        point, session_id=send.session_id, send_index=send.send_index + send.ahead.idle, round_index=round_in_hand(send),
         depth=send.terms.depth, scope=send.terms.scope, **fields,
     )  # fmt: skip
     with failing_when_cancelled_by_itself(f"a handler at {point}"):
         return await send.ports.hooks.run_typed_async(point, context)
+
+
+def round_in_hand(send: Send) -> int:
+    """The round that a handler is asked in, counted through the send, whichever run of it this is."""
+    if send.ahead.idle:
+        return 0
+    if send.teller.round_index is not None:
+        return send.teller.round_index
+    return send.ahead.rounds - bool(send.ahead.open_calls)
 
 
 def stopped_by(point: str, context: Any) -> StopRequested | None:

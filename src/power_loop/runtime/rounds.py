@@ -18,24 +18,29 @@ def begin_round(send: Send) -> None:
         send.teller.say("round_started", round_index=send.teller.round_index)
 
 
-async def close_round(send: Send) -> None:
-    """Say that the round, which is open, is over."""
-    if "round.end" in send.ports.hooks.standing:
-        await send.flush()
-        has_tools = bool(send.ahead.asked)
-        await ask(
-            send, "round.end", messages=send.window.messages, has_tools=has_tools, response_text=send.ahead.text, used_todo=used_todo(send)
-        )
-    leave_round(send)
+async def close_round(send: Send, *, skipped: bool = False) -> None:
+    """Say that the round, which is open, is over, to the listeners and then to the handlers."""
+    if "round.end" not in send.ports.hooks.standing:
+        leave_round(send, skipped=skipped)
+        return
+    await send.flush()
+    leave_round(send, skipped=skipped)
+    text = "" if skipped else send.ahead.text
+    await ask(send, "round.end", messages=send.window.messages, response_text=text, **_done_in(send, skipped=skipped))
 
 
-def leave_round(send: Send) -> None:
+def leave_round(send: Send, *, skipped: bool = False) -> None:
     """The round is over for the listeners, whatever ended it."""
     if send.round_open:
         send.round_open = False
         if not send.ports.bus.silent:
-            has_tools = bool(send.ahead.asked)
-            send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=has_tools, used_todo=used_todo(send))
+            done = _done_in(send, skipped=skipped)
+            send.teller.say("round_completed", round_index=send.teller.round_index, **done, skipped=skipped)
+
+
+def _done_in(send: Send, *, skipped: bool) -> dict[str, bool]:
+    """What a round did; one that was skipped did nothing."""
+    return {"has_tools": not skipped and bool(send.ahead.asked), "used_todo": not skipped and used_todo(send)}
 
 
 def used_todo(send: Send) -> bool:
@@ -53,8 +58,7 @@ async def may_start(send: Send) -> bool:
         return False
     if context.directive == HookDirective.SKIP:
         begin_round(send)
-        send.round_open = False
         send.note(RoundSkipped(context.reason or ""))
-        send.teller.say("round_completed", round_index=send.teller.round_index, has_tools=False, used_todo=False, skipped=True)
+        await close_round(send, skipped=True)
         return False
     return True
