@@ -19,6 +19,14 @@ def refused(status: int) -> LLMError:
     return kind(f"the provider answered {status}", status_code=status)
 
 
+class SDKError(Exception):
+    """Of a client that somebody's own model lets through."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status_code = status
+
+
 def policy(**settings: Any) -> AgentLoopConfig:
     return AgentLoopConfig(retry_policy=LLMRetryPolicy(**settings))
 
@@ -137,12 +145,19 @@ async def test_a_model_that_fails_after_a_tool_round_leaves_the_round_whole(hous
 
 # acceptance: 71 (without a policy)
 @pytest.mark.parametrize(
-    ("error", "kind"), [(ConnectionError("reset"), LLMError), (refused(401), LLMPermanentError), (refused(503), LLMError)], ids=str
+    ("error", "kind"),
+    [
+        *[(ConnectionError("reset"), LLMError), (refused(401), LLMPermanentError), (refused(503), LLMError)],
+        *[(SDKError(401), LLMPermanentError), (SDKError(503), LLMError)],
+    ],
+    ids=str,
 )
-async def test_without_a_policy_the_failure_is_raised_with_its_cause(house: Any, error: Exception, kind: type[Exception]) -> None:
+async def test_without_a_policy_the_failure_is_raised_with_its_cause(house: Any, error: Exception, kind: type[LLMError]) -> None:
     loop = house.loop(fail(error))
-    with pytest.raises(kind) as caught:
+    with pytest.raises(LLMError) as caught:
         await loop.run("go")
+    assert type(caught.value) is kind
+    assert caught.value.status_code == getattr(error, "status_code", None)
     assert caught.value is error or caught.value.__cause__ is error
     assert len(loop.llm.requests) == 1
     assert house.types()[-2:] == ["agent_error", "session_ended"]

@@ -9,6 +9,7 @@ from typing import TypeVar
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids, SystemClock, SystemIds
 from power_loop.contracts.errors import CancellationRequested, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
+from power_loop.contracts.llm_errors import is_permanent_llm_error
 from power_loop.contracts.retry import LLMRetryPolicy
 
 T = TypeVar("T")
@@ -102,7 +103,8 @@ def as_llm_error(error: BaseException) -> LLMError:
     """``error`` itself, or an `LLMError` to be raised from it."""
     if isinstance(error, LLMError):
         return error
-    wrapped = LLMError(f"the model call failed with {type(error).__name__}: {text_of(error)}")
+    kind = LLMPermanentError if is_permanent_llm_error(error) else LLMError
+    wrapped = kind(f"the model call failed with {type(error).__name__}: {text_of(error)}", status_code=getattr(error, "status_code", None))
     wrapped.__cause__ = error
     return wrapped
 
