@@ -278,3 +278,36 @@ def test_the_policy_is_a_decision(error: BaseException, again: bool) -> None:
     policy = LLMRetryPolicy(max_attempts=3)
     asks: Callable[[int], bool] = lambda attempt: policy.tries_again(error, attempt)  # noqa: E731  # one line says it
     assert [asks(1), asks(2), asks(3)] == [again, again, False]
+
+
+async def test_a_token_cuts_off_the_attempt_and_the_wait_behind_one() -> None:
+    token, begun = CancellationToken(), asyncio.Event()
+
+    async def hangs() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def fails() -> None:
+        raise overloaded()
+
+    async def stop() -> None:
+        await begun.wait()
+        token.cancel("enough")
+
+    patient = LLMRetryPolicy(total_timeout=None, backoff_initial=60.0, backoff_max=60.0)
+    stopping = asyncio.create_task(stop())
+    with pytest.raises(CancellationRequested, match="enough"):
+        await asyncio.wait_for(with_retry(hangs, policy=patient, token=token), 5)
+    await stopping
+    waiting = CancellationToken()
+
+    def soon_enough(*_: Any) -> None:
+        asyncio.get_running_loop().call_soon(waiting.cancel, "not so long")
+
+    with pytest.raises(CancellationRequested, match="not so long"):
+        await asyncio.wait_for(with_retry(fails, policy=patient, token=waiting, on_retry=soon_enough), 5)
+
+
+async def test_the_clock_runs_out_under_a_token_as_without_one() -> None:
+    with pytest.raises(LLMTimeout):
+        await with_retry(asyncio.Event().wait, policy=LLMRetryPolicy(total_timeout=0.001), token=CancellationToken())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from power_loop.contracts.cancel import CancellationToken
@@ -11,6 +12,7 @@ from power_loop.contracts.clock import Clock, Ids, SystemClock, SystemIds
 from power_loop.contracts.errors import CancellationRequested, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
 from power_loop.contracts.llm_errors import is_permanent_llm_error
 from power_loop.contracts.retry import LLMRetryPolicy
+from power_loop.runtime.cancel import cut_short
 
 T = TypeVar("T")
 OnRetry = Callable[[int, BaseException, float], None]
@@ -28,23 +30,34 @@ async def with_retry(
     """``call()``, again as ``policy`` allows; ``on_retry(attempt, error, wait_s)`` hears of each failure that is not the last.
 
     Raises `LLMPermanentError`, `LLMRetryExhausted` or `LLMTimeout` (the last failure is the cause), and
-    `CancellationRequested` when ``token`` stops it between attempts. `CancelledError` passes through at once.
+    `CancellationRequested` when ``token`` stops it, which cuts off the attempt, or the wait. `CancelledError` passes through at once.
     """
     clock = clock or SystemClock()
     tries = Tries(policy, clock, ids or SystemIds())
     while True:
-        if token is not None:
-            token.raise_if_cancelled()
         try:
             async with tries.one_more():
-                return await call()
+                return await (call() if token is None else _unless(token, call))
         except CancellationRequested:
             raise
         except Exception as error:  # the model's own code may raise anything
             wait_s = tries.wait_after(error)
             if on_retry is not None:
                 on_retry(tries.count, error, wait_s)
-        await clock.sleep(wait_s)
+        await (clock.sleep(wait_s) if token is None else _unless(token, partial(clock.sleep, wait_s)))
+
+
+async def _unless(token: CancellationToken, work: Callable[[], Awaitable[T]]) -> T:
+    """What ``work`` gives. Raises `CancellationRequested` instead once ``token`` is cancelled; the work is cut off then."""
+    token.raise_if_cancelled()
+    task = await cut_short(_awaited(work), token)
+    if task.cancelled() or task.exception() is not None:
+        token.raise_if_cancelled()
+    return task.result()
+
+
+async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
 
 
 class Tries:
