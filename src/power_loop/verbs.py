@@ -191,11 +191,13 @@ class Verbs(Drivers):
         from power_loop.agents.jobs import jobs_below  # most hosts never ask
 
         store, _ = await self.open()
+        await store.look(session_id)
         below = await jobs_below(store, session_id, self.lifeline.is_dead)
         return sorted([*await store.list_jobs(session_id), *below], key=lambda job: job.created_at)
 
     async def stop_job(self, session_id: str, job_id: str, reason: str) -> bool:
         store, _ = await self.open()
+        await store.look(session_id)
         if job_id in [row.session_id for row in await store.list_children(session_id)]:
             return await self.stop(job_id, reason)
         return await stop_job(store, session_id, job_id, reason)
