@@ -63,8 +63,10 @@ class Drivers(Posts):
         self, loop: StatefulAgentLoop, *, store: SessionStore | None, dsn: str, table_prefix: str | None, schema: Any,
         max_spawn_depth: int | None, cache_size: int, holder_id: str | None, machine: Machine | None = None,
     ) -> None:  # fmt: skip
-        if max_spawn_depth is not None and max_spawn_depth < 1:
-            raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
+        if max_spawn_depth is not None and (type(max_spawn_depth) is not int or max_spawn_depth < 1):
+            raise ValueError(f"max_spawn_depth is {max_spawn_depth!r}; it must be at least 1")
+        if type(cache_size) is not int or cache_size < 0:
+            raise ValueError(f"session_cache_size is {cache_size!r}; it must be a number of sessions, 0 for none")
         self._loop, self.store, self._owns = loop, store, store is None
         self._open_with: dict[str, Any] = {
             "dsn": dsn,

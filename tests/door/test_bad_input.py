@@ -116,7 +116,14 @@ async def test_verify_on_a_missing_path_creates_nothing_and_a_later_loop_may_cre
         assert (await loop.run("hello")).final_text == "fine"
 
 
-@pytest.mark.parametrize("wrong", [{"store": "x", "dsn": "y"}, {"schema": "maybe"}, {"table_prefix": "no-good"}, {"max_spawn_depth": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"store": "x", "dsn": "y"}, {"schema": "maybe"}, {"table_prefix": "no-good"}),
+        *({"max_spawn_depth": wrong} for wrong in (0, 1.5, "3", True)),
+        *({"session_cache_size": wrong} for wrong in (-1, 1.5, "many", None)),
+    ],
+)
 async def test_parameters_of_a_loop_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     place = {} if "store" in wrong else {"dsn": str(tmp_path / "app.db")}
     with pytest.raises(ValueError, match=r"\w+"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import SessionNotFoundError, StoreSchemaError, open_store
+from power_loop import SchemaPolicy, SessionNotFoundError, StoreSchemaError, open_store
 from power_loop.contracts.errors import StoreUnavailable
 from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Batch, CommitUnknown, Conflict, Database, Row, Statement
@@ -41,6 +41,13 @@ async def store() -> SessionStore:
 async def test_a_depth_of_sessions_below_one_is_refused(store: SessionStore) -> None:
     with pytest.raises(ValueError, match="max_spawn_depth is 0; it must be at least 1"):
         SessionStore(store.database, store.dialect, max_spawn_depth=0)
+
+
+async def test_a_policy_is_known_by_its_name_and_by_its_value() -> None:
+    assert SchemaPolicy("VERIFY") is SchemaPolicy("verify") is SchemaPolicy.VERIFY
+    await (await open_store(schema="AUTO_CREATE")).close()
+    with pytest.raises(ValueError, match="'auto_create' or 'verify'"):
+        await open_store(schema="Verify")
 
 
 async def test_the_older_word_for_the_schema_still_works_and_says_what_to_use() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import Record
@@ -76,7 +76,9 @@ class SchemaPolicy(StrEnum):
     VERIFY = "verify"
 
     @classmethod
-    def _missing_(cls, value: object) -> Never:
+    def _missing_(cls, value: object) -> SchemaPolicy:
+        if isinstance(value, str) and value in cls.__members__:
+            return cls[value]
         raise ValueError(f"schema={value!r}; it may be {' or '.join(repr(each.value) for each in cls)}")
 
 

@@ -40,8 +40,8 @@ class SessionStore(
         self, database: Database, dialect: Dialect, prefix: str = "pl_", *, clock: Clock | None = None, ids: Ids | None = None,
         max_spawn_depth: int = 3,
     ) -> None:  # fmt: skip
-        if max_spawn_depth < 1:
-            raise ValueError(f"max_spawn_depth is {max_spawn_depth}; it must be at least 1")
+        if type(max_spawn_depth) is not int or max_spawn_depth < 1:
+            raise ValueError(f"max_spawn_depth is {max_spawn_depth!r}; it must be at least 1")
         super().__init__(database, dialect, prefix, clock or SystemClock(), ids or SystemIds())
         self.max_spawn_depth = max_spawn_depth
 
