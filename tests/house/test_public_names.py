@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -34,6 +35,19 @@ def test_every_public_name_has_a_docstring() -> None:
     things = {name: getattr(power_loop, name) for name in power_loop.__all__}
     silent = [name for name, thing in things.items() if isinstance(thing, (type, FunctionType)) and not reference.summary(thing)]
     assert not silent
+
+
+DOORS = (
+    *("power_loop", "power_loop.workflow", "power_loop.llm", "power_loop.testing", "power_loop.errors", "power_loop.events"),
+    *("power_loop.records", "power_loop.compat", "power_loop.contrib.ag_ui", "power_loop.contrib.mcp", "power_loop.contrib.redact"),
+)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_lists_its_names_and_has_them(door: str) -> None:
+    module = importlib.import_module(door)
+    assert module.__all__
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 # acceptance: 188 (typed; pyright reads the file in `make check`)

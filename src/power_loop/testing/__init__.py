@@ -62,3 +62,4 @@ _HOMES = {
 }  # fmt: skip
 
 __getattr__, __dir__ = door(__name__, _HOMES)
+__all__ = __dir__()  # pyright: ignore[reportUnsupportedDunderAll]  # the imports above are for type checkers
