@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,6 +117,14 @@ FLAT: Mapping[str, tuple[str, str]] = {
     "skills_dir": ("tooling", "skills_dir"),
 }
 
+# A deprecated name → (what it is called now, what stands for None).
+DEPRECATED: Mapping[str, tuple[str, type[Any]]] = {
+    "compactor": ("fold_strategy", NeverFold),
+    "history_projector": ("representation", VerbatimRepresentation),
+}
+
+SAME_LIMITS: Any = property(attrgetter("limits"))
+
 
 @dataclass(init=False)
 class AgentLoopConfig:
@@ -149,6 +157,8 @@ class AgentLoopConfig:
     """Model name or glob → price, for cost limits and cost figures."""
     revision: int = field(init=False, repr=False, compare=False)
     """Grows with every assignment."""
+    limits_before: InitVar[Any] = SAME_LIMITS
+    """What `dataclasses.replace` hands on beside ``limits``: where both are the same object, it was given no limits."""
 
     def __init__(
         self,
@@ -172,19 +182,19 @@ class AgentLoopConfig:
         **flat: Any,
     ) -> None:
         given = dict(locals())
-        for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, given.get(name, 0))
-        if unknown := sorted(set(flat) - set(FLAT) - {"max_tokens_per_run", "compactor"}):
-            known = ", ".join([*self.__dataclass_fields__, *FLAT, "max_tokens_per_run"])
+        for each in fields(self):
+            object.__setattr__(self, each.name, given.get(each.name, 0))
+        before = flat.pop("limits_before", None)
+        replacing = before is not None and before is limits
+        if unknown := sorted(set(flat) - set(FLAT) - {"max_tokens_per_run", *DEPRECATED}):
+            known = ", ".join([*(each.name for each in fields(self)), *FLAT, "max_tokens_per_run"])
             raise TypeError(f"AgentLoopConfig has no setting {', '.join(unknown)}; it has {known}")
         self._check()
         cap, limit = flat.get("max_tokens_per_run"), self.max_tokens_per_run
-        if cap is not None and limit is not None and cap != limit:
-            raise ValueError(
-                f"max_tokens_per_run={cap} and limits.total_tokens={limit} differ; give one of them, or limits= in a replace()"
-            )
+        if cap is not None and limit not in (None, cap) and not replacing:
+            raise ValueError(f"max_tokens_per_run={cap} and limits.total_tokens={limit} differ; give one of them")
         for name, value in flat.items():
-            if name != "max_tokens_per_run" or value is not None:
+            if name != "max_tokens_per_run" or value is not None or replacing:
                 setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -199,8 +209,8 @@ class AgentLoopConfig:
         if name == "max_tokens_per_run":
             others = {**(self.limits.to_dict() if self.limits is not None else {}), "total_tokens": value}
             self.limits = UsageLimits(**others) if any(limit is not None for limit in others.values()) else None
-        elif name == "compactor":
-            self._set_compactor(value)
+        elif name in DEPRECATED:
+            self._set_deprecated(name, value)
         elif name in FLAT:
             group, inner = FLAT[name]
             policy, (outer, _, deep) = getattr(self, group), inner.partition(".")
@@ -258,9 +268,10 @@ class AgentLoopConfig:
             raise
         object.__setattr__(self, "revision", self.revision + 1)
 
-    def _set_compactor(self, value: Any) -> None:
-        warnings.warn("compactor is deprecated; use fold_strategy (NeverFold() for None)", DeprecationWarning, stacklevel=4)
-        self.context = replace(self.context, fold_strategy=NeverFold() if value is None else value)
+    def _set_deprecated(self, name: str, value: Any) -> None:
+        now, none = DEPRECATED[name]
+        warnings.warn(f"{name} is deprecated; use {now} ({none.__name__}() for None)", DeprecationWarning, stacklevel=4)
+        self.context = replace(self.context, **{now: none() if value is None else value})
 
     def _check(self) -> None:
         for name, (holds, wanted) in CHECKS.items():
@@ -357,6 +368,7 @@ CHECKS: Mapping[str, tuple[Holds, str]] = {
     "tooling.sync_threads": (_whole(1), "a whole number of at least 1"),
     "tooling.timeout_s": (_number(optional=True), "seconds above 0, or None"),
     "tooling.default_effects": (lambda v: v in ("pure", "idempotent", "once"), "'pure', 'idempotent' or 'once'"),
+    "tooling.approval_ttl_s": (_number(optional=True), "seconds above 0, or None"),
     "tooling.result_max_chars": (_whole(1), "a whole number of at least 1"),
     "tooling.projectors": (_projectors, "objects with project(), as a tuple; () for none"),
     "tooling.skills_dir": (_path, "the path of a folder, or None"),

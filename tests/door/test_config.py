@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, ContextPolicy, LLMRetryPolicy, LLMSummaryFold, NeverFold, Price, RunPolicy, ToolPolicy, UsageLimits
+from power_loop import (
+    AgentLoopConfig,
+    ContextPolicy,
+    LLMRetryPolicy,
+    LLMSummaryFold,
+    NeverFold,
+    Price,
+    ProjectedRepresentation,
+    RunPolicy,
+    ToolPolicy,
+    UsageLimits,
+    VerbatimRepresentation,
+)
 from power_loop.testing import call, say
 
 NONSENSE = [
@@ -23,7 +35,7 @@ NONSENSE = [
     *[("retry_policy", value) for value in (3, "often")],
     *[("context", value) for value in (3, None)],
     *[("tooling", value) for value in (3, None, ToolPolicy(concurrency=0), ToolPolicy(timeout_s=-1), ToolPolicy(default_effects="maybe"))],
-    *[("tooling", value) for value in (ToolPolicy(sync_threads=0), ToolPolicy(result_max_chars=0))],
+    *[("tooling", value) for value in (ToolPolicy(sync_threads=0), ToolPolicy(result_max_chars=0), ToolPolicy(approval_ttl_s=-1))],
     *[("running", value) for value in (3, None, RunPolicy(lease_ttl_s=0), RunPolicy(on_busy="queue"), RunPolicy(busy_timeout_s=-1))],
     *[("running", value) for value in (RunPolicy(cancel_grace_s=-1), RunPolicy(empty_reply_retries=-1))],
     ("running", RunPolicy(max_completion_vetoes=-1)),
@@ -142,6 +154,29 @@ def test_both_spellings_of_the_token_cap_must_agree() -> None:
     assert (kept.total_tokens, kept.requests) == (5, 3)
     with pytest.raises(ValueError, match=r"max_tokens_per_run=6.*5"):
         AgentLoopConfig(max_tokens_per_run=6, limits=UsageLimits(total_tokens=5))
+
+
+def test_a_flat_token_cap_is_replaced_like_any_other_setting() -> None:
+    config = AgentLoopConfig(max_tokens_per_run=5)
+    assert dataclasses.replace(config, max_tokens_per_run=9).limits == UsageLimits(total_tokens=9)
+    assert dataclasses.replace(config, max_tokens_per_run=None).limits is None
+    assert dataclasses.replace(config, limits=None, max_tokens_per_run=7).limits == UsageLimits(total_tokens=7)
+    limited = AgentLoopConfig(limits=UsageLimits(total_tokens=5, requests=2))
+    assert dataclasses.replace(limited, max_tokens_per_run=9).limits == UsageLimits(total_tokens=9, requests=2)
+    with pytest.raises(ValueError, match=r"max_tokens_per_run=9.*7"):
+        dataclasses.replace(config, limits=UsageLimits(total_tokens=7), max_tokens_per_run=9)
+    assert dataclasses.replace(config, max_rounds=3).limits == config.limits
+
+
+def test_the_deprecated_history_projector_is_the_representation_and_says_so() -> None:
+    shown = ProjectedRepresentation()
+    with pytest.warns(DeprecationWarning, match="representation"):
+        config = AgentLoopConfig(history_projector=shown)
+    assert config.context.representation is shown
+    with pytest.warns(DeprecationWarning, match="representation"):
+        assert isinstance(dataclasses.replace(config, history_projector=None).context.representation, VerbatimRepresentation)
+    with pytest.warns(DeprecationWarning, match="representation"), pytest.raises(TypeError, match="project_send"):
+        AgentLoopConfig(history_projector=object())
 
 
 def test_the_deprecated_compactor_means_never_to_fold_and_says_so() -> None:
