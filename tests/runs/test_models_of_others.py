@@ -117,6 +117,36 @@ async def test_calls_in_pieces_alone_are_refused_by_name(house: Any, kind: type[
         await house.loop(llm=kind(PIECES), tools=[look]).run("go")
 
 
+class Whole(LLMService):
+    """A service with `complete` alone, which tells nothing on the way."""
+
+    async def complete(self, request: LLMRequest, **_: Any) -> LLMResponse:
+        return LLMResponse(content_text=f"heard {request.messages[-1]['content']}", finish_reason="stop")
+
+
+class Telling(Whole):
+    """The same, word by word."""
+
+    async def complete(self, request: LLMRequest, *, on_chunk_delta_text: Any = print, **_: Any) -> LLMResponse:
+        for word in ("heard", " you"):
+            on_chunk_delta_text(word)
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize(("kind", "pieces"), [(Whole, ["heard you"]), (Telling, ["heard", " you"])])
+async def test_a_service_with_complete_alone_streams(kind: type[LLMService], pieces: list[str]) -> None:
+    assert [piece async for piece in kind().predict_stream("you")] == pieces
+    *_, last = [chunk async for chunk in kind().stream(LLMRequest.from_prompt("you"))]
+    assert last.is_final
+    assert last.response is not None
+    assert (last.response.text, last.finish_reason) == ("heard you", "stop")
+
+
+async def test_a_service_with_neither_is_told_so() -> None:
+    with pytest.raises(TypeError, match=r"neither complete\(\) nor stream\(\)"):
+        await LLMService().predict("hi")
+
+
 class Answers:
     """Gives what it was given, or raises it."""
 

@@ -284,7 +284,7 @@ class Joined:
 
 
 class LLMService:
-    """A model. Override ``complete``, or ``stream`` and have ``complete`` made of it."""
+    """A model. Override ``complete`` or ``stream``; the other is made of it."""
 
     model: str | None = None
     provider_name: str | None = None
@@ -313,7 +313,12 @@ class LLMService:
         return reply.response(self)
 
     def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
-        raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")
+        """The reply piece by piece; of a model with ``complete`` alone, the pieces that it tells."""
+        if type(self).complete is LLMService.complete:
+            raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")
+        from power_loop.contracts.live import chunks_of  # a loop streams through `complete`
+
+        return chunks_of(self.complete, request)
 
     async def close(self) -> None:
         """Give back connections. May be called more than once."""

@@ -10,10 +10,10 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+from power_loop.contracts.live import last_chunk
 from power_loop.contracts.messages import Message, estimate_text_tokens, estimate_tokens, text_of
 from power_loop.contracts.model import LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelCapabilities
 from power_loop.providers.ask import tool_name
-from power_loop.providers.live import last_chunk
 
 _CALL = re.compile(r"^\s*call\s+([\w-]+)\s*(\{.*\})?\s*$", re.MULTILINE)
 

@@ -13,6 +13,7 @@ from typing import Any
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.json_text import writer
+from power_loop.contracts.live import chunks_of
 from power_loop.contracts.model import (
     DeltaCallback,
     LLMRequest,
@@ -24,7 +25,6 @@ from power_loop.contracts.model import (
     ModelRestart,
 )
 from power_loop.contracts.redact import redact
-from power_loop.providers.live import chunks_of
 from power_loop.providers.values import Json, mapping, number, objects, text
 
 VERSION = 1

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
+from power_loop.contracts.live import chunks_of
 from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelCapabilities
 from power_loop.contracts.records import ModelReplied
 from power_loop.contracts.redact import redact
@@ -19,7 +20,6 @@ from power_loop.contracts.store import Cells
 from power_loop.contracts.usage import CallUsage
 from power_loop.providers.difference import first_difference, short
 from power_loop.providers.echo import words
-from power_loop.providers.live import chunks_of
 from power_loop.providers.recording import Recorded, comparable_digest, read_recording, request_json, response_from
 from power_loop.providers.values import Json, mapping, objects
 

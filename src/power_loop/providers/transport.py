@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.gate import Gate
+from power_loop.contracts.live import last_chunk
 from power_loop.contracts.log import log
 from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, ModelCapabilities, ModelRestart
 from power_loop.contracts.redact import redact
@@ -29,7 +30,6 @@ from power_loop.providers.capabilities import Ways
 from power_loop.providers.clients import Closable, PerLoop
 from power_loop.providers.errors import as_llm_error, error_from, refusal_in_body, refusal_of
 from power_loop.providers.guard import REAL_CALLS
-from power_loop.providers.live import last_chunk
 from power_loop.providers.settings import ChatConfig
 from power_loop.providers.sse import event_data
 from power_loop.providers.wire import DONE, HttpResponse, Sent, Wire, split_extra

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, cast
 
+from power_loop.contracts.live import chunks_of
 from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import (
     DeltaCallback,
@@ -26,7 +27,6 @@ from power_loop.contracts.model import (
     ModelCapabilities,
 )
 from power_loop.providers.echo import words
-from power_loop.providers.live import chunks_of
 
 Answer = str | LLMResponse
 Responder = Callable[[LLMRequest], "Answer | Step | Awaitable[Answer | Step]"]

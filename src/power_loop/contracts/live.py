@@ -20,10 +20,16 @@ def last_chunk(response: LLMResponse) -> LLMStreamChunk:
 
 
 async def chunks_of(complete: Callable[..., Awaitable[LLMResponse]], request: LLMRequest) -> AsyncGenerator[LLMStreamChunk]:
-    """The deltas that ``complete`` tells its callbacks, as they come, then the whole. Leaving early cancels the call."""
+    """The deltas that ``complete`` tells its callbacks, as they come, then the whole; one piece, where it tells none.
+
+    Leaving early cancels the call.
+    """
     pieces: asyncio.Queue[LLMStreamChunk | None] = asyncio.Queue()
+    told = False
 
     def hear(piece: str) -> None:
+        nonlocal told
+        told = True
         pieces.put_nowait(LLMStreamChunk(piece))
 
     def hear_thought(piece: str) -> None:
@@ -39,7 +45,10 @@ async def chunks_of(complete: Callable[..., Awaitable[LLMResponse]], request: LL
     try:
         while (chunk := await pieces.get()) is not None:
             yield chunk
-        yield last_chunk(await under_way)
+        response = await under_way
+        if response.text and not told:
+            yield LLMStreamChunk(response.text)
+        yield last_chunk(response)
     finally:
         under_way.cancel()
         await asyncio.gather(under_way, return_exceptions=True)
