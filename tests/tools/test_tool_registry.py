@@ -46,10 +46,23 @@ def test_a_name_that_providers_refuse_is_refused(name: Any) -> None:
 
 @pytest.mark.parametrize("effects", ["Once", "none", ""])
 def test_a_slip_in_the_effects_makes_no_call_repeatable(effects: Any) -> None:
-    with pytest.raises(ValueError, match="known are pure, idempotent and once"):
+    with pytest.raises(ValueError, match="must be 'pure', 'idempotent' or 'once'"):
         ToolRegistry().register(definition(effects=effects), double)
-    with pytest.raises(ValueError, match="known are pure"):
+    with pytest.raises(ValueError, match="must be 'pure'"):
         ToolRegistry([tool(effects=effects)(double)])
+
+
+@pytest.mark.parametrize(
+    ("setting", "nonsense"),
+    [
+        *[("timeout_s", value) for value in (0, -1, "5", True, float("nan"))],
+        *[("retries", value) for value in (-1, 1.5, "x", None)],
+        *[("reconcile", 5), ("project", "line"), ("parallel", "no")],
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_name(setting: str, nonsense: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{setting} of tool 'double' is "):
+        ToolRegistry().register(definition(**{setting: nonsense}), double)
 
 
 def test_a_name_is_taken_once() -> None:

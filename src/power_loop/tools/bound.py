@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 # What every provider takes as a function name.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+# Field of a definition → (what holds of a sound value, how the error names it).
+SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    # A slip here must not make a call repeatable.
+    "effects": (lambda value: value in (None, *get_args(Effects)), "'pure', 'idempotent' or 'once', or None for the default"),
+    "parallel": (lambda value: value in (None, True, False), "True, False or None"),
+    "timeout_s": (lambda value: value is None or (type(value) in (int, float) and value > 0), "seconds above 0, or None"),
+    "retries": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0"),
+    "reconcile": (lambda value: value is None or callable(value), "a callable(run, args), or None"),
+    "project": (lambda value: value is None or callable(value), "a callable(args, result), or None"),
+}
+
 
 class BoundTool:
     """The `Tool` port over a handler: any callable. ``converts`` come with the schema of a signature: argument → instance.
 
-    Raises `ValueError` for a name that providers refuse, unknown effects, or a schema that is malformed or not understood;
+    Raises `ValueError` for a name that providers refuse, settings that make no sense, or a schema that is malformed or not understood;
     `TypeError` for a handler that cannot be called with what the schema lets the model send.
     """
 
@@ -35,7 +46,7 @@ class BoundTool:
 
     def __init__(self, definition: ToolDefinition, handler: Callable[..., Any], converts: Mapping[str, Convert] | None = None) -> None:
         check_name(definition.name)
-        check_effects(definition)
+        check_settings(definition)
         self._schema = parameters_of(definition)
         # A schema that we made of a signature is known to be sound; one from outside is read now, not when the model calls.
         self._validator: Validator | None = compile_schema(self._schema) if converts is None else None
@@ -115,11 +126,11 @@ def check_name(name: str) -> None:
         raise ValueError(f"{name!r} cannot be a tool's name: 1 to 64 of the characters A-Z, a-z, 0-9, _ and -")
 
 
-def check_effects(definition: ToolDefinition) -> None:
-    """Raises `ValueError` for a class of effects that there is none of: a slip must not make a call repeatable."""
-    known = (None, *get_args(Effects))
-    if definition.effects not in known:
-        raise ValueError(f"tool {definition.name!r} has the effects {definition.effects!r}; known are pure, idempotent and once")
+def check_settings(definition: ToolDefinition) -> None:
+    """Raises `ValueError` for a setting that makes no sense, by its name."""
+    for setting, (holds, wanted) in SETTINGS.items():
+        if not holds(value := getattr(definition, setting)):
+            raise ValueError(f"{setting} of tool {definition.name!r} is {value!r}; it must be {wanted}")
 
 
 def parameters_of(definition: ToolDefinition) -> dict[str, Any]:
