@@ -263,7 +263,7 @@ class Drivers(Posts):
     async def drive(self, session_id: str, opening: Opening, call: Call, patience: Patience) -> StatefulResult:
         """Drive the session from this opening until it rests, and say how it stands."""
         driver = self._at_hand() or (await self.open())[1]
-        if session_id.startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call, patience)) is not None:
+        if str(session_id).startswith(RUN_PREFIX) and (stands := await self._drive_run(session_id, opening, call, patience)) is not None:
             return stands
         tools = call.tools if call.tools is not None else self._loop.tool_registry
         loader = tools.get(LOAD_SKILL) if tools is not None else None

@@ -27,7 +27,7 @@ from power_loop.contracts.model import capabilities_of
 from power_loop.contracts.outcome import FollowUpQueued, StatefulResult
 from power_loop.contracts.records import Answered, StopRequested, ToolReturned, UnknownPolicy, UserSaid
 from power_loop.contracts.rows import RUN_PREFIX, SessionStatsRow
-from power_loop.contracts.text import check_key
+from power_loop.contracts.text import check_key, metadata_in
 from power_loop.contracts.usage import UsageLimits
 from power_loop.drivers import Drivers
 from power_loop.posting import refuse_words_to_a_run
@@ -217,7 +217,7 @@ class Verbs(Drivers):
         metadata: Mapping[str, Any] | None = None,
     ) -> Sending:  # fmt: skip
         content, name = understood
-        word = made(UserSaid, (content, name, call.stored(), key, dict(metadata) if metadata is not None else None))
+        word = made(UserSaid, (content, name, call.stored(), key, metadata_in(metadata)))
         say = Say(word, heal_pending, key)
         if key is not None:
             return self.drive_once(session_id, say, key, call, patience)

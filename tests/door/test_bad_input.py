@@ -380,7 +380,7 @@ ON_A_SESSION: dict[str, Any] = {
 @pytest.mark.parametrize("verb", ON_A_SESSION)
 async def test_an_id_that_no_session_can_have_is_as_unknown_as_any_other(home, verb):
     loop, store = home.loop(), await home.store()
-    for unknown in ("lone \ud800", "with\0nul", "no such", "x" * 300, ""):
+    for unknown in ("lone \ud800", "with\0nul", "no such", "x" * 300, "", None):
         with pytest.raises(SessionNotFoundError) as refused:
             await ON_A_SESSION[verb](loop, store, unknown)
         assert refused.value.session_id == unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 Json = TypeVar("Json")
@@ -50,7 +50,16 @@ def check_text(what: str, text: str | None) -> None:
         raise ValueError(f"{what} holds a NUL character or a lone surrogate, which is no text that a database keeps; take it out")
 
 
+def metadata_in(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A copy of what was given. TypeError for what is no mapping."""
+    if given is not None and not isinstance(cast("Any", given), Mapping):
+        raise TypeError(f"metadata takes a mapping, not {type(given).__name__}")
+    return None if given is None else dict(given)
+
+
 def check_key(what: str, key: str | None) -> None:
-    """ValueError when some engine could not tell ``key`` from others."""
+    """ValueError when some engine could not tell ``key`` from others; TypeError where it is no text."""
+    if key is not None and not isinstance(cast("Any", key), str):
+        raise TypeError(f"{what} takes text, not {type(key).__name__}")
     if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and (key.isascii() or encodes(key)) and "\0" not in key):
         raise ValueError(f"{what} {key!r:.60} cannot be kept: give 1 to {MAX_KEY_CHARS} characters without NUL and lone surrogates")

@@ -12,7 +12,7 @@ from typing import Any
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Conflict, RecordRow, Statement
-from power_loop.contracts.text import check_text
+from power_loop.contracts.text import check_text, metadata_in
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_charges import ChargeImage, charges_of, charges_statement
@@ -63,7 +63,7 @@ class Archive(RecordLog):
         rows, send = _up_to(image, at_send)
         own: dict[str, Any] = json.loads(image.info.metadata) if image.info.metadata else {}
         origin = {"forked_from": session_id, "forked_at_send": send}
-        info = image.info._replace(metadata=dumps({**own, **(metadata or {}), **origin}))
+        info = image.info._replace(metadata=dumps({**own, **(metadata_in(metadata) or {}), **origin}))
         if system_prompt is not None:
             info = info._replace(system_prompt=system_prompt)
         last = rows[-1].created_at if rows else None

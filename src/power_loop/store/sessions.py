@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Row, Statement
-from power_loop.contracts.text import check_text
+from power_loop.contracts.text import check_text, metadata_in
 from power_loop.store.part import Part
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
@@ -55,13 +55,13 @@ OF_A_SESSION = (
 
 def check_session_id(session_id: str) -> None:
     """ValueError for an id that no session may have."""
-    if not _SESSION_ID.fullmatch(session_id):
+    if not isinstance(cast("Any", session_id), str) or not _SESSION_ID.fullmatch(session_id):
         raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
 
 
 def could_exist(session_id: str) -> None:
     """SessionNotFoundError for an id that no session may have: for who writes without a look, and may not write it."""
-    if not _SESSION_ID.fullmatch(session_id):
+    if not isinstance(cast("Any", session_id), str) or not _SESSION_ID.fullmatch(session_id):
         raise SessionNotFoundError(session_id)
 
 
@@ -95,7 +95,7 @@ class Sessions(Part):
         depth = await self._depth_below(parent_session_id)
         now = self._clock.now_ms()
         info = (
-            session_id, system_prompt, model, _json(config), _json(metadata), str(kind), lifecycle,
+            session_id, system_prompt, model, _json(config), _json(metadata_in(metadata)), str(kind), lifecycle,
             parent_session_id, spawn_tool_call_id, depth,
         )  # fmt: skip
         # The epoch begins at the creation time, so an id that is deleted and used again never meets an old epoch.
