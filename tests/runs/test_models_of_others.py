@@ -142,9 +142,19 @@ async def test_a_service_with_complete_alone_streams(kind: type[LLMService], pie
     assert (last.response.text, last.finish_reason) == ("heard you", "stop")
 
 
-async def test_a_service_with_neither_is_told_so() -> None:
+class Passing(LLMService):
+    """It leaves the reply to what it extends, which has none."""
+
+    async def complete(self, request: LLMRequest, **told: Any) -> LLMResponse:
+        return await super().complete(request, **told)
+
+
+@pytest.mark.parametrize("kind", [LLMService, Passing])
+async def test_a_service_with_neither_is_told_so(kind: type[LLMService]) -> None:
     with pytest.raises(TypeError, match=r"neither complete\(\) nor stream\(\)"):
-        await LLMService().predict("hi")
+        await kind().predict("hi")
+    with pytest.raises(TypeError, match=r"neither complete\(\) nor stream\(\)"):
+        _ = [piece async for piece in kind().predict_stream("hi")]
 
 
 class Answers:

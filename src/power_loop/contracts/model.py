@@ -302,6 +302,8 @@ class LLMService:
 
         Raises `LLMError` and below. Cancelling the awaiting task stops the network traffic.
         """
+        if type(self).stream is LLMService.stream:  # that would be made of this
+            raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")
         reply = Joined()
         async with aclosing(closable(self.stream(request))) as chunks:
             async for chunk in chunks:
@@ -314,8 +316,6 @@ class LLMService:
 
     def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
         """The reply piece by piece; of a model with ``complete`` alone, the pieces that it tells."""
-        if type(self).complete is LLMService.complete:
-            raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")
         from power_loop.contracts.live import chunks_of  # a loop streams through `complete`
 
         return chunks_of(self.complete, request)
