@@ -80,3 +80,20 @@ async def test_a_round_that_a_handler_skips_is_seen_off_too() -> None:
         result = await loop.run("go")
     assert (result.final_text, result.rounds, stage.rounds_at("round_started"), stage.rounds_at("round.end")) == ("done", 2, [0, 1], [0, 1])
     assert [(ctx.has_tools, ctx.response_text) for ctx in ends] == [(False, ""), (False, "done")]
+
+
+async def test_a_round_is_over_before_words_are_heard_that_the_next_one_answers() -> None:
+    stage = Stage(call("lookup", word="a"), "done")
+
+    async def leave_a_word(ctx: Any) -> None:
+        if ctx.round_index == 0:
+            await stage.loop.enqueue("and this", ctx.session_id)
+
+    stage.hooks.register(HookPoint.TOOL_AFTER, leave_a_word)
+    async with stage.loop as loop:
+        await loop.run("go")
+    told = [name for name, _ in stage.told]
+    heard = [at for at, name in enumerate(told) if name == "message_appended"][-2]  # the last is the reply to it
+    assert told.index("round_completed") < told.index("round.end") < heard
+    assert stage.rounds_at("round_completed", "round.end") == [0, 0, 1, 1]
+    assert [index for index, (name, _) in enumerate(stage.told) if name == "round_started"][1] > heard

@@ -42,6 +42,8 @@ async def run(send: Send) -> None:
         send.teller.begin(send.terms.scope, send.ports.agent)
     while send.session.head.holder is not None:
         if send.session.waiting:
+            if send.round_open and send.may_hear_a_word():  # which belongs to the next one
+                await close_round(send)
             await send.hear()
         effect = send.next()
         await PERFORMERS[type(effect)](send, effect)
