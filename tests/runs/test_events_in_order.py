@@ -163,6 +163,13 @@ async def test_another_model_takes_over(house: Any) -> None:
     assert [told["aborted"] for told in house.told("stream_completed")] == [True, False]
 
 
+async def test_another_service_takes_over_with_a_model_of_the_same_name(house: Any) -> None:
+    first = ScriptedLLM([fail(LLMError("busy", status_code=529))], model="same")
+    await house.loop(llm=FallbackLLM(first, ScriptedLLM(["whole"], model="same"))).run("go")
+    assert house.told("llm_fallback") == [{"from_model": "same", "to_model": "same", "error_type": "LLMError"}]
+    assert "llm_retry_attempted" not in house.types()
+
+
 async def test_a_fold(house: Any) -> None:
     summary = ScriptedLLM(["<summary>they spoke of ships</summary>"])
     context = ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1, trigger_ratio=1.0, summary_llm=summary))

@@ -124,11 +124,17 @@ class ModelRestart(NamedTuple):
     error: Exception
     from_model: str | None
     to_model: str | None
-    """Another name than ``from_model`` when another service takes over."""
     attempt: int
     """1 for the first failure of this call."""
     wait_s: float = 0.0
     """Seconds until then."""
+    by_another: bool = False
+    """Another service takes over, whatever its model is called."""
+
+    @property
+    def is_fallback(self) -> bool:
+        """Somebody else is asked now: another service, or another model of the same one."""
+        return self.by_another or self.to_model != self.from_model
 
 
 @dataclass

@@ -137,7 +137,8 @@ class _Course:
         failed, self._at, self.shown = self._model(), self._at + 1, False
         self._passed.append({"from_model": failed, "to_model": self._model(), "error_type": type(error).__name__})
         log.warning("model %s failed (%s); asking %s", failed, error, self._model())
-        if on_restart is not None and (told := on_restart(ModelRestart(error, failed, self._model(), self._at))) is not None:
+        restart = ModelRestart(error, failed, self._model(), self._at, by_another=True)
+        if on_restart is not None and (told := on_restart(restart)) is not None:
             await told
 
     def signed(self, response: LLMResponse) -> LLMResponse:

@@ -156,7 +156,7 @@ class Attempts:
         """
         self._model = restart.from_model or self._model
         self.cut_off(type(restart.error).__name__)
-        if restart.to_model != restart.from_model:
+        if restart.is_fallback:
             told = {"from_model": restart.from_model, "to_model": restart.to_model}
             self._send.teller.say("llm_fallback", **told, error_type=type(restart.error).__name__)
         else:
