@@ -13,6 +13,7 @@ import pytest
 import power_loop
 from power_loop import AgentLoopConfig, NeverFold, StatefulAgentLoop, ToolPolicy
 from power_loop.testing import ScriptedLLM, call, say
+from power_loop.workflow import register_wake_guard
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "guides" / "migration.md"
 FLAT: list[tuple[str, Any, str]] = [
@@ -81,6 +82,12 @@ def test_importing_a_shim_is_silent_and_using_it_warns(shim: str) -> None:
         kind = getattr(power_loop, shim)
     with pytest.warns(DeprecationWarning, match="kept for 3.x programs only; use"):
         kind(**({"llm": "echo:", "dsn": ":memory:"} if shim == "AgentRunner" else {}))
+
+
+async def test_a_wake_guard_of_3x_may_still_be_registered(tmp_path: Path) -> None:
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("done")]), dsn=str(tmp_path / "app.db")) as loop:
+        register_wake_guard(loop)
+        assert (await loop.run("go")).status == "completed"
 
 
 async def test_repetition_of_tools_can_be_had_back(tmp_path: Path) -> None:

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from power_loop.workflow.plan import Plan, ready
     from power_loop.workflow.results import AgentResult, WorkflowResult
     from power_loop.workflow.rows import Row, RunRow, StepRow, row_of
-    from power_loop.workflow.run import Workflow, WorkflowRunHandle, create_workflow, resume_detached, resume_run, run_detached
+    from power_loop.workflow.run import (
+        Workflow,
+        WorkflowRunHandle,
+        create_workflow,
+        register_wake_guard,
+        resume_detached,
+        resume_run,
+        run_detached,
+    )
     from power_loop.workflow.spec import WorkflowSpec
     from power_loop.workflow.subprocess import SubprocessExecutor, cleanup_run, reap_runs
     from power_loop.workflow.tools import CREATE_WORKFLOW_DEFINITION, WORKFLOW_STATUS_DEFINITION, register_workflow_tools
@@ -93,6 +101,7 @@ __all__ = [
     "prune_workflows",
     "ready",
     "reap_runs",
+    "register_wake_guard",
     "register_workflow_tools",
     "rehydrate",
     "replayable_node_ids",
@@ -129,7 +138,7 @@ _HOMES = {
     "power_loop.workflow.results": ("AgentResult", "WorkflowResult"),
     "power_loop.workflow.rows": ("Row", "RunRow", "StepRow", "row_of"),
     "power_loop.workflow.run": (
-        "Workflow", "WorkflowRunHandle", "create_workflow", "resume_detached", "resume_run", "run_detached",
+        "Workflow", "WorkflowRunHandle", "create_workflow", "register_wake_guard", "resume_detached", "resume_run", "run_detached",
     ),
     "power_loop.workflow.spec": ("WorkflowSpec",),
     "power_loop.workflow.tools": ("CREATE_WORKFLOW_DEFINITION", "WORKFLOW_STATUS_DEFINITION", "register_workflow_tools"),

@@ -160,6 +160,10 @@ async def run_detached(wf: Workflow, *, eager_wake: bool = False) -> WorkflowRun
     return _woken(wf._loop, wf.parent_session_id or "", handle) if eager_wake else handle  # pyright: ignore[reportPrivateUsage]  # its own module
 
 
+def register_wake_guard(loop: Any) -> None:
+    """Accepted from programs of 3.x, and without effect: a run's end waits in its parent's inbox, where it is heard once in any case."""
+
+
 def _woken(loop: Any, parent_sid: str, handle: WorkflowRunHandle) -> WorkflowRunHandle:
     async def to_the_parent() -> WorkflowResult:
         result = await handle.task
