@@ -666,6 +666,19 @@ async def test_bytes_grow_with_the_steps_and_a_deleted_run_leaves_nothing() -> N
     assert not await store.list_children(parent)
 
 
+async def test_a_store_prunes_the_runs_that_are_over_and_leaves_those_that_wait() -> None:
+    store = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    await create_workflow(fan(2), parent_loop=loop, parent_session_id=parent).run()
+    waiting = await create_workflow(ASKING, parent_loop=loop, parent_session_id=parent).run()
+    assert await store.prune_workflows(older_than_ms=60_000) == 0
+    assert await store.prune_workflows(older_than_ms=0) == 1
+    assert [run["run_id"] for run in await list_workflows(loop, parent)] == [waiting.run_id]
+    with pytest.raises(ValueError, match="older_than_ms is -1"):
+        await store.prune_workflows(older_than_ms=-1)
+
+
 async def test_closing_the_parent_takes_its_runs_along() -> None:
     store = await open_store()
     loop = loop_of(answering(lambda _, text: f"<{text}>"), store)

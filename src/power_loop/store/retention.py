@@ -28,6 +28,8 @@ TAKE_OUT = "DELETE FROM {p}records WHERE session_id = ? AND seq = ?"
 LIGHTEN = "UPDATE {p}records SET body = ? WHERE session_id = ? AND seq = ?"
 OLD_TIMERS = "DELETE FROM {p}timers WHERE status <> 'armed' AND updated_at <= ?"
 OLD_SESSIONS = "SELECT session_id FROM {p}sessions WHERE status = ? AND updated_at <= ? ORDER BY session_id"
+OLD_RUNS = """SELECT s.session_id FROM {p}sessions s, {p}session_info i, {p}records r WHERE i.kind = 'workflow' AND s.updated_at <= ?
+ AND i.session_id = s.session_id AND r.session_id = s.session_id AND r.seq = s.head AND r.kind = 'send_ended' ORDER BY s.session_id"""
 # The key of the last send, or of what still waits, may be asked for again.
 OLD_KEYS = """DELETE FROM {p}send_keys WHERE created_at <= ?
  AND send_index < (SELECT s.send_index FROM {p}sessions s WHERE s.session_id = {p}send_keys.session_id)
@@ -94,14 +96,15 @@ class Retention(Sessions, Messages):
     async def prune_sessions(self, *, older_than_ms: int, status: str = SessionStatus.ARCHIVED) -> int:
         """Delete the sessions of this status that nobody touched since then, with what hangs under them; how many are gone."""
         archived = int(SessionStatus(status) is SessionStatus.ARCHIVED)
-        rows = await self._database.read(self._sql(OLD_SESSIONS), (archived, self._before(older_than_ms)))
-        gone = 0
-        for (session_id,) in rows:
-            try:
-                gone += await self.close_session(session_id)
-            except SessionNotFoundError:
-                continue  # gone with its parent, or closed by somebody else
-        return gone
+        return await self._close_all(await self._found(OLD_SESSIONS, archived, self._before(older_than_ms)))
+
+    async def prune_workflows(self, *, older_than_ms: int) -> int:
+        """Delete runs that are over and that nobody touched since then, with the sessions of their leaves; how many sessions are gone."""
+        return await self._close_all(await self.workflows_over(older_than_ms=older_than_ms))
+
+    async def workflows_over(self, *, older_than_ms: int) -> list[str]:
+        """The sessions of the runs that are over and that nobody touched since then."""
+        return await self._found(OLD_RUNS, self._before(older_than_ms))
 
     async def prune_keys(self, *, older_than_ms: int) -> int:
         """Delete the keys of items that were heard and of sends that are past, and late results; how many.
@@ -120,6 +123,18 @@ class Retention(Sessions, Messages):
         if older_than_ms < 0:
             raise ValueError(f"older_than_ms is {older_than_ms}; it must be an age or a point in time")
         return now - older_than_ms if older_than_ms < AN_AGE else older_than_ms
+
+    async def _found(self, sql: str, *params: Any) -> list[str]:
+        return [session_id for (session_id,) in await self._database.read(self._sql(sql), params)]
+
+    async def _close_all(self, session_ids: list[str]) -> int:
+        gone = 0
+        for session_id in session_ids:
+            try:
+                gone += await self.close_session(session_id)
+            except SessionNotFoundError:
+                continue  # gone with its parent, or closed by somebody else
+        return gone
 
     async def _look_at(self, session_id: str) -> dict[str, int]:
         names = ("fold_through", "fold_seq", "send_seq", "send_index")

@@ -58,11 +58,9 @@ async def delete_workflow(loop: Any, parent_sid: str | None, run_id: str) -> int
 async def prune_workflows(loop: Any, *, older_than_ms: int) -> int:
     """Delete runs that are over, and that nobody touched since then (an age, or a point in time, in ms); how many sessions are gone."""
     store: Any = await loop.ensure_store()
-    before = older_than_ms if older_than_ms >= 10**12 else store.clock.now_ms() - older_than_ms
     gone = 0
-    for row in await store.list_sessions(kind=SessionKind.WORKFLOW, limit=1_000_000):
-        if row.updated_at <= before and await _last_status(store, row.session_id) is not None:
-            gone += await loop.close_session(row.session_id)
+    for session_id in await store.workflows_over(older_than_ms=older_than_ms):
+        gone += await loop.close_session(session_id)
     return gone
 
 
@@ -100,12 +98,6 @@ async def _in_hand(loop: Any, session_id: str) -> bool:
     """This loop is about to take the run: it has no record yet, nor a holder."""
     _, driver = await loop.drivers.open()
     return session_id in driver.lines.names()
-
-
-async def _last_status(store: Any, session_id: str) -> str | None:
-    """How a run ended; None while it has not."""
-    last = await _last(store, session_id, (await store.look(session_id)).head)
-    return last.status if isinstance(last, SendEnded) else None
 
 
 async def _last(store: Any, session_id: str, head: int) -> Any:
