@@ -73,11 +73,14 @@ class SessionVerbs:
         return await self._verbs.doctor(session_id, repair=repair)
 
     async def list_jobs(self, session_id: str) -> list[Job]:
-        """What runs, or ran, beside the session: commands in the background, sub-agents and workflows. Oldest first."""
+        """What runs, or ran, beside the session: commands in the background, sub-agents and workflows. Oldest first.
+
+        Raises `SessionNotFoundError`.
+        """
         return await self._verbs.list_jobs(session_id)
 
     async def stop_job(self, session_id: str, job_id: str, *, reason: str = "stopped") -> bool:
-        """Have a job of the session end, in whatever process it runs; False when it is over already."""
+        """Have a job of the session end, in whatever process it runs; False when it is over already. Raises `SessionNotFoundError`."""
         return await self._verbs.stop_job(session_id, job_id, reason)
 
     async def get_session_stats(self, session_id: str, *, tree: bool = False) -> SessionStatsRow | None:

@@ -367,6 +367,8 @@ ON_A_SESSION: dict[str, Any] = {
     "doctor": lambda loop, store, id: loop.doctor(id),
     "budget": lambda loop, store, id: loop.budget(id),
     "fork": lambda loop, store, id: loop.fork(id),
+    "list_jobs": lambda loop, store, id: loop.list_jobs(id),
+    "stop_job": lambda loop, store, id: loop.stop_job(id, "bg_0"),
     "close_session": lambda loop, store, id: loop.close_session(id),
     "watch": lambda loop, store, id: anext(loop.watch(id)),
     "export_session": lambda loop, store, id: store.export_session(id),
