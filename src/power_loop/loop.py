@@ -161,6 +161,7 @@ class StatefulAgentLoop(SessionVerbs):
         """Leave something for whoever drives the session next; durable when this returns. The same ``key`` counts once.
 
         ``mode="steer"`` interrupts the model call in hand; ``not_before_ms`` (UTC) is when it may be heard first.
+        Raises `SessionNotFoundError`, `SessionArchivedError`.
         """
         self._verbs.refuse_when_closing("enqueue")
         return await self._verbs.enqueue(user_input, session_id, key, mode, not_before_ms)

@@ -49,6 +49,7 @@ class Posts:
         """Leave ``record`` in the session's inbox."""
         store, _ = await self.open()
         if isinstance(record, UserSaid):
+            await self._look(session_id)
             await refuse_words_to_a_run(store, session_id)
         keyed = key is not None and isinstance(record, UserSaid)
         key = key or self._ids.token(12)

@@ -12,6 +12,7 @@ import pytest
 from power_loop import (
     AgentLoopConfig,
     SchemaPolicy,
+    SessionArchivedError,
     SessionNotFoundError,
     StatefulAgentLoop,
     StoreSchemaError,
@@ -386,3 +387,22 @@ async def test_an_id_that_no_session_can_have_is_as_unknown_as_any_other(home, v
         with pytest.raises(SessionNotFoundError) as refused:
             await ON_A_SESSION[verb](loop, store, unknown)
         assert refused.value.session_id == unknown
+
+
+# What a session is to hear, by every way.
+WORDS: dict[str, Any] = {
+    "send": lambda loop, id: loop.send("hello", id),
+    "follow_up": lambda loop, id: loop.follow_up("hello", id),
+    "enqueue": lambda loop, id: loop.enqueue("hello", id),
+    "steer": lambda loop, id: loop.enqueue("hello", id, mode="steer"),
+}
+
+
+@pytest.mark.parametrize("verb", WORDS)
+async def test_an_archived_session_takes_no_words(home, verb):
+    loop, store = home.loop(), await home.store()
+    session_id = await loop.new_session()
+    await store.archive_session(session_id)
+    with pytest.raises(SessionArchivedError):
+        await WORDS[verb](loop, session_id)
+    assert await loop.inbox(session_id) == []
