@@ -12,7 +12,7 @@ from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
-from power_loop.agents.above import CHILD, home_of, wake_above, wake_for_those_below
+from power_loop.agents.above import CHILD, asking, home_of, wake_above, wake_for_those_below
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.approvals import Approval
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
@@ -267,8 +267,8 @@ class Verbs(Drivers):
     async def answer(self, session_id: str, interaction_id: str, value: Any, key: str | None) -> None:
         """Leave the answer for whoever drives the session next; those above a sub-agent learn of it too."""
         store, _ = await self.open()
-        home = await home_of(store, session_id, interaction_id, key)
-        await answer(store, home, interaction_id, lambda question: answer_to(question, value), key)
+        home, asked = await asking(store, session_id, interaction_id, key)
+        await answer(store, home, asked, lambda question: answer_to(question, value), key)
         await wake_above(store, home)
 
     # --- sub-agents -----------------------------------------------------------------------------

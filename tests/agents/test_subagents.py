@@ -469,6 +469,20 @@ async def test_a_child_that_was_answered_itself_lets_its_parent_go_on() -> None:
     assert (await loop.resume(session)).final_text == "done"
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+async def test_a_question_as_the_root_lists_it_may_be_answered_at_the_session_that_asks(depth: int) -> None:
+    store = await open_store()
+    spawns = [call("run_agent", spec=HELPER, input="x")] * depth
+    model = ScriptedLLM([*spawns, call("ask", question="Which colour?"), say("blue then"), *[say("done")] * depth])
+    loop = loop_of(model, store, ask)
+    asker = session = await loop.new_session()
+    (question,) = (await loop.send("go", session)).pending_interactions
+    while children := await kids(store, asker):
+        (asker,) = (child.session_id for child in children)
+    assert (await loop.submit_input(asker, question["interaction_id"], "blue")).final_text == "blue then"
+    assert (await loop.resume(session)).final_text == "done"
+
+
 @pytest.mark.parametrize("of_the_root", [True, False])
 async def test_an_approval_inside_a_child_is_given_at_the_root_or_the_child(of_the_root: bool) -> None:
     store = await open_store()

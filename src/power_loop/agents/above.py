@@ -48,6 +48,22 @@ async def home_of(store: Tree, session_id: str, interaction_id: str, key: str | 
     return asked_once
 
 
+async def asking(store: Tree, session_id: str, interaction_id: str, key: str | None) -> tuple[str, str]:
+    """The session that asks, and its own id of the question; the calls above ask the same under ids of theirs."""
+    own = await _named_here(store, session_id, interaction_id)
+    return await home_of(store, session_id, own, key), own
+
+
+async def _named_here(store: Tree, session_id: str, interaction_id: str) -> str:
+    """The id under which the session asks what a call above it asks as ``interaction_id``; any other id as it is."""
+    parent = (await store.get_session(session_id)).parent_session_id
+    asked = waits_for(await Session.load(store, parent), session_id) if parent is not None else None
+    if parent is None or asked is None:
+        return interaction_id
+    named = await _named_here(store, parent, interaction_id)
+    return asked["state"]["interaction_id"] if named == asked["interaction_id"] else interaction_id
+
+
 async def wake_above(store: Tree, session_id: str) -> None:
     """Tell the calls above that wait for this session, or for one that waits for it, to look again."""
     row = await store.get_session(session_id)
