@@ -36,3 +36,10 @@ async def test_sessions_with_some_metadata_are_found_page_by_page(place: Place, 
 async def test_a_status_that_no_session_has_is_refused(memory_place: Place) -> None:
     with pytest.raises(ValueError, match="'Archived'; it must be 'active' or 'archived'"):
         await memory_place.store.list_sessions(status="Archived")
+
+
+@pytest.mark.parametrize("odd", [{"kind": "branch"}, {"lifecycle": "forever"}])
+async def test_a_kind_or_lifecycle_that_no_session_has_is_refused(memory_place: Place, odd: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="is not a valid"):
+        await memory_place.store.create_session(**odd)
+    assert not await memory_place.store.list_sessions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from operating import Place
@@ -87,6 +88,31 @@ async def test_what_would_break_the_history_is_refused_and_changes_nothing(memor
     await store.append_message(session, role="assistant", tool_calls=[CALL])
     await refused("the calls c1 have no result yet", role="user", content="x")
     await refused("the calls c1 have no result yet", role="assistant", content="x")
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"role": "assistant", "tool_calls": "look"}, "a tool call is a dict with an id and a function, not 'l'"),
+        ({"role": "assistant", "tool_calls": [7]}, "a tool call is a dict with an id and a function, not 7"),
+        ({"role": "user", "content": 7}, "text or a list of content blocks, not 7"),
+        ({"role": "user", "content": {"type": "text", "text": "hi"}}, "text or a list of content blocks, not {'type'"),
+        ({"role": "user", "content": [7]}, r"text or a list of content blocks, not \[7\]"),
+        ({"role": "user", "content": "hi", "name": 7}, "the name of a message takes text, not int"),
+    ],
+)
+async def test_a_value_that_is_no_part_of_a_message_is_refused_by_name(memory_place: Place, message: Any, words: str) -> None:
+    session = await memory_place.store.create_session()
+    with pytest.raises(TypeError, match=words):
+        await memory_place.store.append_message(session, **message)
+    assert not await memory_place.store.load_all_messages(session)
+
+
+@pytest.mark.parametrize("content", [None, 7])
+async def test_a_note_that_is_no_text_is_refused_by_name(memory_place: Place, content: Any) -> None:
+    session = await memory_place.store.create_session()
+    with pytest.raises(TypeError, match="a note is text, not"):
+        await memory_place.store.add_note(session, content)
 
 
 async def test_nobody_writes_into_a_running_or_an_archived_session(memory_place: Place) -> None:

@@ -53,9 +53,11 @@ async def test_a_timer_moves_only_from_where_it_is_said_to_stand(place: Place) -
     assert await store.due_timers() == []
     with pytest.raises(ValueError, match="armed, fired, cancelled"):
         await store.transition_timer(*where, from_status="armed", to_status="odd")
-    for wrong in ({"note": " "}, {"note": "x", "interval_s": 0.5}):
+    for wrong in ({"note": " "}, {"note": None}, {"note": "x", "interval_s": 0.5}):
         with pytest.raises(ValueError, match=r"note|interval_s"):
             await store.create_timer(session, due_at=1, **wrong)
+    with pytest.raises(TypeError, match="cron takes text, not int"):
+        await store.create_timer(session, note="x", cron=7)
     with pytest.raises(SessionNotFoundError):
         await store.create_timer("gone", due_at=1, note="x")
     assert await store.prune_timers(older_than_ms=0) == 0

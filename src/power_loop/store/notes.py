@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from power_loop.contracts.errors import NotesFullError
 from power_loop.contracts.kept_rows import NoteRow
@@ -117,6 +117,8 @@ def notes_value(rows: Sequence[Mapping[str, Any]]) -> Value:
 
 
 def _checked(content: str, policy: NotesPolicy) -> str:
+    if not isinstance(cast("Any", content), str):
+        raise TypeError(f"a note is text, not {type(content).__name__}")
     if (fault := policy.fault_in(content)) is not None:
         raise ValueError(fault)
     return content

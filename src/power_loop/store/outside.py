@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError
-from power_loop.contracts.messages import Content, ToolCall, text_of
+from power_loop.contracts.messages import Content, ToolCall, is_content, text_of
 from power_loop.contracts.records import ModelReplied, Record, SendEnded, SendResumed, ToolReturned, UserSaid
 from power_loop.contracts.store import Append, Conflict
+from power_loop.contracts.text import check_text
 from power_loop.kernel.history import Standing, alone
 from power_loop.kernel.outside import says_something
 from power_loop.kernel.state import replay
@@ -37,10 +38,13 @@ class Outside(RecordLog):
     ) -> int:
         """Add one message of a history from elsewhere; its seq. A user's word begins a send, unless ``send_index`` is the last one's.
 
-        Raises `SessionBusyError` while a send runs, `ValueError` where the message would break the history,
+        Raises `SessionBusyError` while a send runs, `ValueError` or `TypeError` where the message would break the history,
         `SessionNotFoundError`, `SessionArchivedError`.
         """
+        check_text("the name of a message", name)
         calls = tuple(_call(each) for each in tool_calls or ())
+        if not is_content(content or ""):
+            raise TypeError(f"the content of a message is text or a list of content blocks, not {content!r:.120}")
         given = _message(role, content or "", calls, tool_call_id, name, meta)
         if calls:
             await self._refuse_known(session_id, calls)
@@ -99,10 +103,13 @@ def _message(
             raise ValueError(f"role {role!r} is none of 'user', 'assistant', 'tool'; the system prompt is set with update_session_prompt()")
 
 
-def _call(data: Mapping[str, Any]) -> ToolCall:
+def _call(given: Any) -> ToolCall:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"a tool call is a dict with an id and a function, not {given!r:.120}")
+    data = cast("Mapping[str, Any]", given)
     function: Any = data.get("function", data)
-    given = cast("Mapping[str, Any]", function if isinstance(function, Mapping) else {})
-    call_id, name, arguments = data.get("id"), given.get("name"), given.get("arguments", "{}")
+    said = cast("Mapping[str, Any]", function if isinstance(function, Mapping) else {})
+    call_id, name, arguments = data.get("id"), said.get("name"), said.get("arguments", "{}")
     if not isinstance(call_id, str) or not isinstance(name, str):
         raise ValueError(f"a tool call needs an id and a function with a name, found {dict(data)!r:.120}")
     return ToolCall(call_id, name, arguments if isinstance(arguments, str) else dumps(arguments))

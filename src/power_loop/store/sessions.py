@@ -92,6 +92,7 @@ class Sessions(Part):
         session_id = session_id if session_id is not None else f"sess_{self._ids.token(12)}"
         check_session_id(session_id)
         check_text("system_prompt", system_prompt)
+        kind, lifecycle = SessionKind(kind), SubagentLifecycle(lifecycle) if lifecycle is not None else None
         depth = await self._depth_below(parent_session_id)
         now = self._clock.now_ms()
         info = (

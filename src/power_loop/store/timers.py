@@ -148,7 +148,8 @@ def claim_of(key: str) -> str:
 def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: str | None) -> None:
     """ValueError for what is no timer."""
     check_text("the note of a timer", note)
-    if not note.strip():
+    check_text("cron", cron)
+    if not (note or "").strip():
         raise ValueError("a timer needs a note: what the session shall hear when it fires")
     if (due_at is None) == (cron is None):
         raise ValueError("a timer is due at a time, or whenever cron= says so: give one of them")
