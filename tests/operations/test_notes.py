@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from operating import Place
 
-from power_loop import NotesFullError, NotesPolicy, SessionArchivedError, SessionBusyError, SessionNotFoundError
+from power_loop import MessageState, NotesFullError, NotesPolicy, SessionArchivedError, SessionBusyError, SessionNotFoundError
 from power_loop.testing import hang
 
 
@@ -61,9 +61,20 @@ async def test_a_host_brings_its_history_and_the_model_goes_on_from_it(place: Pl
         ("assistant", "Too."), ("assistant", "One more thing."), ("user", "What next?"),
     ]  # fmt: skip
     rows = await place.store.load_all_messages(session)
-    assert rows[1].meta["meta"] == {"model": "old"}
+    assert (rows[0].meta["from"], rows[1].meta["model"]) == ("mail", "old")
     assert rows[1].round_index == 7
     assert [row.send_index for row in rows] == [1, 1, 1, 1, 2, 2, 2, 3, 3]
+
+
+async def test_what_a_host_notes_beside_a_message_is_in_its_meta_and_means_nothing_to_us(memory_place: Place) -> None:
+    append, session = memory_place.store.append_message, await memory_place.store.create_session()
+    notes = {"from": "mail", "pruned": True}
+    await append(session, role="user", content="Look.", meta=notes)
+    await append(session, role="assistant", tool_calls=[CALL], meta=notes)
+    await append(session, role="tool", content="fine", tool_call_id="c1", meta=notes)
+    rows = await memory_place.store.load_all_messages(session)
+    assert [{name: row.meta[name] for name in notes} for row in rows] == [notes] * 3
+    assert {row.state for row in rows} == {MessageState.ACTIVE}
 
 
 async def test_what_would_break_the_history_is_refused_and_changes_nothing(memory_place: Place) -> None:

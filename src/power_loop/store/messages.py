@@ -19,6 +19,9 @@ FOLDS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind = 'co
 CALLS = f"SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND kind IN ('model_replied', 'call_charged') ORDER BY seq"
 FOLD = "SELECT body FROM {p}records WHERE session_id = ? AND seq = ?"
 
+# Beside what is left of a message that `prune_compacted_messages` emptied.
+PRUNED = "pruned"
+
 
 class Covered(NamedTuple):
     """The records that a summary stands for."""
@@ -88,7 +91,12 @@ def read_row(session_id: str, row: RecordRow, covered: Covered) -> MessageRow:
     """The message, and whether a fold covers it or it was pruned."""
     active = MessageState.COMPACTED_OUT if row.seq in covered else MessageState.ACTIVE
     message = message_row(session_id, row, active)
-    return message._replace(state=MessageState.DROPPED) if "pruned" in message.meta else message
+    return message._replace(state=MessageState.DROPPED) if is_pruned(row) else message
+
+
+def is_pruned(row: RecordRow) -> bool:
+    """Its content was emptied by `prune_compacted_messages`."""
+    return row.cells.body is not None and f'"{PRUNED}":' in row.cells.body and PRUNED in json.loads(row.cells.body)
 
 
 def is_merged(row: RecordRow) -> bool:

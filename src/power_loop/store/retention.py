@@ -17,7 +17,7 @@ from power_loop.contracts.store import Batch, Conflict, RecordRow, Statement
 from power_loop.contracts.usage import NO_USAGE
 from power_loop.store.large import REQUEST_KEY
 from power_loop.store.log import APPEND, COLUMNS, to_row
-from power_loop.store.messages import Messages, is_merged
+from power_loop.store.messages import PRUNED, Messages, is_merged, is_pruned
 from power_loop.store.sessions import Sessions
 
 FOLDED = f"""SELECT {COLUMNS} FROM {{p}}records WHERE session_id = ? AND role IS NOT NULL AND seq <= ? AND seq < ? AND created_at <= ?
@@ -43,7 +43,6 @@ FORGET = "DELETE FROM {p}blobs WHERE session_id = ? AND digest = ?"
 OLD_LATE = "DELETE FROM {p}late_results WHERE created_at <= ?"
 COUNT = "SELECT COUNT(*) FROM {p}"
 
-PRUNED = "pruned"
 # What the kernel and the counters read of a pruned record's body.
 KEPT = ("key", "usage", "finish", "model", "outcome", "ms", "ran")
 
@@ -191,11 +190,6 @@ class Retention(Sessions, Messages):
 def _key_of_request(row: RecordRow) -> str | None:
     digest = json.loads(row.cells.body or "{}").get("digest")
     return REQUEST_KEY + digest if digest else None
-
-
-def is_pruned(row: RecordRow) -> bool:
-    """Its content was emptied by `prune_compacted_messages`."""
-    return row.cells.body is not None and f'"{PRUNED}":' in row.cells.body and PRUNED in json.loads(row.cells.body)
 
 
 def without_arguments(call: dict[str, Any]) -> dict[str, Any]:
