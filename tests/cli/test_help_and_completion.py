@@ -31,6 +31,19 @@ def test_json_dsn_and_prefix_are_taken_by_every_command_that_looks_into_a_databa
         assert name == "completion" or {"--dsn", "--prefix", "--json"} <= flags, name
 
 
+@pytest.mark.parametrize(
+    ("typed", "dsn", "prefix", "json"),
+    [
+        ("sessions", None, "pl_", False),
+        ("--dsn a.db --prefix x_ --json sessions", "a.db", "x_", True),
+        ("--dsn a.db --json sessions --dsn b.db --prefix x_", "b.db", "x_", True),
+    ],
+)
+def test_they_stand_before_the_command_or_after_it_which_counts(typed: str, dsn: str | None, prefix: str, json: bool) -> None:
+    args = parser_of_all().parse_args(typed.split())
+    assert (args.dsn, args.prefix, args.json) == (dsn, prefix, json)
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_names_every_command_and_option(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0

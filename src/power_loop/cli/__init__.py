@@ -16,6 +16,7 @@ from pathlib import Path
 from power_loop.cli import archive, chat, completion, doctor, inspect, mcp, run, schema, sessions, tail, timers, worker, workflow
 from power_loop.cli.examples import give_examples
 from power_loop.cli.exits import CommandFailed, complain
+from power_loop.cli.place import add_options_before_a_command
 from power_loop.contracts.errors import PowerLoopError
 from power_loop.version import __version__
 
@@ -84,6 +85,7 @@ def parser_of_all() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"power-loop {__version__}")
+    add_options_before_a_command(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         command.add(commands)

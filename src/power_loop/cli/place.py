@@ -21,10 +21,17 @@ from power_loop.store.sql_store import SessionStore, open_store
 
 
 def add_options(parser: argparse.ArgumentParser, *, json: str = "answer as JSON") -> None:
-    """The options that every command has which looks into a database."""
-    parser.add_argument("--dsn", help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
-    parser.add_argument("--prefix", default="pl_", help="prefix of its tables (default: pl_)")
-    parser.add_argument("--json", action="store_true", help=json)
+    """The options that every command has which looks into a database. What is not given after it may stand before it."""
+    parser.add_argument("--dsn", default=argparse.SUPPRESS, help=f"the database (default: POWER_LOOP_DSN, else {DEFAULT_DB_PATH})")
+    parser.add_argument("--prefix", default=argparse.SUPPRESS, help="prefix of its tables (default: pl_)")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=json)
+
+
+def add_options_before_a_command(parser: argparse.ArgumentParser) -> None:
+    """The same options of the program itself; what stands after the command counts."""
+    parser.add_argument("--dsn", help=argparse.SUPPRESS)
+    parser.add_argument("--prefix", default="pl_", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
 
 
 def dsn_of(args: argparse.Namespace) -> str:
