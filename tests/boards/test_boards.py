@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from operating import Place
 
-from power_loop import BlackboardEntry, BlackboardError, SqliteBlackboard, open_store, render_entries
+from power_loop import Blackboard, BlackboardEntry, BlackboardError, SqliteBlackboard, open_store, render_entries
 from power_loop.store.memory import MemoryDatabase
 from power_loop.store.sql_store import SessionStore
 from power_loop.testing import ManualClock
@@ -20,6 +20,7 @@ PROGRAM = Path(__file__).parent / "program.py"
 
 async def test_entries_are_read_in_order_changed_and_removed(place: Place) -> None:
     board = SqliteBlackboard(place.store)
+    assert isinstance(board, Blackboard)
     assert await board.read("team") == []
     first = await board.post("team", "read the logs", kind="task", author="ann")
     second = await board.post("team", "the logs are in /var", author="bob")

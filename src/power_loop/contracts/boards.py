@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class BlackboardEntry(NamedTuple):
@@ -19,6 +19,7 @@ class BlackboardEntry(NamedTuple):
     updated_at: int
 
 
+@runtime_checkable
 class Blackboard(Protocol):
     """Boards by id. Whoever writes sees what everybody wrote before; bounds refuse, nothing is cut."""
 
