@@ -66,6 +66,26 @@ async def test_every_level_counts_what_is_below_it(family: Any) -> None:
     assert (child.usage["calls"], child.usage_own["calls"]) == (3, 2)
 
 
+async def test_sub_agents_whose_words_are_shaped_open_the_ledger_of_their_parent_together(
+    small_family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, store = small_family.answering({"go": fan_out(["a", "b"], **TEN_AND_FIVE)}), await small_family.store()
+    loop.hooks.register("message.append", lambda ctx: None)
+    look, both_looked = store.ledgers, asyncio.Barrier(2)
+
+    async def side_by_side(ids: Any, *, asking: str | None = None) -> Any:
+        found = await look(ids, asking=asking)
+        if asking is not None and not found:
+            await both_looked.wait()
+        return found
+
+    session = await loop.new_session()
+    monkeypatch.setattr(store, "ledgers", side_by_side)
+    result = await asyncio.wait_for(loop.send("go", session), 10)
+    assert (result.status, result.usage["calls"], result.usage_own["calls"]) == ("completed", 4, 2)
+    assert await check_invariants(store, at_rest=True) == []
+
+
 # acceptance: 28 (an ephemeral child), 144 (the ledger outlives it)
 async def test_what_a_deleted_sub_agent_used_stays_counted(family: Any) -> None:
     loop = family.answering({"go": fan_out(["a"], **TEN_AND_FIVE)})

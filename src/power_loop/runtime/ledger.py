@@ -136,8 +136,9 @@ class Books:
                 send.note(StopRequested("budget_exceeded", used, "ledger"))
 
     async def _read(self, send: Send) -> None:
-        known = [ledger.ledger_id for ledger in self.ledgers if ledger.ledger_id not in self._fresh]
+        known = [ledger.ledger_id for ledger in self.ledgers]
         found = {ledger.ledger_id: ledger for ledger in await send.ports.log.ledgers(known, asking=send.session_id)}
+        self._fresh -= found.keys()  # a send beside ours opened them first
         limits = {ledger.ledger_id: ledger.limits for ledger in self.ledgers if self._limits is not None and ledger.ledger_id == self._own}
         self.ledgers = [
             found[one.ledger_id]._replace(limits=limits.get(one.ledger_id, found[one.ledger_id].limits)) if one.ledger_id in found else one
