@@ -42,7 +42,7 @@ def opened(book: Logbook, plan: Plan, driving: Driving, order: Order, now: int) 
         return not state.idle and (state.status != "waiting_for_input" or _is_called(book, plan, now))
     changes = driving.on_change not in (None, "error")
     if plan.status == "completed" and not changes:
-        return False
+        return not state.idle  # whoever drove it died before its end was written
     if plan.is_over or changes or driving.changed:
         book.note(SendResumed(overrides=driving.changed))
     if plan.is_over or changes:
