@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from json import dumps
 from typing import Any
 
 import pytest
@@ -54,20 +55,27 @@ async def test_a_rule_that_raises_or_is_none_means_yes(till_bank: Any, till: Any
     assert till.paid == []
 
 
-async def test_arguments_that_no_rule_can_be_shown_need_approval(till_bank: Any, till: Any) -> None:
-    """They are too deep to be copied; a send that raised at them would raise again at every resume."""
+def nested(levels: int) -> list[Any]:
+    """Deeper than Python calls itself, as models may nest what they say."""
+    deep: list[Any] = []
+    for _ in range(levels):
+        deep = [deep]
+    return deep
 
-    @tool(effects="pure", needs_approval=lambda run, args: False)
+
+async def test_rules_and_handlers_are_shown_arguments_however_deep_they_are(till_bank: Any, till: Any) -> None:
+    """A send that raised at them would raise again at every resume."""
+    shown: list[Any] = []
+
+    @tool(effects="pure", needs_approval=lambda run, args: shown.append(args["of"]))
     async def sort(of: list[Any]) -> str:
         """Sort."""
         return "sorted"
 
-    deep: list[Any] = []
-    for _ in range(600):
-        deep = [deep]
-    loop, session, approval = await till_bank.waiting(till, call("sort", of=deep), tools=[sort])
-    await loop.approve(session, approval.interaction_id, digest=approval.digest)
-    assert (await loop.resume(session)).final_text == "so: sorted"
+    loop = await till_bank.loop(till, call("sort", of=nested(600)), tools=[sort])
+    loop.hooks.register("tool.before", lambda ctx: shown.append(ctx.tool_args["of"]))
+    assert (await loop.run("sort it")).final_text == "so: sorted"
+    assert [dumps(each) for each in shown] == ["[" * 601 + "]" * 601] * 2
 
 
 async def test_what_a_rule_does_to_the_arguments_reaches_nobody(till_bank: Any, till: Any) -> None:

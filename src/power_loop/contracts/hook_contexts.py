@@ -6,11 +6,11 @@ editing it in place reaches neither the store nor a later request.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
+from power_loop.contracts.copies import copied
 from power_loop.contracts.hooks import BaseHookCtx, HookPoint
 from power_loop.contracts.messages import Content, Message
 
@@ -37,7 +37,7 @@ class Copied(Generic[T]):
         mine = ctx.__dict__
         if self.shown not in mine:
             live = mine[self.source]
-            mine[self.shown] = copy.deepcopy(live() if callable(live) else live)
+            mine[self.shown] = copied(live() if callable(live) else live)
         return mine[self.shown]
 
     def __set__(self, ctx: BaseHookCtx, value: T | Callable[[], T]) -> None:
@@ -197,7 +197,7 @@ class ToolCallCtx(BaseHookCtx):
     tool_args: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        self.tool_call, self.tool_args = copy.deepcopy((self.tool_call, dict(self.tool_args)))
+        self.tool_call, self.tool_args = copied(self.tool_call), copied(dict(self.tool_args))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -250,7 +250,7 @@ class MessageAppendCtx(BaseHookCtx):
     message: Message = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
-        self.message = copy.deepcopy(self.message)
+        self.message = copied(self.message)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -261,7 +261,7 @@ class MemoryRecalledCtx(BaseHookCtx):
     budget_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self.recalled = copy.deepcopy(self.recalled)
+        self.recalled = copied(self.recalled)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

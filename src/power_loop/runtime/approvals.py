@@ -6,13 +6,13 @@ comes in from outside is the business of `approvals_outside`.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.approvals import EXPIRED, digest_of, is_approval
+from power_loop.contracts.copies import copied
 from power_loop.contracts.effects import ReportDenied
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import Decided, ToolParked, ToolReturned
@@ -51,13 +51,13 @@ async def _asks(send: Send, rule: Any, run: ToolRun, arguments: Mapping[str, Any
     if not callable(rule):
         return True
     try:
-        shown = copy.deepcopy(dict(arguments))  # what a rule does to them must not reach the handler
+        shown = copied(dict(arguments))  # what a rule does to them must not reach the handler
         with failing_when_cancelled_by_itself():
             if inspect.iscoroutinefunction(rule):
                 return bool(await rule(run, shown))
             verdict = await send.ports.threads.run(lambda: rule(run, shown))
             return bool(await verdict if inspect.isawaitable(verdict) else verdict)
-    except Exception:  # the host's own code; or arguments nested so deep that there is no copy of them
+    except Exception:  # the host's own code
         return True
 
 
