@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Value = TypeVar("Value")
 
@@ -26,7 +26,7 @@ def copied(value: Value) -> Value:
 
 
 def _places(holder: Any) -> list[tuple[Any, Any]]:
-    return list(holder.items() if type(holder) is dict else enumerate(holder))
+    return list(cast("dict[Any, Any]", holder).items() if isinstance(holder, dict) else enumerate(holder))
 
 
 def _shallow(inner: Any, holders: list[Any]) -> Any:
