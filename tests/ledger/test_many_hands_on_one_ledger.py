@@ -14,6 +14,7 @@ import pytest
 from families import Family, delegate, fan_out
 
 from power_loop import (
+    AgentHooks,
     AgentLoopConfig,
     ContextPolicy,
     LLMRequest,
@@ -117,18 +118,22 @@ async def four_processes(dsn: str) -> None:
 
 
 # acceptance: 29 (folds in the ledger), 144
-async def test_folds_are_let_through_and_charged_like_other_calls(small_family: Any) -> None:
+@pytest.mark.parametrize("shaped", [False, True], ids=["", "and a handler shapes the words"])
+async def test_folds_are_let_through_and_charged_like_other_calls(small_family: Any, shaped: bool) -> None:
     config = AgentLoopConfig(
         context_tokens=2000, max_tokens=100, context=ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1, trigger_ratio=0.5))
     )
-    loop = small_family.answering({}, config=config, tools=[])
+    hooks = AgentHooks()
+    if shaped:
+        hooks.register("message.append", lambda ctx: None)
+    loop = small_family.answering({}, config=config, tools=[], hooks=hooks)
     session = await loop.new_session()
     for _ in range(6):
         result = await loop.send("x" * 1500, session, limits=UsageLimits(requests=9))
         assert result.status == "completed"
     await loop.aclose()
     store = await small_family.store()
-    heir = small_family.answering({}, config=config, tools=[])
+    heir = small_family.answering({}, config=config, tools=[], hooks=hooks)
     await heir.send("last", session, limits=UsageLimits(requests=9))
     rows = await store.list_usage(session)
     assert "fold" in {row.purpose for row in rows}

@@ -291,17 +291,22 @@ class Books:
         self._fresh = {one for one in ids if one not in there}
         if own in there:
             send.session.below = own
-        await self._enter_late(send)
+        await self.enter_late(send)
         self._enter_own(send, own, there.get(own))
 
-    async def _enter_late(self, send: Send) -> None:
-        """What was called for a send before this one, and is heard only now (a fold after its result), is charged to that one."""
-        late = [each for each in send.noted if isinstance(each.record, CallCharged) and each.row.send_index != send.send_index]
+    async def enter_late(self, send: Send) -> bool:
+        """What was called for a send before this one, and is heard only now (a fold after its result), is charged to that one.
+
+        False where that one has no limits.
+        """
+        ours = None if send.ahead.idle else send.send_index
+        late = [each for each in send.noted if isinstance(each.record, CallCharged) and each.row.send_index != ours]
         late = [each for each in late if id(each.record) not in self._dead]
         for each in late:
             ledgers = await send.ports.log.ledgers((ledger_id_of(send.session_id, each.row.send_index),))
             # Without limits it counts others only.
             self._dead[id(each.record)] = [Reservation("", one.ledger_id, NOTHING) for one in ledgers if one.limits]
+        return any(self._dead.values())
 
     def _enter_own(self, send: Send, own: str, there: Ledger | None) -> None:
         """The ledger of this send, if it has limits, or had some before it was resumed."""
@@ -324,6 +329,13 @@ async def settle_the_dead(send: Send) -> None:
     """The session was cut off, perhaps in a model call that was reserved for: charge that before anything else."""
     books = Books()
     if await books.settle_the_dead(send):
+        send.books = books
+
+
+async def charge_late(send: Send) -> None:
+    """Charge what was heard of a send that is over, before anything of it is written: handlers may look before the next one begins."""
+    books = send.books or Books()
+    if await books.enter_late(send):
         send.books = books
 
 

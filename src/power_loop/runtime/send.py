@@ -18,6 +18,7 @@ from power_loop.contracts.errors import SessionLeaseLost
 from power_loop.contracts.jobs import Job
 from power_loop.contracts.made import made
 from power_loop.contracts.records import (
+    CallCharged,
     ContextFolded,
     Decided,
     ModelReplied,
@@ -311,6 +312,10 @@ class Send:
         if self.ahead.stop is not None:  # heard just now: a send that stops takes no word
             words, left = [], [item for item in self.session.waiting if item in words or item in left]
         self.session.waiting = left
+        if begins and any(isinstance(each.record, CallCharged) for each in self.noted):
+            from power_loop.runtime.ledger import charge_late  # most sends have no ledger
+
+            await charge_late(self)
         if words:
             await self._hear_words(words)
 
