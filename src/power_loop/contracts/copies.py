@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -25,8 +25,8 @@ def copied(value: Value) -> Value:
     return top[0]
 
 
-def _places(holder: Any) -> list[tuple[Any, Any]]:
-    return list(cast("dict[Any, Any]", holder).items() if isinstance(holder, dict) else enumerate(holder))
+def _places(holder: dict[Any, Any] | list[Any]) -> list[tuple[Any, Any]]:
+    return list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
 
 
 def _shallow(inner: Any, holders: list[Any]) -> Any:
