@@ -679,6 +679,18 @@ async def test_a_store_prunes_the_runs_that_are_over_and_leaves_those_that_wait(
         await store.prune_workflows(older_than_ms=-1)
 
 
+@pytest.mark.parametrize("by", ["store", "loop"])
+async def test_a_run_that_was_begun_inside_another_is_pruned_with_it(by: str) -> None:
+    store = await open_store()
+    loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
+    parent = await loop.new_session()
+    outer = await create_workflow(fan(1), parent_loop=loop, parent_session_id=parent).run()
+    for _ in range(4):  # ids are random: one of them will be looked at behind the outer one's
+        await create_workflow(fan(1), parent_loop=loop, parent_session_id=f"wf_{outer.run_id}").run()
+    await (store.prune_workflows(older_than_ms=0) if by == "store" else prune_workflows(loop, older_than_ms=0))
+    assert not await store.list_sessions(kind="workflow")
+
+
 async def test_closing_the_parent_takes_its_runs_along() -> None:
     store = await open_store()
     loop = loop_of(answering(lambda _, text: f"<{text}>"), store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from power_loop.contracts.codec import from_cells
+from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import SendEnded, SendRested
 from power_loop.contracts.rows import SessionKind
 from power_loop.contracts.store import RecordRow
@@ -60,7 +61,10 @@ async def prune_workflows(loop: Any, *, older_than_ms: int) -> int:
     store: Any = await loop.ensure_store()
     gone = 0
     for session_id in await store.workflows_over(older_than_ms=older_than_ms):
-        gone += await loop.close_session(session_id)
+        try:
+            gone += await loop.close_session(session_id)
+        except SessionNotFoundError:
+            continue  # gone with the run that it was begun in
     return gone
 
 
