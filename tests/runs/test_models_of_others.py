@@ -149,7 +149,14 @@ class Passing(LLMService):
         return await super().complete(request, **told)
 
 
-@pytest.mark.parametrize("kind", [LLMService, Passing])
+class PassingPieces(LLMService):
+    """The same the other way round."""
+
+    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
+        return super().stream(request)
+
+
+@pytest.mark.parametrize("kind", [LLMService, Passing, PassingPieces])
 async def test_a_service_with_neither_is_told_so(kind: type[LLMService]) -> None:
     with pytest.raises(TypeError, match=r"neither complete\(\) nor stream\(\)"):
         await kind().predict("hi")

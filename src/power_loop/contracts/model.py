@@ -309,7 +309,7 @@ class LLMService:
         Raises `LLMError` and below. Cancelling the awaiting task stops the network traffic.
         """
         if type(self).stream is LLMService.stream:  # that would be made of this
-            raise TypeError(f"{type(self).__name__} has neither complete() nor stream()")
+            raise self._has_neither()
         reply = Joined()
         async with aclosing(closable(self.stream(request))) as chunks:
             async for chunk in chunks:
@@ -324,7 +324,12 @@ class LLMService:
         """The reply piece by piece; of a model with ``complete`` alone, the pieces that it tells."""
         from power_loop.contracts.live import chunks_of  # a loop streams through `complete`
 
+        if type(self).complete is LLMService.complete:  # that would be made of this
+            raise self._has_neither()
         return chunks_of(self.complete, request)
+
+    def _has_neither(self) -> TypeError:
+        return TypeError(f"{type(self).__name__} has neither complete() nor stream()")
 
     async def close(self) -> None:
         """Give back connections. May be called more than once."""
