@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ from typing import Any
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.json_text import writer
-from power_loop.contracts.live import chunks_of
 from power_loop.contracts.model import (
     DeltaCallback,
     LLMRequest,
     LLMResponse,
     LLMService,
-    LLMStreamChunk,
     LLMTokenUsage,
     ModelCapabilities,
     ModelRestart,
@@ -85,9 +83,6 @@ class RecordingLLM(LLMService):
             raise
         await self._write(asked, deltas=heard.deltas, response=response_json(response))
         return response
-
-    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
-        return chunks_of(self.complete, request)
 
     async def close(self) -> None:
         await self.inner.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 from power_loop.contracts.codec import from_cells
 from power_loop.contracts.digest import request_digest
 from power_loop.contracts.errors import ContextOverflow, LLMError, LLMPermanentError
-from power_loop.contracts.live import chunks_of
-from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMStreamChunk, LLMTokenUsage, ModelCapabilities
+from power_loop.contracts.model import DeltaCallback, LLMRequest, LLMResponse, LLMService, LLMTokenUsage, ModelCapabilities
 from power_loop.contracts.records import ModelReplied
 from power_loop.contracts.redact import redact
 from power_loop.contracts.store import Cells
@@ -88,9 +87,6 @@ class ReplayLLM(LLMService):
         if on_stream_end is not None and (told := on_stream_end()) is not None:
             await told
         return answer.response
-
-    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
-        return chunks_of(self.complete, request)
 
     async def close(self) -> None:
         if self._live is not None:

@@ -10,19 +10,17 @@ import asyncio
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, cast
 
-from power_loop.contracts.live import chunks_of
 from power_loop.contracts.messages import estimate_text_tokens, estimate_tokens
 from power_loop.contracts.model import (
     DeltaCallback,
     LLMRequest,
     LLMResponse,
     LLMService,
-    LLMStreamChunk,
     LLMTokenUsage,
     ModelCapabilities,
 )
@@ -127,9 +125,6 @@ class _FakeLLM(LLMService, ABC):
         if on_stream_end is not None and (told := on_stream_end()) is not None:
             await told
         return step.response or self._response(step, request)
-
-    def stream(self, request: LLMRequest) -> AsyncIterator[LLMStreamChunk]:
-        return chunks_of(self.complete, request)
 
     def _response(self, step: Step, request: LLMRequest) -> LLMResponse:
         prompt, completion = step.prompt_tokens, step.completion_tokens
