@@ -34,7 +34,7 @@ def is_permanent_llm_error(error: BaseException) -> bool:
         return True
     if not _HOPELESS_NAMES.isdisjoint(base.__name__ for base in type(error).__mro__):
         return True
-    return is_permanent_status(_status_of(error), _codes_of(error))
+    return is_permanent_status(status_of(error), _codes_of(error))
 
 
 def is_transient_llm_error(error: BaseException) -> bool:
@@ -51,7 +51,8 @@ def is_permanent_status(status: int | None, codes: Collection[str] = ()) -> bool
     return status in PERMANENT_STATUSES
 
 
-def _status_of(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that the service answered with; None where there was no answer."""
     if isinstance(error, LLMError):
         return error.status_code
     # A service of the host's may let its SDK's exception through; both SDKs put the status here.

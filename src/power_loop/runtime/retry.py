@@ -10,7 +10,7 @@ from typing import TypeVar
 from power_loop.contracts.cancel import CancellationToken
 from power_loop.contracts.clock import Clock, Ids, SystemClock, SystemIds
 from power_loop.contracts.errors import CancellationRequested, LLMError, LLMPermanentError, LLMRetryExhausted, LLMTimeout
-from power_loop.contracts.llm_errors import is_permanent_llm_error
+from power_loop.contracts.llm_errors import is_permanent_llm_error, status_of
 from power_loop.contracts.retry import LLMRetryPolicy
 from power_loop.runtime.cancel import cut_short
 
@@ -117,7 +117,7 @@ def as_llm_error(error: BaseException) -> LLMError:
     if isinstance(error, LLMError):
         return error
     kind = LLMPermanentError if is_permanent_llm_error(error) else LLMError
-    wrapped = kind(f"the model call failed with {type(error).__name__}: {text_of(error)}", status_code=getattr(error, "status_code", None))
+    wrapped = kind(f"the model call failed with {type(error).__name__}: {text_of(error)}", status_code=status_of(error))
     wrapped.__cause__ = error
     return wrapped
 
@@ -126,6 +126,6 @@ def as_permanent(error: BaseException) -> LLMPermanentError:
     """``error`` itself, or an `LLMPermanentError` to be raised, with it as the cause."""
     if isinstance(error, LLMPermanentError):
         return error
-    wrapped = LLMPermanentError(f"{type(error).__name__}: {text_of(error)}", status_code=getattr(error, "status_code", None))
+    wrapped = LLMPermanentError(f"{type(error).__name__}: {text_of(error)}", status_code=status_of(error))
     wrapped.__cause__ = error
     return wrapped
