@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
@@ -53,15 +53,19 @@ OF_A_SESSION = (
 )  # fmt: skip
 
 
+def _may_be_an_id(value: object) -> bool:
+    return isinstance(value, str) and _SESSION_ID.fullmatch(value) is not None
+
+
 def check_session_id(session_id: str) -> None:
     """ValueError for an id that no session may have."""
-    if not isinstance(cast("Any", session_id), str) or not _SESSION_ID.fullmatch(session_id):
+    if not _may_be_an_id(session_id):
         raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
 
 
 def could_exist(session_id: str) -> None:
     """SessionNotFoundError for an id that no session may have: for who writes without a look, and may not write it."""
-    if not isinstance(cast("Any", session_id), str) or not _SESSION_ID.fullmatch(session_id):
+    if not _may_be_an_id(session_id):
         raise SessionNotFoundError(session_id)
 
 
