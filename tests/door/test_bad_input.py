@@ -339,14 +339,6 @@ async def test_a_key_that_not_every_engine_can_keep_is_refused(home, verb, key):
     assert await loop.get_messages(session_id) == []
 
 
-@pytest.mark.parametrize("verb", ["send", "follow_up", "enqueue"])
-async def test_a_key_that_is_no_text_is_refused_by_name(home, verb):
-    loop = home.loop()
-    session_id = await loop.new_session()
-    with pytest.raises(TypeError, match="key takes text, not int"):
-        await getattr(loop, verb)("hello", session_id, key=7)
-
-
 async def test_a_prompt_that_no_database_keeps_is_refused_by_name(home):
     loop, store = home.loop("hello"), await home.store()
     session_id = await loop.new_session()

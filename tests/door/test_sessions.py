@@ -128,16 +128,11 @@ async def test_saying_something_to_an_unknown_session_is_refused_and_writes_noth
 
 
 @pytest.mark.parametrize(
-    "verb", ["resume", "abort_pending", "cancel", "get_messages", "get_pending", "get_session_stats", "close_session", "inbox", "list_jobs"]
+    "verb", ["resume", "abort_pending", "cancel", "get_messages", "get_pending", "get_session_stats", "close_session", "inbox"]
 )
 async def test_every_method_that_takes_an_id_refuses_an_unknown_one_by_name(home: Any, verb: str) -> None:
     with pytest.raises(SessionNotFoundError, match="sess_of_nobody"):
         await getattr(home.loop(), verb)("sess_of_nobody")
-
-
-async def test_stopping_a_job_of_an_unknown_session_is_refused(home: Any) -> None:
-    with pytest.raises(SessionNotFoundError):
-        await home.loop().stop_job("sess_of_nobody", "job_0")
 
 
 async def test_answering_a_question_of_an_unknown_session_is_refused(home: Any) -> None:
