@@ -268,7 +268,7 @@ class Verbs(Drivers):
         """Leave the answer for whoever drives the session next; those above a sub-agent learn of it too."""
         store, _ = await self.open()
         home, asked = await asking(store, session_id, interaction_id, key)
-        await answer(store, home, asked, lambda question: answer_to(question, value), key)
+        await answer(store, home, asked, lambda question: answer_to(question, value), key, given_for=interaction_id)
         await wake_above(store, home)
 
     # --- sub-agents -----------------------------------------------------------------------------

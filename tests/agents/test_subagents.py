@@ -479,7 +479,8 @@ async def test_a_question_as_the_root_lists_it_may_be_answered_at_the_session_th
     (question,) = (await loop.send("go", session)).pending_interactions
     while children := await kids(store, asker):
         (asker,) = (child.session_id for child in children)
-    assert (await loop.submit_input(asker, question["interaction_id"], "blue")).final_text == "blue then"
+    for _ in range(2):  # the same key again changes nothing
+        assert (await loop.submit_input(asker, question["interaction_id"], "blue", key="k")).final_text == "blue then"
     assert (await loop.resume(session)).final_text == "done"
 
 

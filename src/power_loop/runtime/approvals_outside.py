@@ -134,13 +134,15 @@ def refused(interaction_id: str, reason: str) -> ApprovalError:
 
 
 async def answer(
-    store: Asked, session_id: str, interaction_id: str, as_record: Callable[[Mapping[str, Any]], Record], key: str | None
+    store: Asked, session_id: str, interaction_id: str, as_record: Callable[[Mapping[str, Any]], Record], key: str | None,
+    *, given_for: str,
 ) -> None:  # fmt: skip
     """Leave an answer to the question, as ``as_record(question)`` has it; the same ``key`` again changes nothing.
 
+    ``given_for`` is the id that the caller knows it by: only that one can be recognised once the question is gone.
     Raises `ValueError` when nothing waits for this answer, or waits for an approval.
     """
-    item = _answer_item(interaction_id, key)
+    item = _answer_item(given_for, key)
     if key is not None and await store.item_id(session_id, item):
         return
 
