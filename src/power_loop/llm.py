@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.doors import door
 
@@ -74,4 +75,6 @@ _HOMES = {
     "power_loop.providers.settings": ("AnthropicChatConfig", "OpenAICompatibleChatConfig"),
 }  # fmt: skip
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
 __getattr__, __dir__ = door(__name__, _HOMES)

@@ -5,7 +5,8 @@ A part of the package that offers something to tests adds its names to the table
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.doors import door
 
@@ -61,5 +62,7 @@ _HOMES = {
     "power_loop.testing.world": ("NoFaults", "Process", "World"),
 }  # fmt: skip
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
 __getattr__, __dir__ = door(__name__, _HOMES)
 __all__ = __dir__()  # pyright: ignore[reportUnsupportedDunderAll]  # the imports above are for type checkers

@@ -5,7 +5,8 @@ Importing a name loads only its module.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from power_loop.contracts.doors import door
 
@@ -144,4 +145,6 @@ _HOMES = {
     "power_loop.workflow.tools": ("CREATE_WORKFLOW_DEFINITION", "WORKFLOW_STATUS_DEFINITION", "register_workflow_tools"),
 }  # fmt: skip
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
 __getattr__, __dir__ = door(__name__, _HOMES)
