@@ -78,7 +78,7 @@ async def _block(block: Any) -> dict[str, Any]:
 def _is_whole(kind: str, value: Any) -> bool:
     """A block says something: its text, where its picture is, or what file it means."""
     match kind, value:
-        case ("text", str()) | ("image_url", {"url": str()}) | ("attachment", {"path": _} | {"data": _}):
+        case ("text", str()) | ("image_url", {"url": str()}) | ("attachment", {"path": str()} | {"data": _}):
             return True
         case _:
             return False
@@ -87,7 +87,11 @@ def _is_whole(kind: str, value: Any) -> bool:
 async def _whole(attachment: Mapping[str, Any]) -> dict[str, Any]:
     if "data" in attachment or "path" not in attachment:
         return dict(attachment)
-    data = await asyncio.get_running_loop().run_in_executor(None, _bytes_of, attachment["path"])
+    path = attachment["path"]
+    try:
+        data = await asyncio.get_running_loop().run_in_executor(None, _bytes_of, path)
+    except OSError as error:
+        raise ValueError(f"the attachment {path!r} cannot be read: {error.strerror or error}") from error
     return {**attachment, "data": base64.b64encode(data).decode("ascii")}
 
 

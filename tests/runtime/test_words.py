@@ -39,6 +39,7 @@ async def test_text_blocks_and_messages_are_heard(said: Any, heard: Any) -> None
         ({"content": "hi", "name": "\ud800"}, "one line of text"),
         ([{"type": "video", "video": {}}], "type must be one of"),
         ([{"type": "text"}], "type must be one of"),
+        ([{"type": "attachment", "attachment": {"path": 0}}], "type must be one of"),  # which would be what somebody types
         ([{"type": "text", "text": "hi", "extra": object()}], "is not JSON"),
     ],
 )
