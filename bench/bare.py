@@ -50,29 +50,35 @@ def forgetful(store: SessionStore, recorder: Recorder) -> None:
 LOG_BYTES_A_BATCH = 4 * 4_200
 
 
-def again(batches: Sequence[Batch], ddl: Sequence[str], path: Path, synchronous: str) -> list[float]:
-    """Do ``batches`` again, one transaction each; the seconds that each took."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    for statement in ddl:
-        connection.execute(statement)
-    _fill_the_log(connection, len(batches) * LOG_BYTES_A_BATCH)
-    took: list[float] = []
-    for batch in batches:
+class Bare:
+    """A plain connection, on which batches that sends wrote are written again; ``batches`` is how many there will be."""
+
+    def __init__(self, ddl: Sequence[str], path: Path, synchronous: str, batches: int) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        for statement in ddl:
+            self._connection.execute(statement)
+        self._fill_the_log(batches * LOG_BYTES_A_BATCH)
+
+    def again(self, batches: Sequence[Batch]) -> list[float]:
+        """Write ``batches``, one transaction each; the seconds that each took."""
+        return [self._written(batch) for batch in batches]
+
+    def _written(self, batch: Batch) -> float:
         began = time.perf_counter()
-        connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("BEGIN IMMEDIATE")
         for sql, params, _ in batch:
-            connection.execute(sql, params)
-        connection.execute("COMMIT")
-        took.append(time.perf_counter() - began)
-    connection.close()
-    return took
+            self._connection.execute(sql, params)
+        self._connection.execute("COMMIT")
+        return time.perf_counter() - began
 
+    def close(self) -> None:
+        self._connection.close()
 
-def _fill_the_log(connection: sqlite3.Connection, size: int) -> None:
-    """From here on the log is written over, as it is in a database that has been at work: while it grows, a sync takes twice as long."""
-    connection.execute("CREATE TABLE filler (x)")
-    connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (size,))
-    connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    def _fill_the_log(self, size: int) -> None:
+        """From here on the log is written over, as in a database that has been at work: while it grows, a sync takes twice as long."""
+        self._connection.execute("CREATE TABLE filler (x)")
+        self._connection.execute("INSERT INTO filler VALUES (zeroblob(?))", (size,))
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()

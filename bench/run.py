@@ -1,13 +1,17 @@
 """What it costs, as ratios measured in one run: `make bench`.
 
 Every figure stands beside the bare database work of the same rows, done in this process a moment before or
-after, on the same file system. A bar is what DESIGN promises; absolute times depend on the machine.
+after, on the same file system. A bar is what DESIGN promises; absolute times depend on the machine, and on how its Python was
+built: one that was compiled without a profile of what programs do (as pyenv has it by itself) takes a third longer.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import platform
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
@@ -54,6 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", type=int, default=10_000, help="how many sends the long session has (default %(default)s)")
     options = parser.parse_args()
+    print(f"Python {platform.python_version()} ({sys.executable}), SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores", flush=True)
     with tempfile.TemporaryDirectory(prefix="power-loop-bench-", dir=".") as folder:
         report = asyncio.run(measure(Path(folder), long=options.long))
     print(report.text())

@@ -11,17 +11,21 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
-from bare import Recorder, again, forgetful, recorded
+from bare import Bare, Recorder, forgetful, recorded
 from report import Report
 
 from power_loop import AgentLoopConfig, LLMRequest, LLMResponse, LLMService, LLMTokenUsage, StatefulAgentLoop, tool
 
 SENDS = 600
 WARM_UP = 100
+# After so many sends their batches are written again: whatever else the machine does meets both.
+TURN = 20
+# A send with a round of tools; a plain one has half of them.
+MOST_BATCHES = 4 * (SENDS + WARM_UP) + 10
 
 
 class Instant(LLMService):
@@ -59,11 +63,12 @@ def loop_on(path: Path, synchronous: str, model: LLMService | None = None, *tool
 
 
 class Talk:
-    """A session of a loop of its own, whose batches are remembered."""
+    """A session of a loop of its own, and a plain connection on which its batches are written again."""
 
-    def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, ddl: Sequence[str], session_id: str) -> None:
-        self._loop, self._recorder, self._ddl, self._session_id = loop, recorder, ddl, session_id
-        self._first = len(recorder.batches)
+    def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, bare: Bare, session_id: str) -> None:
+        self._loop, self._recorder, self._bare, self._session_id = loop, recorder, bare, session_id
+        self._written = 0
+        self.again()  # the session itself
 
     async def send(self) -> float:
         """The seconds of one send."""
@@ -71,24 +76,33 @@ class Talk:
         await self._loop.send("What is the weather in Lisbon?", self._session_id)
         return time.perf_counter() - began
 
-    def bare(self, path: Path, synchronous: str, batches_per_send: int) -> list[list[float]]:
-        """Of each send but the first ones: the seconds that its batches take when they are written again."""
-        took = again(self._recorder.batches, self._ddl, path, synchronous)
-        first = self._first + WARM_UP * batches_per_send
-        return [took[at : at + batches_per_send] for at in range(first, len(took), batches_per_send)]
+    def again(self) -> list[float]:
+        """The seconds that each of the batches takes, written again, that came since the last time."""
+        batches, self._written = self._recorder.batches[self._written :], len(self._recorder.batches)
+        return self._bare.again(batches)
 
 
 @asynccontextmanager
-async def talk(loop: StatefulAgentLoop) -> AsyncGenerator[Talk]:
+async def talk(loop: StatefulAgentLoop, path: Path, synchronous: str) -> AsyncGenerator[Talk]:
+    """A talk whose batches are written again into a file at ``path``."""
     async with loop:
         recorder = await recorded(loop)
         session_id = await loop.new_session()
-        yield Talk(loop, recorder, (await loop.ensure_store()).ddl(), session_id)
+        with closing(Bare((await loop.ensure_store()).ddl(), path, synchronous, MOST_BATCHES)) as bare:
+            yield Talk(loop, recorder, bare, session_id)
 
 
-async def by_turns(*talks: Talk) -> list[tuple[float, ...]]:
-    """The seconds of sends of all, taken by turns: whatever else the machine does meets all of them."""
-    return [tuple([await each.send() for each in talks]) for _ in range(WARM_UP + SENDS)][WARM_UP:]
+async def by_turns(*talks: Talk) -> tuple[list[tuple[float, ...]], list[list[float]]]:
+    """Taken by turns: the seconds of sends of all; and those of the batches of each send of the first."""
+    sent: list[tuple[float, ...]] = []
+    bare: list[float] = []
+    for _ in range(0, WARM_UP + SENDS, TURN):
+        sent += [tuple([await each.send() for each in talks]) for _ in range(TURN)]
+        bare += talks[0].again()
+        for other in talks[1:]:
+            other.again()
+    each = len(bare) // len(sent)
+    return sent[WARM_UP:], [bare[at : at + each] for at in range(WARM_UP * each, len(bare), each)]
 
 
 def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float | None) -> None:
@@ -128,9 +142,10 @@ async def one_after_another(report: Report, folder: Path, synchronous: str) -> N
 
 
 async def plain(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
-    async with talk(loop_on(folder / f"plain-{synchronous}{where}.db", synchronous)) as plain:
-        sent = statistics.median(seconds for (seconds,) in await by_turns(plain))
-    bare = statistics.median(map(sum, plain.bare(folder / f"bare-plain-{synchronous}{where}.db", synchronous, 2)))
+    mark = f"plain-{synchronous}{where}"
+    async with talk(loop_on(folder / f"{mark}.db", synchronous), folder / f"bare-{mark}.db", synchronous) as plain:
+        sends, batches = await by_turns(plain)
+    sent, bare = statistics.median(took for (took,) in sends), statistics.median(map(sum, batches))
     verdict(report, f"plain warm send, {synchronous.upper()}{where}", sent, bare, 0.25 if bar else None)
 
 
@@ -139,9 +154,14 @@ async def tool_rounds(report: Report, folder: Path, synchronous: str, where: str
     for name, handler, extra in (("async", look, 0.25), ("sync", look_sync, 0.35)):
         mark = f"{name}-{synchronous}{where}"
         with_round = loop_on(folder / f"round-{mark}.db", synchronous, Instant(handler.definition.name), handler)
-        async with talk(with_round) as whole, talk(loop_on(folder / f"plain-beside-{mark}.db", synchronous)) as plain:
-            sent = statistics.median(took - beside for took, beside in await by_turns(whole, plain))
-        bare = statistics.median(sum(took[1:3]) for took in whole.bare(folder / f"bare-round-{mark}.db", synchronous, 4))
+        without = loop_on(folder / f"plain-beside-{mark}.db", synchronous)
+        async with (
+            talk(with_round, folder / f"bare-round-{mark}.db", synchronous) as whole,
+            talk(without, folder / f"bare-plain-beside-{mark}.db", synchronous) as plain,
+        ):
+            sends, batches = await by_turns(whole, plain)
+        sent = statistics.median(took - beside for took, beside in sends)
+        bare = statistics.median(sum(took[1:3]) for took in batches)
         what = f"one pure tool round, {name} handler, {synchronous.upper()}{where}"
         verdict(report, what, sent, bare, extra if bar else None)
 
@@ -165,8 +185,9 @@ async def fifty_at_once(report: Report, folder: Path, synchronous: str, *, sessi
             await asyncio.gather(*(talk(session_id, each) for session_id in ids))
             rates.append(sessions * each / (time.perf_counter() - began))
         ddl = store.ddl()
-    took = again(recorder.batches[:400], ddl, folder / f"bare-fifty-{synchronous}.db", synchronous)
-    bare = statistics.median(took[sessions:])
+    some = recorder.batches[:400]
+    with closing(Bare(ddl, folder / f"bare-fifty-{synchronous}.db", synchronous, len(some))) as again:
+        bare = statistics.median(again.again(some)[sessions:])
     bar = "" if synchronous == "normal" else ">= 8,000/s where a bare commit takes 0.15 ms"
     kept = None if synchronous == "normal" or bare > 0.0002 else max(rates) >= 8000
     beside = f"best {max(rates):,.0f}/s, bare commit {bare * 1000:.3f} ms"

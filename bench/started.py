@@ -10,11 +10,13 @@ from servers import NoServer
 from servers_mysql import Mysql, mariadb_build, mysql_build
 from servers_postgres import Postgres
 
+# What each keeps of its data in memory as it comes; the tests' servers make do with half of it.
+MEMORY = "128MB"
 # Each takes whether it syncs.
 START: dict[str, Callable[[bool], Any]] = {
-    "PostgreSQL": lambda fsync: Postgres(fsync=fsync),
-    "MariaDB": lambda fsync: Mysql(mariadb_build(), fsync=fsync),
-    "MySQL": lambda fsync: Mysql(mysql_build(), fsync=fsync),
+    "PostgreSQL": lambda fsync: Postgres(fsync=fsync, shared_buffers=MEMORY),
+    "MariaDB": lambda fsync: Mysql(mariadb_build(), fsync=fsync, innodb_buffer_pool_size=MEMORY.removesuffix("B")),
+    "MySQL": lambda fsync: Mysql(mysql_build(), fsync=fsync, innodb_buffer_pool_size=MEMORY.removesuffix("B")),
 }
 
 
