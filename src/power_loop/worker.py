@@ -288,13 +288,15 @@ class Care:
             failed = result is None or may_pass(result.status, result.error)
             attempts = 1 + (before.attempts if now.send_index == before.send_index else 0) if failed else 0
             try:
-                await store.settle(now, token, due_in_ms=self._due_in_ms(now, result, attempts, store.clock.now_ms()), attempts=attempts)
+                await store.settle(
+                    now, token, due_in_ms=self._due_in_ms(before, now, result, attempts, store.clock.now_ms()), attempts=attempts
+                )
             except Conflict:
                 continue
             return
         await store.give_back(before.session_id, token, for_ms=BUSY_MS)
 
-    def _due_in_ms(self, now: Standing, result: StatefulResult | None, attempts: int, at_ms: int) -> int | None:
+    def _due_in_ms(self, before: Standing, now: Standing, result: StatefulResult | None, attempts: int, at_ms: int) -> int | None:
         """None: nothing is to be done before something else is said."""
         waiting = now.words if now.over else now.waiting
         if attempts and (attempts <= self._max_attempts or waiting):
@@ -303,7 +305,9 @@ class Care:
             return ELSEWHERE_MS
         if not waiting:
             return _until_expiry_ms(now, result, at_ms)
-        return RESTING_MS if result is not None and result.pending_tool_calls else 0
+        # What was posted since the session was claimed may be an answer that came after it had been driven.
+        rests = result is not None and result.pending_tool_calls and now.wake_no == before.wake_no
+        return RESTING_MS if rests else 0
 
 
 def doubled(seconds: float, times: int, longest: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from power_loop import (
 from power_loop.contracts.errors import LLMPermanentError
 from power_loop.contracts.records import StopRequested, ToolReturned, UserSaid
 from power_loop.contracts.store import MAX_TAKEOVERS
+from power_loop.store.claims import Standing
 from power_loop.store.memory import MemoryDatabase
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, ScriptedLLM, call, check_invariants, fail, hang, say
 from power_loop.worker import FIRST_RETRY_S, LONGEST_PAUSE_S, LONGEST_RETRY_S, RESTING_MS, Worker, doubled
@@ -344,6 +345,32 @@ async def test_an_answered_question_goes_on_and_words_wait_for_the_answer(store:
     said = await texts(loop, session)
     assert [role for role, _ in said] == ["user", "assistant", "tool", "user", "assistant"]
     assert "With breakfast." in said[3][1]
+
+
+class Settling(Stand):
+    """Somebody does ``meanwhile`` once, when a worker has driven a session and looks how it stands now."""
+
+    meanwhile: Awaitable[Any] | None = None
+
+    async def standing(self, session_id: str) -> Standing | None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile
+        return await super().standing(session_id)
+
+
+async def test_an_answer_that_comes_while_a_worker_gives_the_session_back_is_heard_at_once() -> None:
+    store = Settling()
+    loop = loop_on(store, ScriptedLLM([call("book", city="Rome"), say("booked")]), tools=[book])
+    session = await loop.new_session()
+    waiting = await loop.send("Book.", session)
+    worker, asked = Worker(loop), waiting.pending_interactions[0]
+    await loop.enqueue("With breakfast.", session)
+    store.meanwhile = store.post(session, ToolReturned(asked["tool_call_id"], "two", name="book", ran=False), key="answer")
+    assert [await worker.run_once() for _ in range(2)] == [1, 1]
+    assert [role for role, _ in await texts(loop, session)] == ["user", "assistant", "tool", "user", "assistant"]
+    await loop.aclose()
+    await store.close()
 
 
 # --- its life ---------------------------------------------------------------------------------------
