@@ -29,6 +29,7 @@ from power_loop import (
     tool,
 )
 from power_loop.contracts.model import LLMRequest
+from power_loop.contracts.rows import SessionRow
 from power_loop.errors import HumanInputRequired
 from power_loop.store.memory import MemoryDatabase
 from power_loop.terms import OwnTerms, settings_of
@@ -524,6 +525,43 @@ async def test_who_decides_for_a_child_and_is_killed_before_its_parent_is_told_l
     assert (await loop.doctor(session)).state == ("idle" if by == "worker" else "waiting")
     assert (await loop.resume(session)).final_text == "done"
     assert model.requests[2].messages[-1]["content"] == "paid 5"
+
+
+class Families(SessionStore):
+    """Whoever lists sub-agents sees one that has ended meanwhile, too; another ends as soon as somebody has decided for it."""
+
+    ended: SessionRow | None = None
+    decided = ""
+
+    async def list_children(self, session_id: str) -> list[SessionRow]:
+        ended = [self.ended] if self.ended is not None and self.ended.parent_session_id == session_id else []
+        return [*ended, *await super().list_children(session_id)]
+
+    async def post(self, session_id: str, *said: Any, **more: Any) -> bool:
+        new = await super().post(session_id, *said, **more)
+        if session_id == self.decided:
+            self.decided = ""
+            await self.close_session(session_id)
+        return new
+
+
+async def test_a_sub_agent_that_ends_while_somebody_looks_or_decides_at_the_root_is_no_error() -> None:
+    store = Families(MemoryDatabase.with_schema(), MemoryDatabase.dialect)
+    both = calls(call("run_agent", spec=HELPER, input="x"), call("run_agent", spec=HELPER, input="y"))
+    loop = loop_of(FunctionLLM(lambda request: both if request.messages[-1]["content"] == "go" else call("pay", euros=5)), store, pay)
+    session = await loop.new_session()
+    await loop.send("go", session)
+    first, second = await loop.list_approvals(session)
+    store.ended = await store.get_session(first.session_id)
+    await store.close_session(first.session_id)
+    assert await loop.list_approvals(session) == [second]
+    assert [job.job_id for job in await loop.list_jobs(session)] == [second.session_id]
+    store.decided = second.session_id
+    await loop.approve(session, second.interaction_id, digest=second.digest)
+    assert await loop.list_approvals(session) == []
+    with pytest.raises(SessionNotFoundError):
+        await loop.list_approvals(first.session_id)
+    await store.close()
 
 
 async def test_time_that_runs_out_on_an_approval_inside_a_child_is_told_at_the_next_resume_of_the_root() -> None:

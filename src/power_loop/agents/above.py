@@ -7,6 +7,7 @@ about the sub-agent is told to that question, and so on up to the root; each cal
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from power_loop.contracts.approvals import is_approval, is_for_an_approval
@@ -39,7 +40,9 @@ async def home_of(store: Tree, session_id: str, interaction_id: str, key: str | 
     """The session that asks, or else the one that asked: this one, or one below it; this one when nobody did."""
     found, asked_once = [session_id], session_id
     for one in found:
-        session = await Session.load(store, one)
+        session = await (Session.load(store, one) if one == session_id else Session.find(store, one))
+        if session is None:
+            continue
         if any(asked["interaction_id"] == interaction_id for asked in interactions(session)):
             return one
         if await was_heard(store, session, interaction_id, key):
@@ -65,15 +68,19 @@ async def _named_here(store: Tree, session_id: str, interaction_id: str) -> str:
 
 
 async def wake_above(store: Tree, session_id: str) -> None:
-    """Tell the calls above that wait for this session, or for one that waits for it, to look again."""
-    row = await store.get_session(session_id)
-    while row.kind == SessionKind.SUBAGENT and row.parent_session_id is not None:
-        parent = await Session.load(store, row.parent_session_id)
-        asked = waits_for(parent, row.session_id)
-        if asked is None:
-            return
-        await _look_again(store, row.parent_session_id, asked)
-        row = await store.get_session(row.parent_session_id)
+    """Tell the calls above that wait for this session, or for one that waits for it, to look again.
+
+    A session that is gone by now has heard what was said to it, and so nobody waits for it any more.
+    """
+    with suppress(SessionNotFoundError):
+        row = await store.get_session(session_id)
+        while row.kind == SessionKind.SUBAGENT and row.parent_session_id is not None:
+            parent = await Session.load(store, row.parent_session_id)
+            asked = waits_for(parent, row.session_id)
+            if asked is None:
+                return
+            await _look_again(store, row.parent_session_id, asked)
+            row = await store.get_session(row.parent_session_id)
 
 
 async def wake_for_those_below(store: Tree, session_id: str) -> bool:
@@ -98,10 +105,8 @@ async def _still_asks(store: Tree, session_id: str, interaction_id: str) -> bool
 
 async def _asked(store: Tree, session_id: str) -> list[dict[str, Any]]:
     """What the session waits with; nothing where there is none: a copy may have come without its sub-agents."""
-    try:
-        return interactions(await Session.load(store, session_id))
-    except SessionNotFoundError:
-        return []
+    session = await Session.find(store, session_id)
+    return interactions(session) if session is not None else []
 
 
 async def _look_again(store: Tree, session_id: str, asked: Mapping[str, Any]) -> bool:

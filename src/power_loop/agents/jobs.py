@@ -31,13 +31,16 @@ class Families(SessionLog, Protocol):
 
 async def jobs_below(store: Families, session_id: str, is_dead: Callable[[str], bool]) -> list[Job]:
     """The sub-agents and workflows that the session began and that are kept, oldest first."""
-    return [await _job(store, session_id, row, is_dead) for row in await store.list_children(session_id) if row.kind in KINDS]
+    jobs: list[Job] = []
+    for row in await store.list_children(session_id):
+        session = await Session.find(store, row.session_id) if row.kind in KINDS else None
+        jobs += [_job(session, session_id, row, is_dead, store.clock.now_ms())] if session is not None else []
+    return jobs
 
 
-async def _job(store: Families, parent_id: str, row: SessionRow, is_dead: Callable[[str], bool]) -> Job:
-    session, kind = await Session.load(store, row.session_id), KINDS[SessionKind(row.kind)]
-    head, state = session.head, session.state
-    held = head.held_at(store.clock.now_ms()) and not is_dead(head.holder or "")
+def _job(session: Session, parent_id: str, row: SessionRow, is_dead: Callable[[str], bool], now: int) -> Job:
+    head, state, kind = session.head, session.state, KINDS[SessionKind(row.kind)]
+    held = head.held_at(now) and not is_dead(head.holder or "")
     over = state.idle and head.head > 0
     status = ENDED.get(state.status, "failed") if over else "running" if held else "waiting"
     output = final_text(state.status, state.reason, state.text) if over else ""

@@ -56,19 +56,21 @@ class Verdict(NamedTuple):
 async def list_approvals(store: Asked, session_id: str, *, tree: bool) -> list[Approval]:
     """What can be decided now, parents first, each session's in the order of its calls."""
     found: list[Approval] = []
-    for one in await _sessions(store, session_id) if tree else [session_id]:
-        session = await Session.load(store, one)
-        now = store.clock.now_ms()
+    sessions = [await Session.load(store, session_id)]
+    for one in await _below(store, session_id) if tree else []:
+        sessions += [session] if (session := await Session.find(store, one)) is not None else []
+    for session in sessions:
+        now, one = store.clock.now_ms(), session.head.session_id
         found += [_approval(one, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
     return found
 
 
-async def _sessions(store: Asked, session_id: str) -> list[str]:
-    """The session and all below it."""
+async def _below(store: Asked, session_id: str) -> list[str]:
+    """All sessions below it."""
     found = [session_id]
     for parent in found:
         found += [child.session_id for child in await store.list_children(parent)]
-    return found
+    return found[1:]
 
 
 def _approval(session_id: str, asked: Mapping[str, Any]) -> Approval:

@@ -12,6 +12,7 @@ from power_loop.context.projected import window_for
 from power_loop.context.represent import Representation
 from power_loop.context.window import Window
 from power_loop.contracts.codec import from_cells
+from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Head, InboxItem, RecordRow, SessionLog
 from power_loop.kernel.state import IDLE, State, apply
 from power_loop.runtime.window_rows import rows_of_a_window
@@ -51,6 +52,14 @@ class Session:
         session = cls(Head(session_id), shown_as)
         await session.refresh(log)
         return session
+
+    @classmethod
+    async def find(cls, log: SessionLog, session_id: str) -> Session | None:
+        """The same; None when it is gone, as a sub-agent is that has ended since it was listed."""
+        try:
+            return await cls.load(log, session_id)
+        except SessionNotFoundError:
+            return None
 
     async def refresh(self, log: SessionLog) -> None:
         """Read what changed since the last look; the first look starts at the last fold."""
