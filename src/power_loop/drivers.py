@@ -15,14 +15,14 @@ from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
-from power_loop.runtime.drive import Driver
+from power_loop.runtime.drive import FORSAKEN, Driver
 from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.machine import Machine
 from power_loop.runtime.noted import KeyTaken
-from power_loop.runtime.openings import Opening, Resume, Say
+from power_loop.runtime.openings import Opening, Resume, Say, answered_in_place
 from power_loop.runtime.openings_worker import HearKey, LookAfter, goes_on
 from power_loop.runtime.outcome import as_it_ended, result_of
 from power_loop.runtime.output import recalled
@@ -277,6 +277,8 @@ class Drivers(Posts):
             return self._terms(session, call, goes_on(opening, session), skills)
 
         result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
+        if result.status == "cancelled" or answered_in_place(opening):
+            await self._end_below(session_id)
         if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
             await self._recall_output(result, seen.state, call)
         return result
@@ -290,6 +292,16 @@ class Drivers(Posts):
     async def hear(self, session_id: str) -> StatefulResult:
         """Drive the session as far as something waits for it."""
         return await self.drive(session_id, LookAfter(), Call(deps=self._loop.deps), OwnPatience())
+
+    async def _end_below(self, session_id: str) -> None:
+        """End the sub-agents whose calls were answered without them. Whoever comes upon one that is left does so too."""
+        store, _ = await self.open()
+        for child in await store.list_children(session_id):
+            session = await Session.find(store, child.session_id)
+            if session is None or session.state.idle or not await store.is_forsaken(child.session_id):
+                continue
+            if not await self.cancel(child.session_id, StopRequested("cancelled", FORSAKEN, "cancel")):
+                await self.hear(child.session_id)
 
     async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:
         """The value of the answer that a send ended with earlier."""

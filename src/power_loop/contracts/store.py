@@ -321,6 +321,10 @@ class SessionLog(Protocol):
 
     async def leave_line(self, ticket: int) -> None: ...
 
+    async def is_forsaken(self, session_id: str) -> bool:
+        """A sub-agent's call, or one above it, was answered without it: nobody would hear what becomes of its send."""
+        ...
+
     async def session_ground(self, session_id: str) -> tuple[str | None, str | None, Mapping[str, Any] | None]:
         """(the system prompt that was given to this session explicitly, its parent session, what a sub-agent's first send was given)."""
         ...

@@ -61,7 +61,8 @@ async def list_approvals(store: Asked, session_id: str, *, tree: bool) -> list[A
         sessions += [session] if (session := await Session.find(store, one)) is not None else []
     for session in sessions:
         now, one = store.clock.now_ms(), session.head.session_id
-        found += [_approval(one, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
+        waits = [_approval(one, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
+        found += waits if waits and not await store.is_forsaken(one) else []
     return found
 
 
@@ -88,7 +89,7 @@ async def decide(store: Asked, session_id: str, verdict: Verdict) -> None:
 
     async def word(session: Session) -> Record:
         asked = next((asked for asked in interactions(session) if asked["interaction_id"] == verdict.interaction_id), None)
-        if asked is None or not is_approval(asked):
+        if asked is None or not is_approval(asked) or await store.is_forsaken(session_id):
             raise await _too_late(store, session, verdict.interaction_id)
         now = store.clock.now_ms()
         if expired(asked, now):
@@ -149,7 +150,7 @@ async def answer(
         return
 
     async def word(session: Session) -> Record:
-        asked = {asked["interaction_id"]: asked for asked in interactions(session)}
+        asked = {asked["interaction_id"]: asked for asked in interactions(session)} if not await store.is_forsaken(session_id) else {}
         if interaction_id not in asked:
             waits = sorted(asked) or "nothing"
             raise ValueError(f"session {session_id!r} waits for no answer to {interaction_id!r}; it waits for {waits}")

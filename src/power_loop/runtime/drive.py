@@ -25,7 +25,8 @@ from power_loop.runtime.let_go import let_go
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
-from power_loop.runtime.openings import Opening
+from power_loop.runtime.openings import Abort, Opening
+from power_loop.runtime.openings_worker import goes_on
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
 from power_loop.runtime.patience import OwnPatience, Patience, Place
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 def word_for_word() -> Representation | None:
     """Finished sends are shown as they were said."""
+
+
+# Why a sub-agent ends whose call was answered without it.
+FORSAKEN = "nobody waits for it any more"
 
 
 class Driver:
@@ -218,9 +223,11 @@ class Driver:
 
     async def _enter(self, session: Session, opening: Opening, terms: Callable[[Session], Terms], ticket: int | None) -> Send | None:
         """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
+        state = session.state
+        if session.parent is not None and not state.idle:
+            opening = await self._unless_forsaken(session, opening)
         send = Send(self._ports, terms(session), session)
         send.key = opening.key
-        state = session.state
         if not state.idle and not state.open_calls and not state.status:  # cut off where a model is asked
             from power_loop.runtime.ledger import settle_the_dead  # most sends have no ledger
 
@@ -248,6 +255,12 @@ class Driver:
                 await self._break_off(send, error)
             raise
         return send
+
+    async def _unless_forsaken(self, session: Session, opening: Opening) -> Opening:
+        """A send of a sub-agent does not go on once its call was answered without it: it ends."""
+        if goes_on(opening, session) and await self._ports.log.is_forsaken(session.head.session_id):
+            return Abort(FORSAKEN)
+        return opening
 
     async def _prepare(self, send: Send, opening: Opening, ticket: int | None) -> None:
         """What stands before the first words, and these. Handlers that shape them are asked once the session is ours."""

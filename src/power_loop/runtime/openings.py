@@ -46,6 +46,7 @@ class Say:
     heal_pending: bool = False
     key: str | None = None
     hears: bool = True
+    healed: int = 0
 
     def begin(self, send: Send) -> bool:
         refuse_archived(send)
@@ -53,6 +54,7 @@ class Say:
         if state.open_calls and not state.idle:
             if not self.heal_pending:
                 raise pending_error(send)
+            self.healed = len(state.open_calls)
             log.warning("session %s: %d unresolved calls were aborted before a new send", send.session_id, len(state.open_calls))
             abort(send, "a new send began", "interrupted")
         elif not state.idle:
@@ -111,6 +113,11 @@ class Abort:
             return False
         abort(send, self.reason, "cancelled")
         return True
+
+
+def answered_in_place(opening: Opening) -> int:
+    """How many calls it answered in the place of whom they waited for."""
+    return opening.written if isinstance(opening, Abort) else opening.healed if isinstance(opening, Say) else 0
 
 
 def abort(send: Send, reason: str, status: str) -> None:

@@ -26,6 +26,12 @@ INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.mo
  FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
 GROUND = """SELECT i.system_prompt, i.parent_session_id, (SELECT r.body FROM {p}records r WHERE r.session_id = i.session_id
  AND r.seq = 1 AND r.kind = 'user_said') FROM {p}session_info i WHERE i.session_id = ?"""
+# Of a sub-agent: what says that nobody waits for it any more, which is the answer of its call, or the end of its workflow.
+WAITED_FOR = """SELECT i.parent_session_id, i.kind, s.send_index, CASE WHEN p.kind = 'workflow' THEN (SELECT r.kind FROM {p}records r
+ WHERE r.session_id = p.session_id ORDER BY r.seq DESC LIMIT 1) ELSE (SELECT r.kind FROM {p}records r WHERE r.session_id = p.session_id
+ AND r.call_id = i.spawn_tool_call_id AND r.kind = 'tool_returned' LIMIT 1) END
+ FROM {p}session_info i JOIN {p}sessions s ON s.session_id = i.session_id
+ LEFT JOIN {p}session_info p ON p.session_id = i.parent_session_id WHERE i.session_id = ?"""
 # Of the order in which sessions are listed: those that come after one.
 OLDER = "(s.created_at < ? OR (s.created_at = ? AND s.session_id > ?))"
 # Sessions that are looked at together where only some of them are wanted.
@@ -201,6 +207,17 @@ class Sessions(Part):
         prompt, parent, body = rows[0]
         given: dict[str, Any] = json.loads(body).get("overrides") or {} if body else {}
         return prompt, parent, given if "own" in given else None
+
+    async def is_forsaken(self, session_id: str) -> bool:
+        """A sub-agent's call, or one above it, was answered without it: nobody would hear what becomes of its send."""
+        rows = await self._database.read(self._sql(WAITED_FOR), (session_id,))
+        parent, kind, sends, said = rows[0] if rows else (None, None, 0, None)
+        if parent is None:
+            return False
+        # Later sends of a sub-agent that was kept are its host's own.
+        if kind == SessionKind.SUBAGENT and sends <= 1 and said in ("tool_returned", "send_ended"):
+            return True
+        return await self.is_forsaken(parent)
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""

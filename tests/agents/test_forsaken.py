@@ -1,0 +1,179 @@
+"""Sub-agents whose call is answered without them: what they wait for is not asked any more, and what they were to do is not done."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import engines
+import pytest
+from loops import kept
+
+from power_loop import (
+    Approval,
+    ApprovalError,
+    LLMRequest,
+    SessionStore,
+    StatefulAgentLoop,
+    ToolRegistry,
+    Worker,
+    open_store,
+    register_spawn_agent,
+    tool,
+)
+from power_loop.testing import Died, DyingStore, FunctionLLM, call, calls, check_invariants, say
+from power_loop.testing.scripted import Step
+from power_loop.workflow import create_workflow
+
+pytestmark = pytest.mark.usefixtures("loops_closed")
+
+HELPER = {"name": "helper", "system_prompt": "You help."}
+
+
+class World:
+    """A store, what was paid, and loops whose root has a sub-agent that wants to pay."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self.store, self.paid, self.may_return = store, list[int](), asyncio.Event()
+
+    def loop(self, store: Any = None) -> StatefulAgentLoop:
+        @tool(needs_approval=True, effects="once")
+        async def pay(n: int) -> str:
+            """Pay."""
+            self.paid.append(n)
+            return "paid"
+
+        @tool(effects="pure")
+        async def linger() -> str:
+            """Take a while."""
+            await self.may_return.wait()
+            return "done"
+
+        registry = ToolRegistry([pay, linger])
+        register_spawn_agent(registry)
+        return kept(StatefulAgentLoop(llm=FunctionLLM(answer), store=store or self.store, tool_registry=registry))
+
+    async def nothing_is_asked_or_done(self, loop: StatefulAgentLoop, root: str, asked: Approval) -> None:
+        """Nobody sees, decides or does it any more."""
+        assert await loop.list_approvals(root) == await loop.list_approvals(asked.session_id) == []
+        for session_id in (root, asked.session_id):
+            with pytest.raises(ApprovalError, match="nothing waits"):
+                await loop.approve(session_id, asked.interaction_id, digest=asked.digest)
+        while await Worker(loop).run_once():
+            continue
+        assert self.paid == []
+
+    async def is_over(self, loop: StatefulAgentLoop, child: str) -> None:
+        assert (await loop.get_messages(child))[-1]["content"] == "<aborted: nobody waits for it any more>"
+        assert (await loop.doctor(child)).state == "idle"
+        assert not await check_invariants(self.store, at_rest=True)
+
+
+def answer(request: LLMRequest) -> Step:
+    match request.messages[-1]["content"]:
+        case "go":
+            return calls(call("run_agent", spec=HELPER, input="child"), call("linger"))
+        case "below":
+            return call("run_agent", spec=HELPER, input="go")
+        case "child":
+            return call("pay", n=5)
+        case _:
+            return say("fine")
+
+
+@pytest.fixture
+async def world() -> World:
+    return World(await open_store(":memory:"))
+
+
+async def waiting(world: World, loop: StatefulAgentLoop, said: str = "go") -> tuple[str, Approval]:
+    """A root whose sub-agent waits for an approval, and what it waits for."""
+    world.may_return.set()
+    root = await loop.new_session()
+    assert (await loop.send(said, root)).status == "waiting_for_input"
+    (asked,) = await loop.list_approvals(root)
+    return root, asked
+
+
+@pytest.mark.parametrize("engine", engines.ALL)
+async def test_a_sub_agent_ends_with_the_call_that_is_aborted(engine: str, tmp_path: Path) -> None:
+    async with engines.fresh(engine, tmp_path) as dsn:
+        store = await open_store(dsn)
+        world = World(store)
+        loop = world.loop()
+        root, asked = await waiting(world, loop)
+        assert await loop.abort_pending(root) == 1
+        await world.nothing_is_asked_or_done(loop, root, asked)
+        await world.is_over(loop, asked.session_id)
+        await loop.aclose()
+        await store.close()
+
+
+async def test_a_sub_agent_ends_with_the_call_that_a_new_send_heals(world: World) -> None:
+    loop = world.loop()
+    root, asked = await waiting(world, loop)
+    assert (await loop.send("next", root, heal_pending=True)).status == "completed"
+    await world.nothing_is_asked_or_done(loop, root, asked)
+    await world.is_over(loop, asked.session_id)
+
+
+async def test_those_two_levels_down_end_too(world: World) -> None:
+    loop = world.loop()
+    root, asked = await waiting(world, loop, "below")
+    await loop.abort_pending(root)
+    await world.nothing_is_asked_or_done(loop, root, asked)
+    await world.is_over(loop, asked.session_id)
+
+
+async def test_a_sub_agent_that_waits_ends_when_its_root_is_cancelled_while_another_call_runs(world: World) -> None:
+    loop = world.loop()
+    root = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", root))
+    while not (waits := await loop.list_approvals(root)):
+        await asyncio.sleep(0)
+    await loop.cancel(root)
+    assert (await sending).status == "cancelled"
+    await world.nothing_is_asked_or_done(loop, root, waits[0])
+    await world.is_over(loop, waits[0].session_id)
+
+
+async def test_what_was_decided_before_is_not_done_after_the_call_was_aborted(world: World) -> None:
+    loop = world.loop()
+    root, asked = await waiting(world, loop)
+    await loop.approve(root, asked.interaction_id, digest=asked.digest)
+    await loop.abort_pending(root)
+    while await Worker(loop).run_once():
+        continue
+    assert world.paid == []
+    await world.is_over(loop, asked.session_id)
+
+
+async def test_nothing_is_done_where_the_process_dies_between_the_answer_of_the_call_and_the_end_of_the_sub_agent(world: World) -> None:
+    root, asked = await waiting(world, world.loop())
+    with pytest.raises(Died):
+        await world.loop(DyingStore(world.store, 2, "after")).abort_pending(root)
+    loop = world.loop()
+    await world.nothing_is_asked_or_done(loop, root, asked)
+    assert (await loop.resume(asked.session_id)).status == "cancelled"
+    await world.is_over(loop, asked.session_id)
+
+
+async def test_a_leaf_of_a_workflow_that_is_over_asks_nobody(world: World) -> None:
+    loop = world.loop()
+    leaf = {"type": "agent", "id": "a", "spec": {**HELPER, "tools": ["pay"]}, "input": "child"}
+    run = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop).run()
+    (asked,) = await loop.list_approvals(f"wf_{run.run_id}")
+    assert await loop.cancel(f"wf_{run.run_id}")
+    await world.nothing_is_asked_or_done(loop, f"wf_{run.run_id}", asked)
+
+
+async def test_a_sub_agent_that_was_kept_may_be_gone_on_with_by_its_host(world: World) -> None:
+    loop = world.loop()
+    root, asked = await waiting(world, loop)
+    await loop.abort_pending(root)
+    assert (await loop.send("child", asked.session_id)).status == "waiting_for_input"
+    (again,) = await loop.list_approvals(asked.session_id)
+    await loop.approve(asked.session_id, again.interaction_id, digest=again.digest)
+    assert (await loop.resume(asked.session_id)).status == "completed"
+    assert world.paid == [5]
