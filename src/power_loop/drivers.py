@@ -277,7 +277,7 @@ class Drivers(Posts):
             return self._terms(session, call, goes_on(opening, session), skills)
 
         result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
-        if result.status == "cancelled" or answered_in_place(opening):
+        if answered_in_place(opening) or (seen is not None and seen.state.idle and seen.state.questions):
             await self._end_below(session_id)
         if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
             await self._recall_output(result, seen.state, call)

@@ -13,6 +13,7 @@ from loops import kept
 from power_loop import (
     Approval,
     ApprovalError,
+    HookDirective,
     LLMRequest,
     SessionStore,
     StatefulAgentLoop,
@@ -134,6 +135,19 @@ async def test_a_sub_agent_that_waits_ends_when_its_root_is_cancelled_while_anot
         await asyncio.sleep(0)
     await loop.cancel(root)
     assert (await sending).status == "cancelled"
+    await world.nothing_is_asked_or_done(loop, root, waits[0])
+    await world.is_over(loop, waits[0].session_id)
+
+
+async def test_a_sub_agent_that_waits_ends_when_a_hook_ends_the_send_of_its_root(world: World) -> None:
+    loop = world.loop()
+    loop.hooks.register("tool.after", lambda context: HookDirective.BREAK)
+    root = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", root))
+    while not (waits := await loop.list_approvals(root)):
+        await asyncio.sleep(0)
+    world.may_return.set()
+    assert (await sending).status == "completed"
     await world.nothing_is_asked_or_done(loop, root, waits[0])
     await world.is_over(loop, waits[0].session_id)
 
