@@ -15,7 +15,7 @@ from power_loop.contracts.rows import RUN_PREFIX
 from power_loop.contracts.tool import Tool, ToolRun
 from power_loop.kernel.state import State
 from power_loop.posting import Posts
-from power_loop.runtime.drive import FORSAKEN, Driver
+from power_loop.runtime.drive import NOBODY_WAITS, Driver
 from power_loop.runtime.fold_after import FoldsAfter, FoldTable
 from power_loop.runtime.heartbeat import Heartbeat
 from power_loop.runtime.lifeline import Lifeline
@@ -298,9 +298,9 @@ class Drivers(Posts):
         store, _ = await self.open()
         for child in await store.list_children(session_id):
             session = await Session.find(store, child.session_id)
-            if session is None or session.state.idle or not await store.is_forsaken(child.session_id):
+            if session is None or session.state.idle or await store.forsaken(child.session_id) != "answered":
                 continue
-            if not await self.cancel(child.session_id, StopRequested("cancelled", FORSAKEN, "cancel")):
+            if not await self.cancel(child.session_id, StopRequested("cancelled", NOBODY_WAITS, "cancel")):
                 await self.hear(child.session_id)
 
     async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:

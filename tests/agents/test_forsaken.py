@@ -25,7 +25,7 @@ from power_loop import (
 )
 from power_loop.testing import Died, DyingStore, FunctionLLM, call, calls, check_invariants, say
 from power_loop.testing.scripted import Step
-from power_loop.workflow import create_workflow
+from power_loop.workflow import create_workflow, resume_run
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
 
@@ -173,13 +173,34 @@ async def test_nothing_is_done_where_the_process_dies_between_the_answer_of_the_
     await world.is_over(loop, asked.session_id)
 
 
-async def test_a_leaf_of_a_workflow_that_is_over_asks_nobody(world: World) -> None:
-    loop = world.loop()
+async def waiting_leaf(world: World, loop: StatefulAgentLoop) -> tuple[str, Approval]:
+    """A run whose leaf waits for an approval, and what it waits for."""
     leaf = {"type": "agent", "id": "a", "spec": {**HELPER, "tools": ["pay"]}, "input": "child"}
     run = await create_workflow({"name": "w", "root": leaf}, parent_loop=loop).run()
     (asked,) = await loop.list_approvals(f"wf_{run.run_id}")
-    assert await loop.cancel(f"wf_{run.run_id}")
-    await world.nothing_is_asked_or_done(loop, f"wf_{run.run_id}", asked)
+    return run.run_id, asked
+
+
+async def test_a_leaf_of_a_workflow_that_is_over_asks_nobody_until_that_goes_on(world: World) -> None:
+    loop = world.loop()
+    run_id, asked = await waiting_leaf(world, loop)
+    assert await loop.cancel(f"wf_{run_id}")
+    await world.nothing_is_asked_or_done(loop, f"wf_{run_id}", asked)
+    await resume_run(loop, None, run_id)
+    await loop.approve(f"wf_{run_id}", asked.interaction_id, digest=asked.digest)
+    assert (await resume_run(loop, None, run_id)).status == "completed"
+    assert world.paid == [5]
+
+
+async def test_a_leaf_does_what_was_approved_once_its_cancelled_workflow_goes_on(world: World) -> None:
+    loop = world.loop()
+    run_id, asked = await waiting_leaf(world, loop)
+    await loop.approve(f"wf_{run_id}", asked.interaction_id, digest=asked.digest)
+    await loop.cancel(f"wf_{run_id}")
+    await Worker(loop).run_once()
+    assert world.paid == []
+    assert (await resume_run(loop, None, run_id)).status == "completed"
+    assert world.paid == [5]
 
 
 async def test_a_sub_agent_that_was_kept_may_be_gone_on_with_by_its_host(world: World) -> None:

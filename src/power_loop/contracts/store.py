@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from power_loop.contracts.jobs import Job
 from power_loop.contracts.records import Record
@@ -237,6 +237,10 @@ class Append(NamedTuple):
     """What tools left for sessions; what came of their calls is among the rows."""
 
 
+Forsaken = Literal["answered", "stopped"]
+"""Of a sub-agent: its call, or one above it, was answered without it; or it belongs to a workflow that is over, and may be resumed."""
+
+
 class SessionLog(Protocol):
     """What runtime asks of a store: read a session, append to it under its lease, post to its inbox."""
 
@@ -321,8 +325,8 @@ class SessionLog(Protocol):
 
     async def leave_line(self, ticket: int) -> None: ...
 
-    async def is_forsaken(self, session_id: str) -> bool:
-        """A sub-agent's call, or one above it, was answered without it: nobody would hear what becomes of its send."""
+    async def forsaken(self, session_id: str) -> Forsaken | None:
+        """Why nobody would hear what becomes of this sub-agent's send, if so."""
         ...
 
     async def session_ground(self, session_id: str) -> tuple[str | None, str | None, Mapping[str, Any] | None]:

@@ -62,7 +62,7 @@ async def list_approvals(store: Asked, session_id: str, *, tree: bool) -> list[A
     for session in sessions:
         now, one = store.clock.now_ms(), session.head.session_id
         waits = [_approval(one, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
-        found += waits if waits and not await store.is_forsaken(one) else []
+        found += waits if waits and await store.forsaken(one) is None else []
     return found
 
 
@@ -89,7 +89,7 @@ async def decide(store: Asked, session_id: str, verdict: Verdict) -> None:
 
     async def word(session: Session) -> Record:
         asked = next((asked for asked in interactions(session) if asked["interaction_id"] == verdict.interaction_id), None)
-        if asked is None or not is_approval(asked) or await store.is_forsaken(session_id):
+        if asked is None or not is_approval(asked) or await store.forsaken(session_id) is not None:
             raise await _too_late(store, session, verdict.interaction_id)
         now = store.clock.now_ms()
         if expired(asked, now):
@@ -150,7 +150,7 @@ async def answer(
         return
 
     async def word(session: Session) -> Record:
-        asked = {asked["interaction_id"]: asked for asked in interactions(session)} if not await store.is_forsaken(session_id) else {}
+        asked = {asked["interaction_id"]: asked for asked in interactions(session)} if await store.forsaken(session_id) is None else {}
         if interaction_id not in asked:
             waits = sorted(asked) or "nothing"
             raise ValueError(f"session {session_id!r} waits for no answer to {interaction_id!r}; it waits for {waits}")

@@ -25,7 +25,7 @@ from power_loop.runtime.let_go import let_go
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
-from power_loop.runtime.openings import Abort, Opening
+from power_loop.runtime.openings import Abort, LeaveAlone, Opening
 from power_loop.runtime.openings_worker import goes_on
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
@@ -48,7 +48,7 @@ def word_for_word() -> Representation | None:
 
 
 # Why a sub-agent ends whose call was answered without it.
-FORSAKEN = "nobody waits for it any more"
+NOBODY_WAITS = "nobody waits for it any more"
 
 
 class Driver:
@@ -257,10 +257,9 @@ class Driver:
         return send
 
     async def _unless_forsaken(self, session: Session, opening: Opening) -> Opening:
-        """A send of a sub-agent does not go on once its call was answered without it: it ends."""
-        if goes_on(opening, session) and await self._ports.log.is_forsaken(session.head.session_id):
-            return Abort(FORSAKEN)
-        return opening
+        """A send of a sub-agent for which nobody waits does not go on."""
+        why = await self._ports.log.forsaken(session.head.session_id) if goes_on(opening, session) else None
+        return opening if why is None else Abort(NOBODY_WAITS) if why == "answered" else LeaveAlone()
 
     async def _prepare(self, send: Send, opening: Opening, ticket: int | None) -> None:
         """What stands before the first words, and these. Handlers that shape them are asked once the session is ours."""

@@ -10,7 +10,7 @@ from typing import Any
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
-from power_loop.contracts.store import Conflict, Row, Statement
+from power_loop.contracts.store import Conflict, Forsaken, Row, Statement
 from power_loop.contracts.text import check_text, metadata_in
 from power_loop.store.part import Part
 
@@ -32,6 +32,7 @@ WAITED_FOR = """SELECT i.parent_session_id, i.kind, s.send_index, CASE WHEN p.ki
  AND r.call_id = i.spawn_tool_call_id AND r.kind = 'tool_returned' LIMIT 1) END
  FROM {p}session_info i JOIN {p}sessions s ON s.session_id = i.session_id
  LEFT JOIN {p}session_info p ON p.session_id = i.parent_session_id WHERE i.session_id = ?"""
+FORSAKEN: Mapping[str | None, Forsaken] = {"tool_returned": "answered", "send_ended": "stopped"}
 # Of the order in which sessions are listed: those that come after one.
 OLDER = "(s.created_at < ? OR (s.created_at = ? AND s.session_id > ?))"
 # Sessions that are looked at together where only some of them are wanted.
@@ -208,16 +209,15 @@ class Sessions(Part):
         given: dict[str, Any] = json.loads(body).get("overrides") or {} if body else {}
         return prompt, parent, given if "own" in given else None
 
-    async def is_forsaken(self, session_id: str) -> bool:
-        """A sub-agent's call, or one above it, was answered without it: nobody would hear what becomes of its send."""
+    async def forsaken(self, session_id: str) -> Forsaken | None:
+        """Why nobody would hear what becomes of this sub-agent's send, if so: see `Forsaken`."""
         rows = await self._database.read(self._sql(WAITED_FOR), (session_id,))
         parent, kind, sends, said = rows[0] if rows else (None, None, 0, None)
         if parent is None:
-            return False
+            return None
         # Later sends of a sub-agent that was kept are its host's own.
-        if kind == SessionKind.SUBAGENT and sends <= 1 and said in ("tool_returned", "send_ended"):
-            return True
-        return await self.is_forsaken(parent)
+        found = FORSAKEN.get(said) if kind == SessionKind.SUBAGENT and sends <= 1 else None
+        return found or await self.forsaken(parent)
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""
