@@ -23,9 +23,10 @@ from power_loop import (
     register_spawn_agent,
     tool,
 )
-from power_loop.testing import Died, DyingStore, FunctionLLM, call, calls, check_invariants, say
+from power_loop.store.memory import MemoryDatabase
+from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, calls, check_invariants, say
 from power_loop.testing.scripted import Step
-from power_loop.workflow import create_workflow, resume_run
+from power_loop.workflow import create_workflow, get_workflow, resume_run
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
 
@@ -190,6 +191,22 @@ async def test_a_leaf_of_a_workflow_that_is_over_asks_nobody_until_that_goes_on(
     await loop.approve(f"wf_{run_id}", asked.interaction_id, digest=asked.digest)
     assert (await resume_run(loop, None, run_id)).status == "completed"
     assert world.paid == [5]
+
+
+async def test_a_leaf_whose_step_ran_out_of_time_asks_nobody_though_its_workflow_goes_on() -> None:
+    clock = ManualClock()
+    world = World(SessionStore(MemoryDatabase.with_schema(), MemoryDatabase.dialect, clock=clock))
+    loop = world.loop()
+    leaf = {"type": "agent", "id": "a", "spec": {**HELPER, "tools": ["pay"]}, "input": "child"}
+    timed = {"type": "sequence", "timeout_s": 60, "steps": [leaf]}
+    lived_with = {"type": "parallel", "on_error": "continue", "branches": [timed]}
+    spec = {"name": "w", "root": {"type": "sequence", "steps": [lived_with, {"type": "human", "id": "ask", "prompt": "Shall we?"}]}}
+    run = await create_workflow(spec, parent_loop=loop).run()
+    (asked,) = await loop.list_approvals(f"wf_{run.run_id}")
+    clock.jump(61)
+    assert (await resume_run(loop, None, run.run_id)).status == "waiting_for_input"
+    assert [each["prompt"] for each in (await get_workflow(loop, None, run.run_id))["waiting_for"]] == ["Shall we?"]
+    await world.nothing_is_asked_or_done(loop, f"wf_{run.run_id}", asked)
 
 
 async def test_a_leaf_does_what_was_approved_once_its_cancelled_workflow_goes_on(world: World) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 CHILD = "child_session_id"
 """In the state of a parked call: whom it waits for."""
 
+GIVEN_UP = "given_up"
+"""The status of a workflow's step that waits no more, though nobody has answered."""
+
 
 def child_id_of(parent_session_id: str, key: str) -> str:
     """The same for the same call of the same session."""

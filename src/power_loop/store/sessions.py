@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from power_loop.contracts.children import GIVEN_UP
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
@@ -26,13 +27,16 @@ INFO = """SELECT s.session_id, s.created_at, s.updated_at, i.system_prompt, i.mo
  FROM {p}sessions s JOIN {p}session_info i ON i.session_id = s.session_id"""
 GROUND = """SELECT i.system_prompt, i.parent_session_id, (SELECT r.body FROM {p}records r WHERE r.session_id = i.session_id
  AND r.seq = 1 AND r.kind = 'user_said') FROM {p}session_info i WHERE i.session_id = ?"""
-# Of a sub-agent: what says that nobody waits for it any more, which is the answer of its call, or the end of its workflow.
-WAITED_FOR = """SELECT i.parent_session_id, i.kind, s.send_index, CASE WHEN p.kind = 'workflow' THEN (SELECT r.kind FROM {p}records r
- WHERE r.session_id = p.session_id ORDER BY r.seq DESC LIMIT 1) ELSE (SELECT r.kind FROM {p}records r WHERE r.session_id = p.session_id
- AND r.call_id = i.spawn_tool_call_id AND r.kind = 'tool_returned' LIMIT 1) END
+# Of a sub-agent: whose it is, and what says that nobody waits for it any more, which is the answer of its call, or the end of its workflow.
+WAITED_FOR = """SELECT i.parent_session_id, i.kind, s.send_index, p.kind, CASE WHEN p.kind = 'workflow'
+ THEN (SELECT r.kind FROM {p}records r WHERE r.session_id = p.session_id ORDER BY r.seq DESC LIMIT 1)
+ ELSE (SELECT r.kind FROM {p}records r WHERE r.session_id = p.session_id AND r.call_id = i.spawn_tool_call_id
+ AND r.kind = 'tool_returned' LIMIT 1) END
  FROM {p}session_info i JOIN {p}sessions s ON s.session_id = i.session_id
  LEFT JOIN {p}session_info p ON p.session_id = i.parent_session_id WHERE i.session_id = ?"""
 FORSAKEN: Mapping[str | None, Forsaken] = {"tool_returned": "answered", "send_ended": "stopped"}
+# What a workflow said last of a leaf.
+SAID_OF = "SELECT body FROM {p}records WHERE session_id = ? AND kind = 'step_changed' AND body LIKE ? ORDER BY seq DESC LIMIT 1"
 # Of the order in which sessions are listed: those that come after one.
 OLDER = "(s.created_at < ? OR (s.created_at = ? AND s.session_id > ?))"
 # Sessions that are looked at together where only some of them are wanted.
@@ -212,12 +216,19 @@ class Sessions(Part):
     async def forsaken(self, session_id: str) -> Forsaken | None:
         """Why nobody would hear what becomes of this sub-agent's send, if so: see `Forsaken`."""
         rows = await self._database.read(self._sql(WAITED_FOR), (session_id,))
-        parent, kind, sends, said = rows[0] if rows else (None, None, 0, None)
+        parent, kind, sends, above, said = rows[0] if rows else (None, None, 0, None, None)
         if parent is None:
             return None
         # Later sends of a sub-agent that was kept are its host's own.
         found = FORSAKEN.get(said) if kind == SessionKind.SUBAGENT and sends <= 1 else None
+        if found is None and above == SessionKind.WORKFLOW and await self._is_given_up(parent, session_id):
+            return "stopped"
         return found or await self.forsaken(parent)
+
+    async def _is_given_up(self, run: str, leaf: str) -> bool:
+        """The run goes on without the leaf: its step ran out of time, or was halted."""
+        rows = await self._database.read(self._sql(SAID_OF), (run, f'%"session_id":"{leaf}"%'))
+        return bool(rows) and json.loads(rows[0][0])["change"].get("status") == GIVEN_UP
 
     async def update_session_prompt(self, session_id: str, system_prompt: str | None) -> None:
         """Set the session's own prompt; None gives it the configuration's again. Holds from the next send on."""

@@ -9,9 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 
+from power_loop.contracts.children import GIVEN_UP
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.messages import ToolCall
-from power_loop.contracts.records import ContextFolded, ModelReplied, SendEnded, SendRested, ToolReturned, UserSaid
+from power_loop.contracts.records import (
+    ContextFolded,
+    ModelReplied,
+    SendEnded,
+    SendRested,
+    SendResumed,
+    StepChanged,
+    ToolReturned,
+    UserSaid,
+)
 from power_loop.contracts.rows import SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Statement
 from power_loop.store.sql_store import SessionStore
@@ -178,6 +188,26 @@ class StoreContract(FenceContract):
         await store.create_session(session_id="kid", parent_session_id="top", kind="subagent")
         assert await store.close_session_tree("top", cascade=False) == ["top"]
         assert (await store.get_session("kid")).kind == "root"
+
+    async def test_nobody_waits_for_a_sub_agent_once_its_call_is_answered(self, store: SessionStore) -> None:
+        parent = await self.hand(store)
+        await store.create_session(session_id="kid", parent_session_id="s", kind="subagent", spawn_tool_call_id="c1")
+        await store.create_session(session_id="below", parent_session_id="kid", kind="subagent", spawn_tool_call_id="c1")
+        await parent.take(UserSaid("hi"), ModelReplied("", (ToolCall("c1", "run_agent", "{}"),)))
+        assert [await store.forsaken(one) for one in ("s", "kid", "below")] == [None, None, None]
+        await parent.append(ToolReturned("c1", "<aborted>", "aborted"))
+        assert [await store.forsaken(one) for one in ("s", "kid", "below")] == [None, "answered", "answered"]
+
+    async def test_nobody_waits_for_a_leaf_while_its_workflow_has_given_it_up_or_is_over(self, store: SessionStore) -> None:
+        await store.create_session(session_id="run", kind="workflow")
+        await store.create_session(session_id="leaf", parent_session_id="run", kind="subagent")
+        run, waits = await Hand.of(store, "run", "a"), StepChanged("a", {"state": "waiting", "session_id": "leaf"})
+        given_up, said = StepChanged("a", {"state": "returned", "status": GIVEN_UP, "session_id": "leaf"}), list[str | None]()
+        await run.take(UserSaid("go"))
+        for record in (waits, given_up, waits, SendEnded("cancelled"), SendResumed()):
+            await run.append(record)
+            said.append(await store.forsaken("leaf"))
+        assert said == [None, "stopped", None, "stopped", None]
 
     async def test_an_id_that_is_used_again_never_meets_its_old_epoch(self, store: SessionStore) -> None:
         late = await self.hand(store)

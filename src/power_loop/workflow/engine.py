@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from power_loop.agents.above import hand_down
+from power_loop.contracts.children import CHILD, GIVEN_UP
 from power_loop.contracts.errors import PowerLoopError, SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.records import Answered, CallCharged, Decided, SendEnded, SendRested, StepChanged, StopRequested, UserSaid
 from power_loop.contracts.soon import soon
@@ -99,6 +100,7 @@ class Run:
                 raise Cut
             await self._hand_down()
             self._ask()
+            self._withdraw()
             await self._write()
             if self.plan.is_over or self._stop is not None:
                 await self._let_end()
@@ -242,6 +244,15 @@ class Run:
         while questions := [leaf for leaf in self.plan.ready() if isinstance(leaf.node, HumanNode)]:
             for leaf in questions:
                 self._apply(question_of(self.where.run_id, leaf, self.clock))
+
+    def _withdraw(self) -> None:
+        """What was asked for a step that nobody waits for any more is asked no more."""
+        state, waits = self.book.state, self.plan.questions()
+        for key in [call.id for call in state.open_calls if call.id in state.parked and call.id not in waits]:
+            # The row names the session that waited in its place, so that nobody goes on with that either.
+            below: Mapping[str, Any] = (state.question(key) or {}).get("state") or {}
+            row = StepRow(key, "returned", at=self.clock.now_ms(), status=GIVEN_UP, session_id=below.get(CHILD))
+            self.book.note(record_of(row))
 
     def _expire(self) -> None:
         now = self.clock.now_ms()
