@@ -76,6 +76,8 @@ def follows(records: list[Record], limits: Limits = Limits(), *, too_long: bool 
         ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False), returned(READ)], CallModel()),
         ([said(), replied("", READ), parked(READ), Decided("q1", READ.id, False), STOP], ReportCancelled((READ,))),
         ([said(), replied("", READ), parked(READ), SendRested("waiting_for_input")], Rest()),
+        ([said(), replied("", READ), ToolStarted(READ.id, MAIL.name, "{}")], ReportUnknown((READ,))),
+        ([said(), replied("", MAIL), ToolStarted(MAIL.id, READ.name, "{}")], RunTools((MAIL,))),
         ([said(), RoundSkipped()], CallModel()),
         ([said(), CallCharged("round", CallUsage(1, 0, calls=1), "LLMError")], CallModel()),
     ],

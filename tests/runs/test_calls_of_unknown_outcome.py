@@ -169,6 +169,30 @@ async def test_what_may_be_repeated_just_runs_again(house: Any, bank: Bank, effe
     assert len(set(bank.attempts)) == 1
 
 
+@pytest.mark.parametrize(("named", "put", "attempts"), [("pure", "once", 1), ("once", "idempotent", 2)])
+async def test_the_tool_that_a_hook_put_in_the_place_of_another_decides_whether_the_call_runs_again(
+    house: Any, bank: Bank, named: Any, put: str, attempts: int
+) -> None:
+    @tool(effects=named)
+    async def look(euros: int) -> str:
+        """Look."""
+        raise AssertionError("the hook named another tool")
+
+    def rename(ctx: Any) -> None:
+        ctx.tool_name = "pay"
+
+    tools = [look, *bank.tools(effects=put)]
+    loop = house.loop(call("look", euros=5), tools=tools, on={"tool.before": rename})
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("look", session))
+    await house.until(lambda: bank.attempts)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    bank.hangs = False
+    result = await house.loop("done", tools=tools).resume(session)
+    assert (result.final_text, len(bank.attempts)) == ("done", attempts)
+
+
 # acceptance: 122 (beside calls that never began)
 async def test_a_sibling_that_never_began_runs_once_the_unknown_one_is_settled(house: Any, bank: Bank) -> None:
     noted: list[str] = []

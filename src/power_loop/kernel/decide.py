@@ -87,7 +87,7 @@ def interrupted(state: State, effects_of: Callable[[str], Effects]) -> tuple[Too
     """Calls that began, have no result, and may not be repeated."""
     if not state.started:
         return ()
-    return tuple(c for c in state.open_calls if c.id in state.started and effects_of(c.name) == "once")
+    return tuple(c for c in state.open_calls if c.id in state.started and effects_of(state.as_run(c).name) == "once")
 
 
 def denied(state: State) -> tuple[ToolCall, ...]:

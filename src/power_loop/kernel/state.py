@@ -103,6 +103,10 @@ class State(NamedTuple):
         """The open call of this id."""
         return next((call for call in self.open_calls if call.id == call_id), None)
 
+    def as_run(self, call: ToolCall) -> ToolCall:
+        """``call`` as a hook made it, if one did: under this name and with these arguments it runs."""
+        return next((changed for changed in self.rewritten if changed.id == call.id), call)
+
     def question(self, call_id: str) -> Mapping[str, Any] | None:
         """What was last asked about this call."""
         return next((asked for of, asked in reversed(self.questions) if of == call_id), None)

@@ -115,7 +115,7 @@ def expired(question: Mapping[str, Any], now: int) -> bool:
 async def report_denied(send: Send, effect: ReportDenied) -> None:
     """Answer calls that shall not run with what was said about them."""
     for call in effect.calls:
-        name = next((changed.name for changed in send.ahead.rewritten if changed.id == call.id), call.name)
+        name = send.ahead.as_run(call).name
         note = next((made.note for made in reversed(send.ahead.decisions) if made.call_id == call.id), None)
         said = f" Note: {note}" if note else ""
         await send.say(ToolReturned(call.id, f"Denied: {name} was not run.{said}", "denied", name, ran=False))

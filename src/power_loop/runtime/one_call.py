@@ -73,7 +73,7 @@ async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None
     """``asked``, the round's call at ``position``, ready to run; None when it is answered already, or the send stops."""
     if is_stopping(send):
         return None
-    call = next((changed for changed in send.ahead.rewritten if changed.id == asked.id), asked)
+    call = send.ahead.as_run(asked)
     checked = check(send, call)
     rewritten: tuple[str | None, str | None] = (None, None)
     if isinstance(checked, tuple) and call is asked and "tool.before" in send.ports.hooks.standing:

@@ -49,13 +49,13 @@ async def _answer(send: Send, calls: Sequence[ToolCall], text: str, *, cancelled
 
 def in_doubt(send: Send, call: ToolCall) -> bool:
     """It began and may have taken effect, whether or not somebody was asked about it meanwhile."""
-    begun = call.id in send.ahead.started and send.effects_of(call.name) == "once"
+    begun = call.id in send.ahead.started and send.effects_of(send.ahead.as_run(call).name) == "once"
     return begun or any(of == call.id and asked.get("kind") == "unknown" for of, asked in send.ahead.questions)
 
 
 async def _reconciled(send: Send, call: ToolCall, key: str, late: Sequence[LateResult]) -> ToolReturned | None:
     """What the tool itself finds out about the attempt that was cut off."""
-    asked, call = call, next((changed for changed in send.ahead.rewritten if changed.id == call.id), call)
+    asked, call = call, send.ahead.as_run(call)
     checked = check(send, call)
     if isinstance(checked, str) or (reconcile := checked[0].definition.reconcile) is None:
         return None
