@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from power_loop import HumanInputRequired, ToolRun, tool
+from power_loop import AgentLoopConfig, CancellationToken, HumanInputRequired, RunPolicy, ToolPolicy, ToolRun, tool
 from power_loop.context.pairing import check_pairs
 from power_loop.contracts.store import Statement
 from power_loop.testing import FunctionLLM, call, calls
@@ -72,11 +72,13 @@ async def test_a_tool_that_finds_out_ends_the_unknown_state(house: Any, bank: Ba
 
 
 # acceptance: 122 (reconcile does not know, or breaks)
-@pytest.mark.parametrize("answer", ["None", "raises", "absent"])
+@pytest.mark.parametrize("answer", ["None", "raises", "cancels itself", "absent"])
 async def test_a_tool_that_does_not_find_out_leaves_it_unknown(house: Any, bank: Bank, answer: str) -> None:
     async def reconcile(run: ToolRun, arguments: Any) -> str | None:
         if answer == "raises":
             raise ConnectionError("the bank does not answer")
+        if answer == "cancels itself":
+            raise asyncio.CancelledError
         return None
 
     how = {} if answer == "absent" else {"reconciles": reconcile}
@@ -86,6 +88,53 @@ async def test_a_tool_that_does_not_find_out_leaves_it_unknown(house: Any, bank:
     assert "may or may not have taken effect" in result.final_text
     (told,) = house.told("tool_call_completed")
     assert (told["outcome"], told["failed"], len(bank.attempts)) == ("unknown", False, 1)
+
+
+async def test_a_plain_function_may_find_out_and_what_it_gives_is_cut_to_size_like_any_result(house: Any, bank: Bank) -> None:
+    def reconcile(run: ToolRun, arguments: Any) -> str:
+        return "paid " + "0" * 5000
+
+    session = await cut_off(house, bank, reconciles=reconcile)
+    config = AgentLoopConfig(tooling=ToolPolicy(result_max_chars=1000))
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(reconciles=reconcile), config=config)
+    result = await loop.resume(session)
+    assert result.final_text.startswith("so: paid 000")
+    assert "characters are left out" in result.final_text
+
+
+@pytest.mark.parametrize("by", ["token", "cancel"])
+async def test_a_cancel_does_not_wait_for_a_tool_that_finds_nothing_out(house: Any, bank: Bank, by: str) -> None:
+    asked: list[str] = []
+
+    async def reconcile(run: ToolRun, arguments: Any) -> None:
+        asked.append(run.call_id)
+        await asyncio.Event().wait()
+
+    session = await cut_off(house, bank, reconciles=reconcile)
+    loop, token = house.loop(llm=FunctionLLM(done), tools=bank.tools(reconciles=reconcile)), CancellationToken()
+    resuming = asyncio.create_task(loop.resume(session, stop_event=token))
+    await house.until(lambda: asked)
+    if by == "token":
+        token.cancel("enough")
+    else:
+        await loop.cancel(session)
+    result = await asyncio.wait_for(resuming, 60)
+    assert (result.status, len(asked)) == ("cancelled", 1)
+    assert [told["outcome"] for told in house.told("tool_call_completed")] == ["unknown"]
+
+
+async def test_a_call_that_a_cancel_cut_off_has_no_more_time_to_be_found_out_about_than_the_cancel_has(house: Any, bank: Bank) -> None:
+    async def reconcile(run: ToolRun, arguments: Any) -> None:
+        await asyncio.Event().wait()
+
+    config = AgentLoopConfig(running=RunPolicy(cancel_grace_s=0.01))
+    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(reconciles=reconcile), config=config)
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("pay 5", session))
+    await house.until(lambda: bank.attempts)
+    await loop.cancel(session)
+    assert (await asyncio.wait_for(sending, 60)).status == "cancelled"
+    assert [told["outcome"] for told in house.told("tool_call_completed")] == ["unknown"]
 
 
 # acceptance: 122 (rerun), 123 (resume)

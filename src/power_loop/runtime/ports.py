@@ -37,6 +37,10 @@ class Threads(Protocol):
         """``late`` is told (value, error) of a call that ends after this was cancelled."""
         ...
 
+    def ask(self, function: Callable[..., Any], *given: Any) -> Awaitable[Any]:
+        """What a function says, be it async or not; one that cancels itself has failed."""
+        ...
+
 
 class NoteKeeper(Protocol):
     """Where the notes of sessions are kept, for folds that write some."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from power_loop.contracts.effects import ReportCancelled, ReportUnknown
 from power_loop.contracts.late import LateResult
+from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolParked, ToolReturned
 from power_loop.contracts.results import render_result
 from power_loop.kernel.call_keys import key_of
+from power_loop.runtime.cancel import Cut
 from power_loop.runtime.late import adopted, late_results_of
-from power_loop.runtime.one_call import Prepared, check, tool_run
+from power_loop.runtime.long_results import cut_to_size
+from power_loop.runtime.one_call import Prepared, check, said_by, tool_run
 from power_loop.runtime.send import Send
 
 UNKNOWN = "it was begun and then interrupted. It may or may not have taken effect: check before you repeat it."
@@ -63,15 +68,27 @@ async def _reconciled(send: Send, call: ToolCall, key: str, late: Sequence[LateR
     tool, arguments = checked
     prepared = Prepared(call, tool, arguments, tool_run(send, asked, tool, key).of_call(late=late), leaves_a_trace=True)
     try:
-        value = await reconcile(prepared.run, arguments)
-    except Exception:  # the tool's own code: when even that fails, the outcome stays unknown
+        value = await _found_out(send, reconcile, prepared)
+    except Cut:
+        return None
+    except Exception as error:  # the tool's own code: when even that fails, the outcome stays unknown
+        log.warning("session %s: what became of %s was not found out: %s", send.session_id, call.name, said_by(error))
         return None
     if value is None:
         return None
     if prepared.run.posts:
         send.posts = {**send.posts, call.id: prepared.run.posts}
     content, failed, data = render_result(value)
-    return ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False)
+    return await cut_to_size(send, ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False))
+
+
+async def _found_out(send: Send, reconcile: Callable[..., Any], prepared: Prepared) -> Any:
+    """What ``reconcile`` says. A stop cuts it off; where that came before, it has the time that handlers have then."""
+    if send.scope.stop is None:
+        with send.scope:
+            return await send.ports.threads.ask(reconcile, prepared.run, prepared.arguments)
+    async with asyncio.timeout(send.terms.settings.cancel_grace_s):
+        return await send.ports.threads.ask(reconcile, prepared.run, prepared.arguments)
 
 
 def _unknown_text(send: Send, call: ToolCall) -> str:

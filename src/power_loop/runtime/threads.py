@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -17,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from power_loop.contracts.soon import soon
+from power_loop.runtime.cancel import failing_when_cancelled_by_itself
 
 Outcome = tuple[Any, BaseException | None]
 Late = Callable[[Any, BaseException | None], Coroutine[Any, Any, None]]
@@ -73,6 +75,14 @@ class HandlerThreads:
         if error is not None:
             raise error
         return value
+
+    async def ask(self, function: Callable[..., Any], *given: Any) -> Any:
+        """What a function of the host says; a synchronous one is asked in a thread. One that cancels itself has failed."""
+        with failing_when_cancelled_by_itself():
+            if inspect.iscoroutinefunction(function):
+                return await function(*given)
+            value = await self.run(lambda: function(*given))
+            return await value if inspect.isawaitable(value) else value
 
     def _hand_over(self, work: Work) -> None:
         # Nothing is queued before somebody is there to take it: what was reported as failed must not be run later on.
