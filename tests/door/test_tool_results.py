@@ -219,16 +219,21 @@ async def test_a_sync_handler_over_its_time_is_told_as_still_running_and_the_sen
 
 
 # acceptance: 128 (the outcome)
+@pytest.mark.parametrize("is_rewritten", [False, True])
 @pytest.mark.parametrize(("effects", "outcome"), [("pure", "failed"), ("idempotent", "failed"), ("once", "unknown")])
-async def test_a_once_tool_over_its_time_is_unknown_and_others_failed(home: Any, effects: Any, outcome: str) -> None:
+async def test_a_once_tool_over_its_time_is_unknown_and_others_failed(home: Any, effects: Any, outcome: str, is_rewritten: bool) -> None:
+    def rewrite(ctx: Any) -> None:
+        ctx.tool_args["n"] += is_rewritten
+
     @tool(timeout_s=600, effects=effects)
-    async def slow() -> str:
+    async def slow(n: int) -> str:
         """Never end."""
         time_passes(600)
         await asyncio.Event().wait()
         return ""
 
-    loop = home.loop(call("slow"), "done", tools=[slow])
+    loop = home.loop(call("slow", n=1), "done", tools=[slow])
+    loop.hooks.register("tool.before", rewrite)
     heard: list[Any] = []
     loop.event_bus.subscribe("tool_call_completed", heard.append)
     await loop.run("go")

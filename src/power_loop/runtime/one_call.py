@@ -264,7 +264,7 @@ async def _failed(send: Send, prepared: Prepared, error: BaseException) -> Recor
     outcome: Outcome = "failed"
     if isinstance(error, ToolTimeout):
         going_on = "" if prepared.is_async else " It could not be stopped and is still running."
-        outcome = "unknown" if prepared.leaves_a_trace else "failed"
+        outcome = "unknown" if send.effects_of(name) == "once" else "failed"
         text = f"Error: {error}.{going_on}" + (
             " It may or may not have taken effect: check before you repeat it." if outcome == "unknown" else ""
         )
