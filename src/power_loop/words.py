@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from power_loop.contracts.attachments import with_data
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.messages import Content
 
@@ -78,23 +78,11 @@ async def _block(block: Any) -> dict[str, Any]:
 def _is_whole(kind: str, value: Any) -> bool:
     """A block says something: its text, where its picture is, or what file it means."""
     match kind, value:
-        case ("text", str()) | ("image_url", {"url": str()}) | ("attachment", {"path": str()} | {"data": _}):
+        case ("text", str()) | ("image_url", {"url": str()}) | ("attachment", {"path": str()} | {"data": str()}):
             return True
         case _:
             return False
 
 
 async def _whole(attachment: Mapping[str, Any]) -> dict[str, Any]:
-    if "data" in attachment or "path" not in attachment:
-        return dict(attachment)
-    path = attachment["path"]
-    try:
-        data = await asyncio.get_running_loop().run_in_executor(None, _bytes_of, path)
-    except OSError as error:
-        raise ValueError(f"the attachment {path!r} cannot be read: {error.strerror or error}") from error
-    return {**attachment, "data": base64.b64encode(data).decode("ascii")}
-
-
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    return await asyncio.get_running_loop().run_in_executor(None, with_data, attachment)

@@ -111,6 +111,27 @@ async def test_a_file_is_read_when_it_is_said_and_may_go_away_afterwards(home: A
         assert data in str(shown)
 
 
+# acceptance: 167 (files that a tool shows, and those of a history from elsewhere)
+async def test_a_file_that_a_tool_or_another_history_brings_is_read_then_and_there(home: Any, tmp_path: Path) -> None:
+    path = tmp_path / "shot.png"
+    path.write_bytes(b"\x89PNG not really")
+    block = {"type": "attachment", "attachment": {"path": str(path), "kind": "image", "mime_type": "image/png"}}
+
+    def shot() -> list[dict[str, Any]]:
+        """Show the screen."""
+        return [TEXT, block]
+
+    loop = home.loop(call("shot"), "Seen.", "Still there.", tools=[shot])
+    session = await loop.new_session()
+    await (await loop.ensure_store()).append_message(session, role="user", content=[block])
+    await loop.send("Look.", session)
+    path.unlink()
+    await loop.send("And now?", session)
+    shown = loop.llm.requests[-1].to_messages()
+    data = base64.b64encode(b"\x89PNG not really").decode()
+    assert [data in str(message["content"]) for message in shown if not isinstance(message["content"], str)] == [True, True]
+
+
 async def test_a_file_that_is_not_there_is_refused_before_anything_is_written(home: Any, tmp_path: Path) -> None:
     loop = home.loop()
     session = await loop.new_session()

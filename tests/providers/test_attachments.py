@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from power_loop.contracts.attachments import PDF_TEXT_CHARS, render
+from power_loop.contracts.attachments import PDF_TEXT_CHARS, kept, render
 from power_loop.contracts.model import LLMRequest, ModelCapabilities
 
 UNKNOWN = ModelCapabilities()
@@ -100,3 +100,16 @@ def test_a_request_puts_the_system_prompt_first_and_renders_its_files() -> None:
     system, user = request.to_messages(BLIND)
     assert system == {"role": "system", "content": "Be brief."}
     assert user["content"][0]["type"] == "text"
+
+
+async def test_content_is_kept_with_the_bytes_of_its_files(tmp_path: Path) -> None:
+    paper = tmp_path / "paper.txt"
+    paper.write_bytes(b"hello")
+    blocks = [{"type": "text", "text": "see"}, {"type": "attachment", "attachment": {"path": str(paper)}}]
+    held = {"path": str(paper), "data": base64.b64encode(b"hello").decode()}
+    assert await kept(blocks) == [blocks[0], {"type": "attachment", "attachment": held}]
+    paper.unlink()
+    assert await kept([{"type": "attachment", "attachment": held}]) == [{"type": "attachment", "attachment": held}]
+    (noted,) = await kept([blocks[1]])
+    assert noted == {"type": "text", "text": "[attachment paper.txt (unknown type): the file cannot be read]"}
+    assert await kept("text") == "text"

@@ -40,6 +40,8 @@ async def test_text_blocks_and_messages_are_heard(said: Any, heard: Any) -> None
         ([{"type": "video", "video": {}}], "type must be one of"),
         ([{"type": "text"}], "type must be one of"),
         ([{"type": "attachment", "attachment": {"path": 0}}], "type must be one of"),  # which would be what somebody types
+        ([{"type": "attachment", "attachment": {"data": 5}}], "type must be one of"),
+        ([{"type": "attachment", "attachment": {"path": "a\0b", "data": None}}], "cannot be read"),
         ([{"type": "text", "text": "hi", "extra": object()}], "is not JSON"),
     ],
 )

@@ -1,12 +1,13 @@
 """Attachments and pictures, as blocks that a given model can take; where it cannot, a visible note stands in.
 
 An attachment block holds ``path``, ``filename``, ``mime_type``, ``kind`` (``image``, ``pdf``, ``other``) and, once its
-bytes were read, ``data`` (base64); a PDF may also hold its ``text``. Storing the bytes is the runtime's business:
-here a file is only read where nobody did before. Reading and extracting block, so call it off the event loop.
+bytes were read, ``data`` (base64); a PDF may also hold its ``text``. Whoever stores a block has its bytes read with it
+(`with_data`, `kept`). Reading and extracting block, so call it off the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Longer extracts crowd out the conversation; the note says how much is missing.
 PDF_TEXT_CHARS = 24_000
+
+UNREADABLE = "the file cannot be read"
 
 Block = dict[str, Any]
 
@@ -38,6 +41,42 @@ def needs_rendering(message: Mapping[str, Any]) -> bool:
     if content is None or isinstance(content, str):
         return False
     return any(block.get("type") in ("attachment", "image_url") for block in cast("Sequence[Block]", content))
+
+
+# --- when it is said ---------------------------------------------------------------------
+
+
+def with_data(attachment: Mapping[str, Any]) -> Block:
+    """``attachment`` with its bytes, read now unless it has them. Raises `ValueError` naming a file that cannot be read."""
+    if isinstance(attachment.get("data"), str) or not attachment.get("path"):
+        return dict(attachment)
+    path = attachment["path"]
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise ValueError(f"the attachment {path!r} cannot be read: {why or error}") from error
+    return {**attachment, "data": base64.b64encode(data).decode("ascii")}
+
+
+async def kept(content: Content) -> Content:
+    """``content`` with the bytes of its files, so that one that moves later changes nothing; a note for one that cannot be read."""
+    if isinstance(content, str) or all(block.get("type") != "attachment" for block in content):
+        return content
+    return await asyncio.to_thread(lambda: [_kept(block) for block in content])
+
+
+def _kept(block: Block) -> Block:
+    attachment: Any = block.get("attachment")
+    if block.get("type") != "attachment" or not isinstance(attachment, Mapping):
+        return block
+    try:
+        return {**block, "attachment": with_data(cast("Mapping[str, Any]", attachment))}
+    except ValueError:
+        return note(cast("Mapping[str, Any]", attachment), UNREADABLE)
+
+
+# --- when it is shown --------------------------------------------------------------------
 
 
 def _block(block: Block, capabilities: ModelCapabilities) -> Block:
@@ -80,7 +119,7 @@ def _image(attachment: Mapping[str, Any], capabilities: ModelCapabilities) -> Bl
         return note(attachment, "not shown, this model takes images by address only")
     data = _base64_of(attachment)
     if data is None:
-        return note(attachment, "the file cannot be read")
+        return note(attachment, UNREADABLE)
     return {"type": "image_url", "image_url": {"url": f"data:{attachment.get('mime_type') or 'image/png'};base64,{data}"}}
 
 
@@ -94,7 +133,7 @@ def _pdf(attachment: Mapping[str, Any], capabilities: ModelCapabilities) -> Bloc
         name = attachment.get("filename") or "document.pdf"
         return {"type": "file", "file": {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}}
     if not text and data is None:
-        return note(attachment, "the file cannot be read")
+        return note(attachment, UNREADABLE)
     text = text or pdf_text(base64.b64decode(data or ""))
     if not text:
         return note(attachment, "its text cannot be extracted (pip install 'power-loop[pdf]' for PDF with a text layer)")

@@ -12,14 +12,14 @@ from power_loop.contracts.log import log
 from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import ToolReturned
 from power_loop.kernel.call_keys import key_of
-from power_loop.runtime.long_results import cut_to_size
+from power_loop.runtime.long_results import as_kept
 from power_loop.runtime.send import Send
 
 
 async def keep_late(send: Send, record: ToolReturned, key: str) -> None:
     """Keep ``record``, of the attempt with this idempotency key. A store that is away, or closed, is only logged."""
     try:
-        record = await cut_to_size(send, record)
+        record = await as_kept(send, record)
         late = LateResult(record.call_id, send.send_index, key, record.outcome, record.output, record.name)
         await send.ports.log.keep_late_result(send.session_id, late, epoch=send.session.head.epoch)
     except PowerLoopError as error:

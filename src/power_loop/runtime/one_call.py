@@ -28,7 +28,7 @@ from power_loop.runtime.approvals import may_start
 from power_loop.runtime.asking import STOPPING, answer_of, ask, stopped_by
 from power_loop.runtime.cancel import being_cancelled
 from power_loop.runtime.late import keep_late
-from power_loop.runtime.long_results import cut_to_size
+from power_loop.runtime.long_results import as_kept
 from power_loop.runtime.model_retry import asked_again, not_again, tries_left
 from power_loop.runtime.send import Send
 
@@ -84,7 +84,7 @@ async def prepare(send: Send, asked: ToolCall, position: int) -> Prepared | None
             call, rewritten = shaped, (shaped.name, shaped.arguments)
             checked = check(send, call)
     if isinstance(checked, str):
-        await send.say(await cut_to_size(send, ToolReturned(asked.id, checked, "failed", call.name, ran=False)))
+        await send.say(await as_kept(send, ToolReturned(asked.id, checked, "failed", call.name, ran=False)))
         return None
     tool, arguments = checked
     if send.ahead.retried and tries_left(send, tool.definition) < 0:
@@ -180,7 +180,7 @@ async def run_one(send: Send, prepared: Prepared) -> Record:
     record = record._replace(duration_ms=round((clock.monotonic() - started) * 1000))
     if "tool.after" in send.ports.hooks.standing:
         record = await _after(send, prepared, record)
-    return await cut_to_size(send, record)
+    return await as_kept(send, record)
 
 
 async def _outcome(send: Send, prepared: Prepared) -> Record:

@@ -15,7 +15,7 @@ from power_loop.contracts.results import render_result
 from power_loop.kernel.call_keys import key_of
 from power_loop.runtime.cancel import Cut
 from power_loop.runtime.late import adopted, late_results_of
-from power_loop.runtime.long_results import cut_to_size
+from power_loop.runtime.long_results import as_kept
 from power_loop.runtime.one_call import Prepared, check, said_by, tool_run
 from power_loop.runtime.send import Send
 
@@ -79,7 +79,7 @@ async def _reconciled(send: Send, call: ToolCall, key: str, late: Sequence[LateR
     if prepared.run.posts:
         send.posts = {**send.posts, call.id: prepared.run.posts}
     content, failed, data = render_result(value)
-    return await cut_to_size(send, ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False))
+    return await as_kept(send, ToolReturned(call.id, content, "failed" if failed else "ok", call.name, data, ran=False))
 
 
 async def _found_out(send: Send, reconcile: Callable[..., Any], prepared: Prepared) -> Any:

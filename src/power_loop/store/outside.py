@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from power_loop.contracts.attachments import kept
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionArchivedError, SessionBusyError
 from power_loop.contracts.messages import Content, ToolCall, is_content, text_of
@@ -45,7 +46,7 @@ class Outside(RecordLog):
         calls = tuple(_call(each) for each in tool_calls or ())
         if not is_content(content or ""):
             raise TypeError(f"the content of a message is text or a list of content blocks, not {content!r:.120}")
-        given = _message(role, content or "", calls, tool_call_id, name, meta)
+        given = _message(role, await kept(content or ""), calls, tool_call_id, name, meta)
         if calls:
             await self._refuse_known(session_id, calls)
         while True:
