@@ -111,5 +111,26 @@ async def test_content_is_kept_with_the_bytes_of_its_files(tmp_path: Path) -> No
     paper.unlink()
     assert await kept([{"type": "attachment", "attachment": held}]) == [{"type": "attachment", "attachment": held}]
     (noted,) = await kept([blocks[1]])
-    assert noted == {"type": "text", "text": "[attachment paper.txt (unknown type): the file cannot be read]"}
+    assert noted == {"type": "text", "text": "[attachment paper.txt (text/plain): the file cannot be read]"}
     assert await kept("text") == "text"
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({"filename": "cat.jpg"}, {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{DATA}"}}),
+        ({"path": "/shots/cat.webp", "kind": "image"}, {"type": "image_url", "image_url": {"url": f"data:image/webp;base64,{DATA}"}}),
+        ({"mime_type": "image/gif"}, {"type": "image_url", "image_url": {"url": f"data:image/gif;base64,{DATA}"}}),
+        (
+            {"filename": "a"},
+            {"type": "text", "text": "[attachment a (unknown type, 30 bytes): this kind of file is not shown to the model]"},
+        ),
+    ],
+)
+def test_what_an_attachment_does_not_say_of_itself_its_name_says(given: dict[str, Any], seen: dict[str, Any]) -> None:
+    assert shown({**given, "data": DATA}) == seen
+
+
+@pytest.mark.parametrize("data", ["abcde", "AAA", "é"])
+def test_a_pdf_whose_data_is_no_base64_is_a_note(data: str) -> None:
+    assert shown({"kind": "pdf", "data": data, "filename": "a.pdf"})["text"].endswith("the file cannot be read]")

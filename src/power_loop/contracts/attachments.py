@@ -1,8 +1,8 @@
 """Attachments and pictures, as blocks that a given model can take; where it cannot, a visible note stands in.
 
-An attachment block holds ``path``, ``filename``, ``mime_type``, ``kind`` (``image``, ``pdf``, ``other``) and, once its
-bytes were read, ``data`` (base64); a PDF may also hold its ``text``. Whoever stores a block has its bytes read with it
-(`with_data`, `kept`). Reading and extracting block, so call it off the event loop.
+An attachment block holds ``path``, ``filename``, ``mime_type``, ``kind`` (``image``, ``pdf``, ``other``) and, once its bytes
+were read, ``data`` (base64); a PDF may also hold its ``text``. A type or kind that is left out is told by the name. Whoever
+stores a block has its bytes read with it (`with_data`, `kept`). Reading and extracting block, so call it off the event loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -90,13 +91,25 @@ def _block(block: Block, capabilities: ModelCapabilities) -> Block:
 
 
 def _attachment(attachment: Mapping[str, Any], capabilities: ModelCapabilities) -> Block:
-    match attachment.get("kind"):
+    match attachment.get("kind") or _kind_of(mime_type(attachment)):
         case "image":
             return _image(attachment, capabilities)
         case "pdf":
             return _pdf(attachment, capabilities)
         case _:
             return note(attachment, "this kind of file is not shown to the model")
+
+
+def mime_type(attachment: Mapping[str, Any]) -> str | None:
+    """As it says, else by its name."""
+    given = attachment.get("mime_type")
+    return given if isinstance(given, str) and given else guess_type(_name_of(attachment))[0]
+
+
+def _kind_of(mime_type: str | None) -> str:
+    if mime_type == "application/pdf":
+        return "pdf"
+    return "image" if (mime_type or "").startswith("image/") else "other"
 
 
 # --- pictures --------------------------------------------------------------------------
@@ -120,7 +133,7 @@ def _image(attachment: Mapping[str, Any], capabilities: ModelCapabilities) -> Bl
     data = _base64_of(attachment)
     if data is None:
         return note(attachment, UNREADABLE)
-    return {"type": "image_url", "image_url": {"url": f"data:{attachment.get('mime_type') or 'image/png'};base64,{data}"}}
+    return {"type": "image_url", "image_url": {"url": f"data:{mime_type(attachment) or 'image/png'};base64,{data}"}}
 
 
 # --- PDF -------------------------------------------------------------------------------
@@ -132,12 +145,21 @@ def _pdf(attachment: Mapping[str, Any], capabilities: ModelCapabilities) -> Bloc
     if capabilities.pdf_input and data is not None:
         name = attachment.get("filename") or "document.pdf"
         return {"type": "file", "file": {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}}
-    if not text and data is None:
+    document = _decoded(data)
+    if not text and document is None:
         return note(attachment, UNREADABLE)
-    text = text or pdf_text(base64.b64decode(data or ""))
+    text = text or pdf_text(document or b"")
     if not text:
         return note(attachment, "its text cannot be extracted (pip install 'power-loop[pdf]' for PDF with a text layer)")
     return _text(f"[{_named(attachment)}: text]\n{_bounded(text)}")
+
+
+def _decoded(data: str | None) -> bytes | None:
+    """The bytes; None where there are none, or what is there is no base64."""
+    try:
+        return None if data is None else base64.b64decode(data)
+    except ValueError:
+        return None
 
 
 def pdf_text(data: bytes) -> str | None:
@@ -167,10 +189,13 @@ def note(attachment: Mapping[str, Any], why: str) -> Block:
 
 
 def _named(attachment: Mapping[str, Any]) -> str:
-    name = attachment.get("filename") or Path(str(attachment.get("path") or "file")).name
     size = _size(attachment)
-    details = [str(attachment.get("mime_type") or "unknown type"), *([] if size is None else [f"{size} bytes"])]
-    return f"attachment {name} ({', '.join(details)})"
+    details = [mime_type(attachment) or "unknown type", *([] if size is None else [f"{size} bytes"])]
+    return f"attachment {_name_of(attachment)} ({', '.join(details)})"
+
+
+def _name_of(attachment: Mapping[str, Any]) -> str:
+    return str(attachment.get("filename") or Path(str(attachment.get("path") or "file")).name)
 
 
 def _size(attachment: Mapping[str, Any]) -> int | None:
