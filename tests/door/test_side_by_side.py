@@ -126,6 +126,18 @@ def diary(log: list[str], *, barrier: Any) -> ToolRegistry:
     return ToolRegistry([made(name) for name in "abcde"])
 
 
+async def test_a_tool_that_a_hook_names_is_a_barrier_where_it_is_not_parallel(home: Any) -> None:
+    def rename(ctx: Any) -> None:
+        if ctx.tool_name == "b":
+            ctx.tool_name = "d"
+
+    log: list[str] = []
+    loop = home.loop(calls(*map(call, "aabcc")), "done", tool_registry=diary(log, barrier="d"))
+    loop.hooks.register("tool.before", rename)
+    await loop.run("go")
+    assert log == ["+a", "+a", "-a", "-a", "+d", "-d", "+c", "+c", "-c", "-c"]
+
+
 # acceptance: 130
 async def test_a_tool_that_is_not_parallel_is_a_barrier_to_both_sides(home: Any) -> None:
     log: list[str] = []

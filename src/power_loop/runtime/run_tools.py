@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from power_loop.contracts.effects import RunTools
 from power_loop.contracts.hooks import HookDirective
@@ -19,6 +20,8 @@ from power_loop.runtime.cancel import Cut
 from power_loop.runtime.one_call import Prepared, cancelled_itself, is_stopping, prepare, run_one, runs_side_by_side, still_running
 from power_loop.runtime.rounds import begin_round, used_todo
 from power_loop.runtime.send import Send
+
+T = TypeVar("T")
 
 
 class Running:
@@ -54,21 +57,24 @@ async def run_tools(send: Send, effect: RunTools) -> None:
     if await _round_vetoed(send, effect.calls):
         return
     places = {call.id: at for at, call in enumerate(send.ahead.asked)}
-    for group in groups(send, effect.calls):
+    for group in groups(effect.calls, lambda call: runs_side_by_side(send, call.name)):
         ready = [prepared for call in group if (prepared := await prepare(send, call, places[call.id])) is not None]
+        # A hook may have put a tool that runs alone in the place of one that need not.
+        for together in groups(ready, lambda prepared: runs_side_by_side(send, prepared.call.name)):
+            if not is_stopping(send):
+                await _run_group(send, together)
         if is_stopping(send):
             break
-        await _run_group(send, ready)
     if "tools.batch.after" in send.ports.hooks.standing:
         await send.flush()
         await ask(send, "tools.batch.after", messages=send.window.messages, used_todo=used_todo(send))
 
 
-def groups(send: Send, calls: Sequence[ToolCall]) -> Iterator[list[ToolCall]]:
+def groups(calls: Sequence[T], side_by_side: Callable[[T], bool]) -> Iterator[list[T]]:
     """Neighbours that may run side by side; a call that may not stands alone, a barrier to both sides."""
-    group: list[ToolCall] = []
+    group: list[T] = []
     for call in calls:
-        if runs_side_by_side(send, call.name):
+        if side_by_side(call):
             group.append(call)
             continue
         if group:
