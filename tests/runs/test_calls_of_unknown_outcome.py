@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, CancellationToken, HumanInputRequired, RunPolicy, ToolPolicy, ToolRun, tool
+from power_loop import (
+    AgentLoopConfig,
+    CancellationToken,
+    HumanInputRequired,
+    RunPolicy,
+    ToolDefinition,
+    ToolPolicy,
+    ToolRegistry,
+    ToolRun,
+    tool,
+)
 from power_loop.context.pairing import check_pairs
 from power_loop.contracts.store import Statement
 from power_loop.testing import FunctionLLM, call, calls
@@ -240,6 +250,15 @@ async def test_the_tool_that_a_hook_put_in_the_place_of_another_decides_whether_
     bank.hangs = False
     result = await house.loop("done", tools=tools).resume(session)
     assert (result.final_text, len(bank.attempts)) == ("done", attempts)
+
+
+async def test_a_call_that_began_is_unknown_where_its_tool_is_gone_whatever_the_default(house: Any, bank: Bank) -> None:
+    session = await cut_off(house, bank)
+    config = AgentLoopConfig(tooling=ToolPolicy(default_effects="idempotent"))
+    other = ToolDefinition("other", "Another tool."), lambda: "other"
+    cold = house.loop(llm=FunctionLLM(done), tool_registry=ToolRegistry([other]), config=config)
+    assert "may or may not have taken effect" in (await cold.resume(session)).final_text
+    assert [told["outcome"] for told in house.told("tool_call_completed")] == ["unknown"]
 
 
 # acceptance: 122 (beside calls that never began)

@@ -172,9 +172,9 @@ class Terms:
 
 
 def effects_of(tools: Toolbox | None, settings: Settings, name: str) -> Effects:
-    """The effect class of the tool ``name``, also where nobody offers it."""
+    """The effect class of the tool ``name``. What nobody offers may be of any, so it is not repeated."""
     tool = tools.get(name) if tools is not None else None
-    return (tool.definition.effects if tool is not None else None) or settings.default_effects
+    return "once" if tool is None else tool.definition.effects or settings.default_effects
 
 
 def priced(settings: Settings, usage: CallUsage, *models: str | None) -> CallUsage:
