@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from typing import Any
+
+import pytest
 
 from power_loop.contracts.model import LLMRequest
 
@@ -179,3 +182,17 @@ async def test_ids_of_another_provider_go_out_in_a_form_that_is_taken_the_same_i
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", each) for each in called)
     again = await messages_of(anthropic, [user("go"), said("", *ids), *(result(each) for each in ids)])
     assert again == sent
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "data"),
+    [
+        ("data:image/gif;base64,AAAA", "image/gif", "AAAA"),
+        ("DATA:image/gif;charset=x;BASE64,AAAA", "image/gif", "AAAA"),
+        ("data:image/svg+xml,%3Csvg/%3E", "image/svg+xml", b64encode(b"<svg/>").decode()),
+    ],
+)
+async def test_a_data_url_is_sent_as_base64_however_it_is_written(anthropic: Any, url: str, kind: str, data: str) -> None:
+    rows = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+    (message,) = await messages_of(anthropic, rows)
+    assert message["content"][0]["source"] == {"type": "base64", "media_type": kind, "data": data}

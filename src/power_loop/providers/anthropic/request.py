@@ -7,8 +7,10 @@ a user message. Neighbours of the same role are merged, because the protocol wan
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from power_loop.contracts.messages import Message, text_of
 from power_loop.contracts.model import LLMRequest
@@ -180,10 +182,14 @@ def _url_of(block: Mapping[str, Any]) -> str:
 
 
 def _source(url: str) -> Block:
-    if not url.startswith("data:"):
+    scheme, _, rest = url.partition(":")
+    if scheme.lower() != "data":
         return {"type": "url", "url": url}
-    head, _, data = url.removeprefix("data:").partition(",")
-    return {"type": "base64", "media_type": head.partition(";")[0] or "image/png", "data": data}
+    head, _, data = rest.partition(",")
+    kind, *parameters = head.lower().split(";")
+    if "base64" not in parameters:  # then it is percent-encoded (RFC 2397)
+        data = b64encode(unquote_to_bytes(data)).decode("ascii")
+    return {"type": "base64", "media_type": kind or "image/png", "data": data}
 
 
 def _document(file: Mapping[str, Any]) -> Block:
