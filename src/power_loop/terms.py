@@ -155,7 +155,7 @@ def settings_of(config: AgentLoopConfig, model: Any) -> Settings:
         int(running.lease_ttl_s * 1000), running.cancel_grace_s, running.max_completion_vetoes,
         tooling.concurrency, tooling.timeout_s, tooling.default_effects, tooling.result_max_chars, tooling.catalog, tooling.catalog_header,
         context.fold_strategy if fold_at is not None else None, context.fold_timeout_s, fold_target,
-        Limits(config.max_rounds, config.limits, fold_at, True, running.empty_reply_retries), tuple(tooling.projectors),
+        Limits(config.max_rounds, config.limits, fold_at, empty_retries=running.empty_reply_retries), tuple(tooling.projectors),
         int(tooling.approval_ttl_s * 1000) if tooling.approval_ttl_s is not None else None,
         form, tuple(config.output_validators), running.output_retries,
         config.effective_context_budget(window) if fold_at is not None else None, config.context_tokens is not None or bool(window),
@@ -210,8 +210,10 @@ def terms_of(
     own = call.own or (OwnTerms(**kept["own"]) if "own" in kept else None)
     settings = own.of(settings, model) if own is not None else settings
     tools: Toolbox | None = call.tools if call.tools is not None else registry
+    lacks: frozenset[str] = frozenset()
     if call.tools is None and "tools" in kept and registry is not None:
         tools = registry.subset([name for name in kept["tools"] if registry.has(name)])
+        lacks = frozenset(kept["tools"]).difference(tools.names())
     offered = tools if tools is not None and tools.to_openai_tools() else None
     prompt = call.system_prompt if call.system_prompt is not None else kept.get("system_prompt")
     base = settings.limits
@@ -220,7 +222,7 @@ def terms_of(
     rounds = call.max_rounds or kept.get("max_rounds") or base.rounds
     form = output_asked(call, kept, settings)
     retries = settings.output_retries if form is not None else None
-    limits = Limits(rounds, usage, base.fold_at_tokens, offered is not None, base.empty_retries, retries)
+    limits = Limits(rounds, usage, base.fold_at_tokens, offered is not None, lacks, base.empty_retries, retries)
     text = system_text_of(settings, model, offered, prompt if prompt is not None else session.prompt, skills)
     asked = settings.response_format if form is settings.output or form is None else form.response_format
     shown = wanted(settings.projectors, offered)

@@ -184,6 +184,23 @@ async def test_a_tool_that_the_resuming_loop_lacks_ends_it_as_pending_tools(home
     assert without.llm.requests == []
 
 
+async def test_a_call_of_the_one_tool_that_the_resuming_loop_lacks_waits_for_a_loop_that_has_it(home: Any) -> None:
+    first = home.loop(calls(call("one"), call("two")), tools=[one, two])
+    session = await first.new_session()
+    first.hooks.register("tools.batch.before", refuse)
+    with pytest.raises(RuntimeError):
+        await first.send("x", session, tools=["one", "two"])
+    without = home.loop(tools=[two])
+    result = await without.resume(session)
+    assert (result.status, [each["function"]["name"] for each in result.pending_tool_calls]) == ("pending_tools", ["one"])
+    assert without.llm.requests == []
+    assert (await home.loop("done", tools=[one, two]).resume(session)).final_text == "done"
+
+
+def refuse(_: Any) -> None:
+    raise RuntimeError("no more of this")
+
+
 async def test_deps_of_a_call_come_before_those_of_the_loop(home: Any) -> None:
     seen: list[Any] = []
 

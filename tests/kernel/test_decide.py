@@ -19,6 +19,7 @@ from power_loop.contracts.effects import (
     RunTools,
 )
 from power_loop.contracts.limits import Limits
+from power_loop.contracts.messages import ToolCall
 from power_loop.contracts.records import (
     Answered,
     CallCharged,
@@ -131,6 +132,14 @@ def test_without_tools_on_offer_asked_calls_wait() -> None:
     asked: list[Record] = [said(), replied("", READ)]
     assert follows(asked, Limits(has_tools=False)) == Rest()
     assert follows([*asked, STOP], Limits(has_tools=False)) == ReportCancelled((READ,))
+
+
+def test_of_calls_whose_tool_is_lacking_only_the_others_run() -> None:
+    other = ToolCall("other", "other", "{}")
+    asked: list[Record] = [said(), replied("", READ, other)]
+    assert follows(asked, Limits(lacks=frozenset({"other"}))) == RunTools((READ,))
+    assert follows(asked, Limits(lacks=frozenset({READ.name}))) == RunTools((other,))
+    assert follows(asked, Limits(lacks=frozenset({READ.name, "other"}))) == Rest()
 
 
 # acceptance: 168 (kernel side)

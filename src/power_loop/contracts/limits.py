@@ -20,6 +20,8 @@ class Limits:
     """Estimated tokens of a request at which older sends are folded; None never."""
     has_tools: bool = True
     """The driver offers tools; without any, asked calls wait as ``pending_tools``."""
+    lacks: frozenset[str] = frozenset()
+    """Tools that the send was given by name and this driver does not have: calls of them wait, too."""
     empty_retries: int = 1
     output_retries: int | None = None
     """How often an answer that is not of the form is asked for again; None where no form was asked for."""

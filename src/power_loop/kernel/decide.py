@@ -68,6 +68,8 @@ def of_calls(state: State, limits: Limits, effects_of: Callable[[str], Effects])
     if state.decisions and (refused := denied(state)):
         return ReportDenied(refused)
     ready = runnable(state)
+    if limits.lacks:
+        ready = tuple(call for call in ready if state.as_run(call).name not in limits.lacks)
     return RunTools(ready) if ready and limits.has_tools else REST
 
 
