@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from power_loop.contracts.log import log
 from power_loop.contracts.notes import DEFAULT_NOTES_POLICY
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.records import StopRequested
@@ -278,7 +279,10 @@ class Drivers(Posts):
 
         result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
         if answered_in_place(opening) or (seen is not None and seen.state.idle and seen.state.questions):
-            await self._end_below(session_id)
+            try:
+                await self._end_below(session_id)
+            except Exception as error:  # handlers of the host hear of those ends, too; this send is over and written all the same
+                log.warning("session %s: a sub-agent that nobody waits for was not ended: %s", session_id, repr(error))
         if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
             await self._recall_output(result, seen.state, call)
         return result
@@ -294,9 +298,9 @@ class Drivers(Posts):
         return await self.drive(session_id, LookAfter(), Call(deps=self._loop.deps), OwnPatience())
 
     async def _end_below(self, session_id: str) -> None:
-        """End the sub-agents whose calls were answered without them. Whoever comes upon one that is left does so too."""
+        """End the sub-agents whose calls were answered without them; while the loop closes they are left to whoever comes upon them."""
         store, _ = await self.open()
-        for child in await store.list_children(session_id):
+        for child in await store.list_children(session_id) if not self._closing else ():
             session = await Session.find(store, child.session_id)
             if session is None or session.state.idle or await store.forsaken(child.session_id) != "answered":
                 continue

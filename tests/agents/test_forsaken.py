@@ -140,6 +140,17 @@ async def test_a_sub_agent_that_waits_ends_when_its_root_is_cancelled_while_anot
     await world.is_over(loop, waits[0].session_id)
 
 
+async def test_a_root_that_is_cancelled_because_its_loop_closes_says_so_and_leaves_nobody_to_be_asked(world: World) -> None:
+    loop = world.loop()
+    root = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", root))
+    while not (waits := await loop.list_approvals(root)):
+        await asyncio.sleep(0)
+    await loop.aclose(drain_timeout_s=0)
+    assert (await sending).status == "cancelled"
+    await world.nothing_is_asked_or_done(world.loop(), root, waits[0])
+
+
 async def test_a_sub_agent_that_waits_ends_when_a_hook_ends_the_send_of_its_root(world: World) -> None:
     loop = world.loop()
     loop.hooks.register("tool.after", lambda context: HookDirective.BREAK)
