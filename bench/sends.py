@@ -11,7 +11,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bare import Bare, Recorder, forgetful, recorded
 from report import Report
 
 from power_loop import AgentLoopConfig, LLMRequest, LLMResponse, LLMService, LLMTokenUsage, StatefulAgentLoop, tool
+from power_loop.contracts.store import Batch
 
 SENDS = 600
 WARM_UP = 100
@@ -63,12 +64,11 @@ def loop_on(path: Path, synchronous: str, model: LLMService | None = None, *tool
 
 
 class Talk:
-    """A session of a loop of its own, and a plain connection on which its batches are written again."""
+    """A session of a loop of its own; what it writes is remembered."""
 
-    def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, bare: Bare, session_id: str) -> None:
-        self._loop, self._recorder, self._bare, self._session_id = loop, recorder, bare, session_id
-        self._written = 0
-        self.again()  # the session itself
+    def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, session_id: str, ddl: Sequence[str]) -> None:
+        self._loop, self._recorder, self._session_id, self.ddl = loop, recorder, session_id, ddl
+        self._taken = 0
 
     async def send(self) -> float:
         """The seconds of one send."""
@@ -76,33 +76,30 @@ class Talk:
         await self._loop.send("What is the weather in Lisbon?", self._session_id)
         return time.perf_counter() - began
 
-    def again(self) -> list[float]:
-        """The seconds that each of the batches takes, written again, that came since the last time."""
-        batches, self._written = self._recorder.batches[self._written :], len(self._recorder.batches)
-        return self._bare.again(batches)
+    def batches(self) -> list[Batch]:
+        """What was written since the last time."""
+        batches, self._taken = self._recorder.batches[self._taken :], len(self._recorder.batches)
+        return batches
 
 
 @asynccontextmanager
-async def talk(loop: StatefulAgentLoop, path: Path, synchronous: str) -> AsyncGenerator[Talk]:
-    """A talk whose batches are written again into a file at ``path``."""
+async def talk(loop: StatefulAgentLoop) -> AsyncGenerator[Talk]:
     async with loop:
         recorder = await recorded(loop)
-        session_id = await loop.new_session()
-        with closing(Bare((await loop.ensure_store()).ddl(), path, synchronous, MOST_BATCHES)) as bare:
-            yield Talk(loop, recorder, bare, session_id)
+        yield Talk(loop, recorder, await loop.new_session(), (await loop.ensure_store()).ddl())
 
 
-async def by_turns(*talks: Talk) -> tuple[list[tuple[float, ...]], list[list[float]]]:
-    """Taken by turns: the seconds of sends of all; and those of the batches of each send of the first."""
+async def by_turns(path: Path, synchronous: str, *talks: Talk) -> tuple[list[tuple[float, ...]], list[list[float]]]:
+    """Taken by turns: the seconds of sends of all; and those of the batches of each send of the first, again in a file at ``path``."""
     sent: list[tuple[float, ...]] = []
-    bare: list[float] = []
-    for _ in range(0, WARM_UP + SENDS, TURN):
-        sent += [tuple([await each.send() for each in talks]) for _ in range(TURN)]
-        bare += talks[0].again()
-        for other in talks[1:]:
-            other.again()
-    each = len(bare) // len(sent)
-    return sent[WARM_UP:], [bare[at : at + each] for at in range(WARM_UP * each, len(bare), each)]
+    took: list[float] = []
+    with closing(Bare(talks[0].ddl, path, synchronous, MOST_BATCHES)) as bare:
+        bare.again(talks[0].batches())  # the session itself
+        for _ in range(0, WARM_UP + SENDS, TURN):
+            sent += [tuple([await each.send() for each in talks]) for _ in range(TURN)]
+            took += bare.again(talks[0].batches())
+    each = len(took) // len(sent)
+    return sent[WARM_UP:], [took[at : at + each] for at in range(WARM_UP * each, len(took), each)]
 
 
 def verdict(report: Report, what: str, sent: float, bare: float, extra_ms: float | None) -> None:
@@ -143,8 +140,8 @@ async def one_after_another(report: Report, folder: Path, synchronous: str) -> N
 
 async def plain(report: Report, folder: Path, synchronous: str, where: str = "", *, bar: bool = True) -> None:
     mark = f"plain-{synchronous}{where}"
-    async with talk(loop_on(folder / f"{mark}.db", synchronous), folder / f"bare-{mark}.db", synchronous) as plain:
-        sends, batches = await by_turns(plain)
+    async with talk(loop_on(folder / f"{mark}.db", synchronous)) as plain:
+        sends, batches = await by_turns(folder / f"bare-{mark}.db", synchronous, plain)
     sent, bare = statistics.median(took for (took,) in sends), statistics.median(map(sum, batches))
     verdict(report, f"plain warm send, {synchronous.upper()}{where}", sent, bare, 0.25 if bar else None)
 
@@ -155,11 +152,8 @@ async def tool_rounds(report: Report, folder: Path, synchronous: str, where: str
         mark = f"{name}-{synchronous}{where}"
         with_round = loop_on(folder / f"round-{mark}.db", synchronous, Instant(handler.definition.name), handler)
         without = loop_on(folder / f"plain-beside-{mark}.db", synchronous)
-        async with (
-            talk(with_round, folder / f"bare-round-{mark}.db", synchronous) as whole,
-            talk(without, folder / f"bare-plain-beside-{mark}.db", synchronous) as plain,
-        ):
-            sends, batches = await by_turns(whole, plain)
+        async with talk(with_round) as whole, talk(without) as plain:
+            sends, batches = await by_turns(folder / f"bare-round-{mark}.db", synchronous, whole, plain)
         sent = statistics.median(took - beside for took, beside in sends)
         bare = statistics.median(sum(took[1:3]) for took in batches)
         what = f"one pure tool round, {name} handler, {synchronous.upper()}{where}"
