@@ -78,7 +78,7 @@ LATE_IMPORTS: dict[str, str] = {
     "tools/presets.py": "tool: the name chooses its module",
     "workflow/isolated.py": "bootstrap: a preset of tools",
     "tools/front_matter.py": "extra: skills, for front matter beyond key: value",
-    "contracts/attachments.py": "extra: pdf",
+    "contracts/attachments.py": "extra: pdf; mimetypes, which most conversations do not need",
     "contracts/cron.py": "extra: cron",
     **dict.fromkeys(("contracts/messages.py", "contracts/token_counts.py"), "extra: tokens"),
     **dict.fromkeys(("contrib/mcp_client.py", "contrib/mcp_endpoints.py", "contrib/mcp_server.py"), "extra: mcp"),

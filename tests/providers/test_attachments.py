@@ -115,6 +115,11 @@ async def test_content_is_kept_with_the_bytes_of_its_files(tmp_path: Path) -> No
     assert await kept("text") == "text"
 
 
+async def test_a_path_that_is_no_text_is_a_file_that_cannot_be_read() -> None:
+    (noted,) = await kept([{"type": "attachment", "attachment": {"path": 5}}])
+    assert noted == {"type": "text", "text": "[attachment 5 (unknown type): the file cannot be read]"}
+
+
 @pytest.mark.parametrize(
     ("given", "seen"),
     [

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from mimetypes import guess_type
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,7 +52,7 @@ def with_data(attachment: Mapping[str, Any]) -> Block:
         return dict(attachment)
     path = attachment["path"]
     try:
-        data = Path(path).read_bytes()
+        data = Path(str(path)).read_bytes()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else None
         raise ValueError(f"the attachment {path!r} cannot be read: {why or error}") from error
@@ -103,7 +102,11 @@ def _attachment(attachment: Mapping[str, Any], capabilities: ModelCapabilities) 
 def mime_type(attachment: Mapping[str, Any]) -> str | None:
     """As it says, else by its name."""
     given = attachment.get("mime_type")
-    return given if isinstance(given, str) and given else guess_type(_name_of(attachment))[0]
+    if isinstance(given, str) and given:
+        return given
+    from mimetypes import guess_type  # slow to import, and most conversations hold no files
+
+    return guess_type(_name_of(attachment))[0]
 
 
 def _kind_of(mime_type: str | None) -> str:
@@ -209,13 +212,11 @@ def _size(attachment: Mapping[str, Any]) -> int | None:
 
 
 def _base64_of(attachment: Mapping[str, Any]) -> str | None:
-    data: Any = attachment.get("data")
-    if isinstance(data, str):
-        return data
     try:
-        return base64.b64encode(Path(str(attachment["path"])).read_bytes()).decode("ascii")
-    except (KeyError, OSError):
+        data = with_data(attachment).get("data")
+    except ValueError:
         return None
+    return data if isinstance(data, str) else None
 
 
 def _text(text: str) -> Block:
