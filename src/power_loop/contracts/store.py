@@ -238,7 +238,8 @@ class Append(NamedTuple):
 
 
 Forsaken = Literal["answered", "stopped"]
-"""Of a sub-agent: its call, or one above it, was answered without it; or it belongs to a workflow that is over, and may be resumed."""
+"""Of a sub-agent: its call, or one above it, was answered without it; or it is a leaf that its workflow gave up, or of one that is over,
+and may be gone on with."""
 
 
 class SessionLog(Protocol):

@@ -25,7 +25,7 @@ from power_loop.runtime.let_go import let_go
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
-from power_loop.runtime.openings import Abort, LeaveAlone, Opening
+from power_loop.runtime.openings import Abort, Opening
 from power_loop.runtime.openings_worker import goes_on
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
@@ -224,8 +224,10 @@ class Driver:
     async def _enter(self, session: Session, opening: Opening, terms: Callable[[Session], Terms], ticket: int | None) -> Send | None:
         """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
         state = session.state
-        if session.parent is not None and not state.idle:
-            opening = await self._unless_forsaken(session, opening)
+        if session.parent is not None and not state.idle and goes_on(opening, session):
+            if (goes := await self._unless_forsaken(session.head.session_id, opening)) is None:
+                return None
+            opening = goes
         send = Send(self._ports, terms(session), session)
         send.key = opening.key
         if not state.idle and not state.open_calls and not state.status:  # cut off where a model is asked
@@ -256,10 +258,15 @@ class Driver:
             raise
         return send
 
-    async def _unless_forsaken(self, session: Session, opening: Opening) -> Opening:
-        """A send of a sub-agent for which nobody waits does not go on."""
-        why = await self._ports.log.forsaken(session.head.session_id) if goes_on(opening, session) else None
-        return opening if why is None else Abort(NOBODY_WAITS) if why == "answered" else LeaveAlone()
+    async def _unless_forsaken(self, session_id: str, opening: Opening) -> Opening | None:
+        """How a send of a sub-agent goes on: it ends where its call was answered without it, and rests (None) where it was given up."""
+        match await self._ports.log.forsaken(session_id):
+            case "answered":
+                return Abort(NOBODY_WAITS)
+            case "stopped":
+                return None
+            case None:
+                return opening
 
     async def _prepare(self, send: Send, opening: Opening, ticket: int | None) -> None:
         """What stands before the first words, and these. Handlers that shape them are asked once the session is ours."""

@@ -115,18 +115,6 @@ class Abort:
         return True
 
 
-@dataclass(slots=True)
-class LeaveAlone:
-    """Nothing is to be done."""
-
-    word: UserSaid | None = None
-    key: str | None = None
-    hears: bool = False
-
-    def begin(self, send: Send) -> bool:
-        return False
-
-
 def answered_in_place(opening: Opening) -> int:
     """How many calls it answered in the place of whom they waited for."""
     return opening.written if isinstance(opening, Abort) else opening.healed if isinstance(opening, Say) else 0
