@@ -279,10 +279,7 @@ class Drivers(Posts):
 
         result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
         if answered_in_place(opening) or (seen is not None and seen.state.idle and seen.state.questions):
-            try:
-                await self._end_below(session_id)
-            except Exception as error:  # handlers of the host hear of those ends, too; this send is over and written all the same
-                log.warning("session %s: a sub-agent that nobody waits for was not ended: %s", session_id, repr(error))
+            await self._end_below(session_id)
         if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
             await self._recall_output(result, seen.state, call)
         return result
@@ -300,12 +297,18 @@ class Drivers(Posts):
     async def _end_below(self, session_id: str) -> None:
         """End the sub-agents whose calls were answered without them; while the loop closes they are left to whoever comes upon them."""
         store, _ = await self.open()
-        for child in await store.list_children(session_id) if not self._closing else ():
-            session = await Session.find(store, child.session_id)
-            if session is None or session.state.idle or await store.forsaken(child.session_id) != "answered":
-                continue
-            if not await self.cancel(child.session_id, StopRequested("cancelled", NOBODY_WAITS, "cancel")):
-                await self.hear(child.session_id)
+        try:
+            for child in await store.list_children(session_id) if not self._closing else ():
+                await self._end_unless_awaited(store, child.session_id)
+        except Exception as error:  # handlers of the host hear of those ends, too; the send above is over and written all the same
+            log.warning("session %s: a sub-agent that nobody waits for was not ended: %s", session_id, repr(error))
+
+    async def _end_unless_awaited(self, store: SessionStore, session_id: str) -> None:
+        session = await Session.find(store, session_id)
+        if session is None or session.state.idle or await store.forsaken(session_id) != "answered":
+            return
+        if not await self.cancel(session_id, StopRequested("cancelled", NOBODY_WAITS, "cancel")):
+            await self.hear(session_id)
 
     async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:
         """The value of the answer that a send ended with earlier."""
