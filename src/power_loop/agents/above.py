@@ -7,7 +7,7 @@ about the sub-agent is told to that question, and so on up to the root; each cal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, Protocol
 
 from power_loop.contracts.approvals import is_approval, is_for_an_approval
@@ -18,7 +18,7 @@ from power_loop.contracts.records import Answered
 from power_loop.contracts.rows import SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
 from power_loop.runtime.approvals import expired
-from power_loop.runtime.approvals_outside import was_heard
+from power_loop.runtime.approvals_outside import and_below, was_heard
 from power_loop.runtime.outcome import interactions
 from power_loop.runtime.session import Session
 
@@ -38,16 +38,13 @@ class Tree(SessionLog, Protocol):
 
 async def home_of(store: Tree, session_id: str, interaction_id: str, key: str | None = None) -> str:
     """The session that asks, or else the one that asked: this one, or one below it; this one when nobody did."""
-    found, asked_once = [session_id], session_id
-    for one in found:
-        session = await (Session.load(store, one) if one == session_id else Session.find(store, one))
-        if session is None:
-            continue
-        if any(asked["interaction_id"] == interaction_id for asked in interactions(session)):
-            return one
-        if await was_heard(store, session, interaction_id, key):
-            asked_once = one
-        found += [row.session_id for row in await store.list_children(one)]
+    asked_once = session_id
+    async with aclosing(and_below(store, session_id)) as sessions:
+        async for session in sessions:
+            if any(asked["interaction_id"] == interaction_id for asked in interactions(session)):
+                return session.head.session_id
+            if await was_heard(store, session, interaction_id, key):
+                asked_once = session.head.session_id
     return asked_once
 
 

@@ -6,7 +6,7 @@ whoever drives the session next, or now, hears it. So one word counts, whoever e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from power_loop.contracts.approvals import EXPIRED, Approval, is_approval, is_for_an_approval
@@ -55,23 +55,25 @@ class Verdict(NamedTuple):
 
 async def list_approvals(store: Asked, session_id: str, *, tree: bool) -> list[Approval]:
     """What can be decided now, parents first, each session's in the order of its calls."""
-    found: list[Approval] = []
-    sessions = [await Session.load(store, session_id)]
-    for one in await _below(store, session_id) if tree else []:
-        sessions += [session] if (session := await Session.find(store, one)) is not None else []
-    for session in sessions:
-        now, one = store.clock.now_ms(), session.head.session_id
-        waits = [_approval(one, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
-        found += waits if waits and await store.forsaken(one) is None else []
-    return found
+    if not tree:
+        return await _to_decide(store, await Session.load(store, session_id))
+    return [asked async for session in and_below(store, session_id) for asked in await _to_decide(store, session)]
 
 
-async def _below(store: Asked, session_id: str) -> list[str]:
-    """All sessions below it."""
+async def and_below(store: Asked, session_id: str) -> AsyncGenerator[Session]:
+    """The session and those below it, parents first, without any that ended since it was listed. Raises `SessionNotFoundError`."""
     found = [session_id]
-    for parent in found:
-        found += [child.session_id for child in await store.list_children(parent)]
-    return found[1:]
+    for one in found:
+        session = await (Session.load(store, one) if one == session_id else Session.find(store, one))
+        if session is not None:
+            yield session
+            found += [child.session_id for child in await store.list_children(one)]
+
+
+async def _to_decide(store: Asked, session: Session) -> list[Approval]:
+    now, session_id = store.clock.now_ms(), session.head.session_id
+    waits = [_approval(session_id, asked) for asked in interactions(session) if is_approval(asked) and not expired(asked, now)]
+    return waits if waits and await store.forsaken(session_id) is None else []
 
 
 def _approval(session_id: str, asked: Mapping[str, Any]) -> Approval:
