@@ -17,6 +17,7 @@ from power_loop import (
     LLMRequest,
     SessionStore,
     StatefulAgentLoop,
+    StatefulResult,
     ToolRegistry,
     Worker,
     open_store,
@@ -98,6 +99,15 @@ async def waiting(world: World, loop: StatefulAgentLoop, said: str = "go") -> tu
     return root, asked
 
 
+async def lingering(loop: StatefulAgentLoop) -> tuple[asyncio.Task[StatefulResult], str, Approval]:
+    """The send of a root, under way beside a sub-agent that waits for an approval; the root; what is waited for."""
+    root = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", root))
+    while not (waits := await loop.list_approvals(root)):
+        await asyncio.sleep(0)
+    return sending, root, waits[0]
+
+
 @pytest.mark.parametrize("engine", engines.ALL)
 async def test_a_sub_agent_ends_with_the_call_that_is_aborted(engine: str, tmp_path: Path) -> None:
     async with engines.fresh(engine, tmp_path) as dsn:
@@ -130,38 +140,29 @@ async def test_those_two_levels_down_end_too(world: World) -> None:
 
 async def test_a_sub_agent_that_waits_ends_when_its_root_is_cancelled_while_another_call_runs(world: World) -> None:
     loop = world.loop()
-    root = await loop.new_session()
-    sending = asyncio.create_task(loop.send("go", root))
-    while not (waits := await loop.list_approvals(root)):
-        await asyncio.sleep(0)
+    sending, root, asked = await lingering(loop)
     await loop.cancel(root)
     assert (await sending).status == "cancelled"
-    await world.nothing_is_asked_or_done(loop, root, waits[0])
-    await world.is_over(loop, waits[0].session_id)
+    await world.nothing_is_asked_or_done(loop, root, asked)
+    await world.is_over(loop, asked.session_id)
 
 
 async def test_a_root_that_is_cancelled_because_its_loop_closes_says_so_and_leaves_nobody_to_be_asked(world: World) -> None:
     loop = world.loop()
-    root = await loop.new_session()
-    sending = asyncio.create_task(loop.send("go", root))
-    while not (waits := await loop.list_approvals(root)):
-        await asyncio.sleep(0)
+    sending, root, asked = await lingering(loop)
     await loop.aclose(drain_timeout_s=0)
     assert (await sending).status == "cancelled"
-    await world.nothing_is_asked_or_done(world.loop(), root, waits[0])
+    await world.nothing_is_asked_or_done(world.loop(), root, asked)
 
 
 async def test_a_sub_agent_that_waits_ends_when_a_hook_ends_the_send_of_its_root(world: World) -> None:
     loop = world.loop()
     loop.hooks.register("tool.after", lambda context: HookDirective.BREAK)
-    root = await loop.new_session()
-    sending = asyncio.create_task(loop.send("go", root))
-    while not (waits := await loop.list_approvals(root)):
-        await asyncio.sleep(0)
+    sending, root, asked = await lingering(loop)
     world.may_return.set()
     assert (await sending).status == "completed"
-    await world.nothing_is_asked_or_done(loop, root, waits[0])
-    await world.is_over(loop, waits[0].session_id)
+    await world.nothing_is_asked_or_done(loop, root, asked)
+    await world.is_over(loop, asked.session_id)
 
 
 async def test_what_was_decided_before_is_not_done_after_the_call_was_aborted(world: World) -> None:

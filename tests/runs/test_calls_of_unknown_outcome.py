@@ -12,6 +12,7 @@ from power_loop import (
     CancellationToken,
     HumanInputRequired,
     RunPolicy,
+    StatefulAgentLoop,
     ToolDefinition,
     ToolPolicy,
     ToolRegistry,
@@ -57,7 +58,10 @@ def done(request: Any) -> Any:
 
 async def cut_off(house: Any, bank: Bank, **tools: Any) -> str:
     """A session whose payment was cut off in the middle; its id."""
-    loop = house.loop(llm=FunctionLLM(done), tools=bank.tools(**tools))
+    return await cut_off_on(house.loop(llm=FunctionLLM(done), tools=bank.tools(**tools)), house, bank)
+
+
+async def cut_off_on(loop: StatefulAgentLoop, house: Any, bank: Bank) -> str:
     session = await loop.new_session()
     sending = asyncio.create_task(loop.send("pay 5", session))
     await house.until(lambda: bank.attempts)
@@ -241,13 +245,7 @@ async def test_the_tool_that_a_hook_put_in_the_place_of_another_decides_whether_
         ctx.tool_name = "pay"
 
     tools = [look, *bank.tools(effects=put)]
-    loop = house.loop(call("look", euros=5), tools=tools, on={"tool.before": rename})
-    session = await loop.new_session()
-    sending = asyncio.create_task(loop.send("look", session))
-    await house.until(lambda: bank.attempts)
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
-    bank.hangs = False
+    session = await cut_off_on(house.loop(call("look", euros=5), tools=tools, on={"tool.before": rename}), house, bank)
     result = await house.loop("done", tools=tools).resume(session)
     assert (result.final_text, len(bank.attempts)) == ("done", attempts)
 
