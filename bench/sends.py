@@ -68,7 +68,6 @@ class Talk:
 
     def __init__(self, loop: StatefulAgentLoop, recorder: Recorder, session_id: str, ddl: Sequence[str]) -> None:
         self._loop, self._recorder, self._session_id, self.ddl = loop, recorder, session_id, ddl
-        self._taken = 0
 
     async def send(self) -> float:
         """The seconds of one send."""
@@ -78,7 +77,7 @@ class Talk:
 
     def batches(self) -> list[Batch]:
         """What was written since the last time."""
-        batches, self._taken = self._recorder.batches[self._taken :], len(self._recorder.batches)
+        batches, self._recorder.batches = self._recorder.batches, []
         return batches
 
 
