@@ -12,7 +12,7 @@ async def main(folder: Path) -> None:
     async with StatefulAgentLoop(llm="echo:", store=store) as loop:
         old, new = await loop.new_session(metadata={"user": "ada"}), await loop.new_session(metadata={"user": "bob"})
         for number in range(20):
-            await loop.send(f"Message {number}: " + "word " * 2000, old)
+            await loop.send(f"Message {number}: " + "word " * 200, old)
         await loop.send("Hello.", new)
 
         # Nothing is deleted unless you say so, and only what you name.
