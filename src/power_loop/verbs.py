@@ -16,6 +16,7 @@ from power_loop.agents.above import CHILD, asking, home_of, wake_above, wake_for
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.approvals import Approval
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
+from power_loop.contracts.clock import LONGEST_S, is_between
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.diagnosis import Diagnosis
 from power_loop.contracts.errors import SessionNotFoundError
@@ -55,9 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["AgentEventBus", "AgentHooks", "BlockingTwin", "Verbs", "joined_registry", "usable_model"]
 
 Sending = Coroutine[Any, Any, StatefulResult]
-
-# A hundred years: what lies further ahead is a slip of the unit.
-LONGEST_S = 100 * 366 * 24 * 3600
 
 
 class Verbs(Drivers):
@@ -169,7 +167,7 @@ class Verbs(Drivers):
     ) -> TimerRow:
         if [delay_s, due_at_ms, cron].count(None) != 2:
             raise ValueError("schedule_timer takes exactly one of delay_s=, due_at_ms= and cron=")
-        if delay_s is not None and not 0 <= delay_s <= LONGEST_S:
+        if delay_s is not None and not is_between(0, delay_s, LONGEST_S):
             raise ValueError(f"delay_s is {delay_s!r}; it must be seconds from now, up to a hundred years")
         store, _ = await self.open()
         if delay_s is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -387,6 +389,24 @@ async def test_an_id_that_no_session_can_have_is_as_unknown_as_any_other(home, v
         with pytest.raises(SessionNotFoundError) as refused:
             await ON_A_SESSION[verb](loop, store, unknown)
         assert refused.value.session_id == unknown
+
+
+@pytest.mark.parametrize("verb", ON_A_SESSION)
+async def test_an_id_that_is_no_text_is_refused_by_its_type(home, verb):
+    loop, store = home.loop("hello"), await home.store()
+    await loop.send("hello", await loop.new_session(session_id="5"))
+    for no_text in (5, UUID(int=5)):
+        with pytest.raises(TypeError, match=f"session_id takes text, not {type(no_text).__name__}"):
+            await ON_A_SESSION[verb](loop, store, no_text)
+
+
+@pytest.mark.parametrize("given", [{"delay_s": timedelta(minutes=5)}, {"due_at_ms": datetime.now(UTC)}, {"delay_s": 5, "interval_s": "60"}])
+async def test_a_timer_tells_which_of_its_times_is_no_number(home, given):
+    loop = home.loop()
+    session_id = await loop.new_session()
+    with pytest.raises(ValueError, match=rf"{list(given)[-1]} is .* must be"):
+        await loop.schedule_timer(session_id, note="look", **given)
+    assert await loop.list_timers(session_id) == []
 
 
 # What a session is to hear, by every way.

@@ -8,6 +8,14 @@ import random
 import time
 from typing import Protocol
 
+# A hundred years: what lies further ahead is a slip of the unit.
+LONGEST_S = 100 * 366 * 24 * 3600
+
+
+def is_between(least: float, value: object, most: float) -> bool:
+    """``value`` is a number, and not out of these bounds."""
+    return isinstance(value, (int, float)) and least <= value <= most
+
 
 class Clock(Protocol):
     """Wall time for what is stored, monotonic time for what is measured, and waiting."""

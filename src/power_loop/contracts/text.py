@@ -38,14 +38,27 @@ def without_lone_surrogates(value: Json) -> Json:
 
 
 def findable(params: Sequence[Any]) -> Sequence[Any]:
-    """``params`` as a database can be asked for them: what none of them keeps equals nothing there, like NULL."""
-    return [None if isinstance(each, str) and ("\0" in each or not (each.isascii() or encodes(each))) else each for each in params]
+    """``params`` as a database can be asked for them: text that none keeps equals nothing there. TypeError for what is no value."""
+    return [_findable(each) for each in params]
+
+
+def _findable(value: Any) -> Any:
+    if isinstance(value, str):
+        return None if "\0" in value or not (value.isascii() or encodes(value)) else value
+    if value is None or isinstance(value, (int, float, bytes)):
+        return value
+    raise TypeError(f"a database is asked for text, numbers or bytes, not for {value!r:.60} ({type(value).__name__})")
+
+
+def check_is_text(what: str, given: str | None) -> None:
+    """TypeError for what is neither text nor None."""
+    if given is not None and not isinstance(cast("Any", given), str):
+        raise TypeError(f"{what} takes text, not {type(given).__name__}")
 
 
 def check_text(what: str, text: str | None) -> None:
     """ValueError when a database could not keep ``text`` character by character; TypeError where it is none."""
-    if text is not None and not isinstance(cast("Any", text), str):
-        raise TypeError(f"{what} takes text, not {type(text).__name__}")
+    check_is_text(what, text)
     if text is not None and ("\0" in text or not (text.isascii() or encodes(text))):
         raise ValueError(f"{what} holds a NUL character or a lone surrogate, which is no text that a database keeps; take it out")
 
@@ -59,7 +72,6 @@ def metadata_in(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def check_key(what: str, key: str | None) -> None:
     """ValueError when some engine could not tell ``key`` from others; TypeError where it is no text."""
-    if key is not None and not isinstance(cast("Any", key), str):
-        raise TypeError(f"{what} takes text, not {type(key).__name__}")
+    check_is_text(what, key)
     if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and (key.isascii() or encodes(key)) and "\0" not in key):
         raise ValueError(f"{what} {key!r:.60} cannot be kept: give 1 to {MAX_KEY_CHARS} characters without NUL and lone surrogates")

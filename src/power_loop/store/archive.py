@@ -12,7 +12,7 @@ from typing import Any
 from power_loop.contracts.codec import dumps, from_cells
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Conflict, RecordRow, Statement
-from power_loop.contracts.text import check_text, metadata_in
+from power_loop.contracts.text import check_is_text, check_text, metadata_in
 from power_loop.kernel.history import History
 from power_loop.store.archive_3x import images_of_3x, is_3x
 from power_loop.store.archive_charges import ChargeImage, charges_of, charges_statement
@@ -77,6 +77,7 @@ class Archive(RecordLog):
 
     async def _images(self, session_id: str, children: bool) -> dict[str, SessionImage]:
         """The images of the session and what hangs under it, the whole tree at one moment."""
+        check_is_text("session_id", session_id)
         wanted = [session_id]
         while True:
             sql, params = parts_statement(wanted)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from power_loop.contracts.clock import LONGEST_S
 from power_loop.contracts.cron import can_read_cron, next_cron_ms, zone
 from power_loop.contracts.kept_rows import TimerRow
 from power_loop.contracts.log import log
@@ -17,7 +18,7 @@ from power_loop.contracts.records import UserSaid
 from power_loop.contracts.store import Conflict, Row, Statement
 from power_loop.store.inbox import EXISTS, KNOWN, POST, item_of
 from power_loop.store.outbox import WAKE
-from power_loop.store.timers import LONGEST_S, Timers
+from power_loop.store.timers import Timers
 
 SEEN = " WHERE timer_id = ? AND status = 'armed' AND fire_count = ? AND due_at = ?"
 FIRE = "UPDATE {p}timers SET status = ?, due_at = ?, fire_count = fire_count + 1, last_fired_at = {t}, updated_at = ?" + SEEN

@@ -15,6 +15,7 @@ from typing import Any
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.ledger import Change, Charge, ChargeRow, Entries, Ledger, Reservation, Sums
 from power_loop.contracts.store import Append, Row, Statement
+from power_loop.contracts.text import check_is_text
 from power_loop.contracts.usage import NO_USAGE, CallUsage
 from power_loop.store.part import Part
 
@@ -74,6 +75,7 @@ class Ledgers(Part):
 
         A parent at rest ends the chain: then nobody waits for this session, and it stands for itself.
         """
+        check_is_text("session_id", session_id)
         chain: list[tuple[str, int]] = []
         rows = await self._database.read(self._sql(UNDER_WAY), (session_id,))
         while rows and rows[0][2] is not None:

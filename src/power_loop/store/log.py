@@ -14,6 +14,7 @@ from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.made import made
 from power_loop.contracts.store import FAR, Append, Cells, CommitUnknown, Conflict, Database, Head, RecordRow, Statement, TimerMove
+from power_loop.contracts.text import check_is_text
 from power_loop.store.dialect import Dialect
 from power_loop.store.forms import FENCE, changed, fences, row_forms
 from power_loop.store.jobs import SEEN, seen_now
@@ -77,6 +78,7 @@ class RecordLog(LargeContent):
 
     async def look(self, session_id: str) -> Head:
         """The row as it is now. Raises `SessionNotFoundError`."""
+        check_is_text("session_id", session_id)
         now = self._now()
         # A sign of life from further ahead was given while a clock was wrong; it must not hold up the line until then.
         rows = await self._database.read(self._look, (now, now + TICKET_MS, now, session_id))

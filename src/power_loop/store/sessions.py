@@ -12,7 +12,7 @@ from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Forsaken, Row, Statement
-from power_loop.contracts.text import check_text, metadata_in
+from power_loop.contracts.text import check_is_text, check_text, metadata_in
 from power_loop.store.part import Part
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
@@ -69,13 +69,15 @@ def _may_be_an_id(value: object) -> bool:
 
 
 def check_session_id(session_id: str) -> None:
-    """ValueError for an id that no session may have."""
+    """ValueError for an id that no session may have; TypeError for what is no text."""
+    check_is_text("session_id", session_id)
     if not _may_be_an_id(session_id):
         raise ValueError(f"session id {session_id!r}: use 1 to 191 characters of A-Z, a-z, 0-9 and . _ : / -")
 
 
 def could_exist(session_id: str) -> None:
-    """SessionNotFoundError for an id that no session may have: for who writes without a look, and may not write it."""
+    """For who writes without a look: SessionNotFoundError for an id that no session may have, TypeError for what is no text."""
+    check_is_text("session_id", session_id)
     if not _may_be_an_id(session_id):
         raise SessionNotFoundError(session_id)
 
@@ -142,6 +144,7 @@ class Sessions(Part):
 
     async def get_session(self, session_id: str) -> SessionRow:
         """Raises `SessionNotFoundError`."""
+        check_is_text("session_id", session_id)
         rows = await self._database.read(self._sql(INFO) + " WHERE s.session_id = ?", (session_id,))
         if not rows:
             raise SessionNotFoundError(session_id)
@@ -252,6 +255,7 @@ class Sessions(Part):
 
     async def get_session_stats(self, session_id: str) -> SessionStatsRow | None:
         """None before the first finished send. Raises `SessionNotFoundError`."""
+        check_is_text("session_id", session_id)
         rows = await self._database.read(self._sql(STATS) + " AND session_id = ?", (session_id,))
         if rows:
             return SessionStatsRow(*rows[0])

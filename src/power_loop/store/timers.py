@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from power_loop.contracts.clock import LONGEST_S, is_between
 from power_loop.contracts.cron import next_cron_ms
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.kept_rows import TimerRow
@@ -30,8 +31,7 @@ OVERDUE = "SELECT COUNT(*) FROM {p}timers WHERE session_id = ? AND status = 'arm
 MOVE = "UPDATE {p}timers SET status = ?, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
 MOVE_AND_SET = "UPDATE {p}timers SET status = ?, due_at = {t}, updated_at = ? WHERE session_id = ? AND timer_id = ? AND status = ?"
 
-# A hundred years, and the year 9999: what lies further ahead is a slip of the unit.
-LONGEST_S = 100 * 366 * 24 * 3600
+# The year 9999: what lies further ahead is a slip of the unit.
 LAST_MS = 253_402_300_799_000
 
 STATUSES = ("armed", "fired", "cancelled")
@@ -155,7 +155,7 @@ def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: s
         raise ValueError("a timer is due at a time, or whenever cron= says so: give one of them")
     if interval_s is not None and cron is not None:
         raise ValueError("cron= says when a timer is due again: leave out interval_s")
-    if interval_s is not None and not 1 <= interval_s <= LONGEST_S:
+    if interval_s is not None and not is_between(1, interval_s, LONGEST_S):
         raise ValueError(f"interval_s is {interval_s}; it must be at least 1, and at most a hundred years")
     if due_at is not None:
         check_time("due_at_ms", due_at)
@@ -163,5 +163,5 @@ def check_timer(due_at: int | None, note: str, interval_s: float | None, cron: s
 
 def check_time(name: str, at: int) -> None:
     """ValueError for what is no time (ms, UTC) at which a timer could be due."""
-    if not 0 <= at <= LAST_MS:
+    if not is_between(0, at, LAST_MS):
         raise ValueError(f"{name} is {at}; it must be milliseconds since 1970, UTC")

@@ -10,6 +10,7 @@ from power_loop.contracts.clock import Clock, Ids
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.store import Append, CommitUnknown, Conflict, Database, RecordRow, Statement
+from power_loop.contracts.text import check_is_text
 from power_loop.contracts.watch import Announces, Heard, Hints, PassingText, Watched
 from power_loop.store.dialect import Dialect
 from power_loop.store.log import COLUMNS, RecordLog, to_row
@@ -61,6 +62,7 @@ class Watch(RecordLog):
 
     async def spawn_depth(self, session_id: str) -> int:
         """0 for a root. Raises `SessionNotFoundError`."""
+        check_is_text("session_id", session_id)
         rows = await self._database.read(self._sql(DEPTH), (session_id,))
         if not rows:
             raise SessionNotFoundError(session_id)
