@@ -62,14 +62,22 @@ class StatefulAgentLoop(SessionVerbs):
         name: str = "agent",
         holder_id: str | None = None,
     ) -> None:
-        """See the guide for each parameter. A wrong one is a `ValueError` or `TypeError` here, before any I/O."""
+        """See the guide for each parameter. A wrong one is a `ValueError` or `TypeError` here, before any I/O.
+
+        What only a database tells (a DSN, a prefix or a schema policy that is none) is refused when the store is opened first.
+        """
         if store is not None and (dsn, db_path, table_prefix, schema) != (None, None, None, None):
             raise ValueError("store= is open already: give it alone, without dsn, db_path, table_prefix or schema")
-        from power_loop import verbs  # the runtime comes with the first loop, not with the door
+        from power_loop import parts, verbs  # the runtime comes with the first loop, not with the door
 
-        self._llm = verbs.usable_model(llm)
+        parts.check_store(store)
+        parts.check_parts(
+            dsn=dsn, db_path=db_path, table_prefix=table_prefix, config=config, tool_registry=tool_registry, hooks=hooks,
+            event_bus=event_bus, name=name, holder_id=holder_id,
+        )  # fmt: skip
+        self._llm = parts.usable_model(llm)
         self.config: AgentLoopConfig = config if config is not None else AgentLoopConfig()
-        self.tool_registry: ToolRegistry | None = verbs.joined_registry(tool_registry, tools)
+        self.tool_registry: ToolRegistry | None = parts.joined_registry(tool_registry, tools)
         self.hooks: AgentHooks = hooks if hooks is not None else verbs.AgentHooks()
         self.event_bus: AgentEventBus = event_bus if event_bus is not None else verbs.AgentEventBus()
         self.deps, self.name = deps, name

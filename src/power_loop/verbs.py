@@ -46,14 +46,13 @@ from power_loop.streaming import Streams
 from power_loop.sync import BlockingTwin
 from power_loop.terms import PLAIN, Call, OwnTerms, call_of, chosen_tools, form_of
 from power_loop.tools.shell.closing import release_session, stop_job
-from power_loop.tools.toolbox import ToolRegistry
 from power_loop.words import Said, Understood, content_said
 
 if TYPE_CHECKING:
     from power_loop.contracts.agents import ChildRun
     from power_loop.loop import StatefulAgentLoop
 
-__all__ = ["AgentEventBus", "AgentHooks", "BlockingTwin", "Verbs", "joined_registry", "usable_model"]
+__all__ = ["AgentEventBus", "AgentHooks", "BlockingTwin", "Verbs"]
 
 Sending = Coroutine[Any, Any, StatefulResult]
 
@@ -374,25 +373,3 @@ def answer_to(question: Mapping[str, Any], value: Any) -> ToolReturned | Answere
 def refuse_other_modes(mode: str) -> None:
     if mode not in ("queue", "steer"):
         raise ValueError(f"mode is {mode!r}; it must be 'queue' or 'steer'")
-
-
-def usable_model(llm: Any) -> Any:
-    """The model that ``llm`` is or names. Raises `TypeError` for what is none."""
-    if isinstance(llm, str):
-        from power_loop.providers.open import create_llm  # the string chooses the provider
-
-        return create_llm(llm)
-    if not callable(getattr(llm, "complete", None)) and not callable(getattr(llm, "stream", None)):
-        raise TypeError(
-            f"llm= takes an object with an awaitable complete(request), or a string like 'openai:MODEL', not {type(llm).__name__}"
-        )
-    return llm
-
-
-def joined_registry(registry: ToolRegistry | None, tools: Sequence[Any] | None) -> ToolRegistry | None:
-    """The registry of a loop that was given one, or tools, or both."""
-    if tools is None:
-        return registry
-    joined = registry.subset(registry.names()) if registry is not None else ToolRegistry()  # its own: others may use the one given
-    joined.add(*tools)
-    return joined

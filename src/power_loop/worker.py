@@ -75,6 +75,8 @@ class Worker:
 
         ``executor``: runs the leaves of workflows that were begun with one of its kind; without it, such runs are left alone.
         """
+        if not callable(getattr(loop, "ensure_store", None)):
+            raise TypeError(f"a Worker works for a StatefulAgentLoop, not for {type(loop).__name__}")
         if concurrency < 1 or max_attempts < 1 or poll_s <= 0:
             raise ValueError(f"concurrency={concurrency!r}, max_attempts={max_attempts!r}, poll_s={poll_s!r}: each must be positive")
         self._loop, self._concurrency, self._poll_s = loop, concurrency, poll_s

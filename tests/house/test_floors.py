@@ -17,7 +17,7 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "parameters", "sync", "streaming", "watching"}
+LOOP = {"loop", "parts", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "parameters", "sync", "streaming", "watching"}
 FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker", "timer_runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflow": CORE | {"agents", "runtime", "tools.define"},
     "contrib": CORE,
     **dict.fromkeys(("words", "sync", "parameters"), CORE),
+    "parts": CORE | {"config", "providers", "runtime", "tools"},
     **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
     "terms": CORE | {"config", "context", "runtime", "tools"},
     **dict.fromkeys(("loop", "verbs", "drivers", "posting", "session_verbs"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
@@ -62,7 +63,8 @@ LATE_IMPORTS: dict[str, str] = {
     "__init__.py": "door: a public name loads its module when it is asked for",
     "contracts/doors.py": "doors: a public name loads its module when it is asked for",
     "loop.py": "door: the runtime comes with the first loop, not with the import",
-    "verbs.py": "provider: the string chooses the service",
+    "parts.py": "provider: the string chooses the service",
+    "verbs.py": "verb: what only few hosts ever call",
     "drivers.py": "dsn: a loop that is given its store needs no engine",
     "terms.py": "output type: only a send that asks for a form needs its reader",
     "store/open.py": "dsn: the scheme chooses the engine",
