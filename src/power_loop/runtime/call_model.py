@@ -64,15 +64,9 @@ async def ask_model(send: Send, purpose: str, tail: Sequence[Message] = (), tool
     if send.terms.settings.keep_requests:
         await _keep_whole(send, request, digest)
     response = await _answer_to(send, request, purpose)
-    if response is None:
-        return
-    charge = charge_for(send, response, purpose, request)
-    try:
-        await _keep(send, response, charge, digest)
+    if response is not None:
+        await _keep(send, response, charge_for(send, response, purpose, request), digest)
         send.seen_jobs = shown.seen_jobs
-    except BaseException as error:  # of a handler; the call was made all the same
-        send.note(charge._replace(error=type(error).__name__))
-        raise
 
 
 async def _answer_to(send: Send, request: LLMRequest, purpose: str) -> LLMResponse | None:
@@ -92,9 +86,13 @@ async def _answer_to(send: Send, request: LLMRequest, purpose: str) -> LLMRespon
 async def _keep(send: Send, response: LLMResponse, charge: CallCharged, digest: str) -> None:
     """Note the reply, as the handlers leave it."""
     stop: StopRequested | None = None
-    if "llm.after" in send.ports.hooks.standing:
-        response, stop = await _after(send, response)
-    await send.say(reply_record(send, response, charge, digest, calls=stop is None))
+    try:
+        if "llm.after" in send.ports.hooks.standing:
+            response, stop = await _after(send, response)
+        await send.say(reply_record(send, response, charge, digest, calls=stop is None))
+    except BaseException as error:  # of a handler; the call was made all the same
+        send.note(charge._replace(error=type(error).__name__))
+        raise
     if stop is not None:
         send.note(stop)
 

@@ -222,7 +222,7 @@ class Driver:
         return self._lifeline.is_dead(head.holder)
 
     async def _enter(self, session: Session, opening: Opening, terms: Callable[[Session], Terms], ticket: int | None) -> Send | None:
-        """One batch: the lease, what waited, what the verb notes. Raises `Conflict` when the session moved."""
+        """The send that the opening begins, or goes on with; None where nothing is to be done. Raises `Conflict` when the session moved."""
         state = session.state
         if session.parent is not None and not state.idle and goes_on(opening, session):
             if (goes := await self._unless_forsaken(session.head.session_id, opening)) is None:
@@ -236,6 +236,12 @@ class Driver:
             await settle_the_dead(send)
         if not opening.begin(send):
             return None
+        await self._write_opening(send, opening, ticket)
+        return send
+
+    async def _write_opening(self, send: Send, opening: Opening, ticket: int | None) -> None:
+        """One batch: the lease, what waited, what the verb noted."""
+        session = send.session
         self._lifeline.hold()
         epoch = session.head.epoch
         try:
@@ -256,7 +262,6 @@ class Driver:
             if session.head.epoch != epoch:
                 await self._break_off(send, error)
             raise
-        return send
 
     async def _unless_forsaken(self, session_id: str, opening: Opening) -> Opening | None:
         """How a send of a sub-agent goes on: it ends where its call was answered without it, and rests (None) where it was given up."""

@@ -61,32 +61,41 @@ async def run_leaf(where: Where, leaf: Leaf, clock: Any) -> Ended:
     assert isinstance(node, AgentNode), "questions are asked, not run"
     if leaf.not_before_ms:
         await clock.sleep(max(0, leaf.not_before_ms - clock.now_ms()) / 1000)
-    spec, cut = _as_leaf(where.run_id, leaf, node), CancellationToken()
+    spec = _as_leaf(where.run_id, leaf, node)
+    try:
+        told = await _told(where, spec, leaf.input if leaf.input.strip() else NO_INPUT, node.timeout_s)
+        return await _ended(where, leaf, clock, told)
+    except _Failed as failed:
+        status, text = failed.status, str(failed)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # what the executor told is not what it should be
+        status, text = "failed", f"the executor's answer cannot be read: {error}"
+    return Ended(_row(leaf, clock, "failed", status=status, error=text, usage=await _spent(where, spec)))
 
-    async def failed(status: str, error: str) -> Ended:
-        return Ended(_row(leaf, clock, "failed", status=status, error=error, usage=await _spent(where, spec)))
 
-    limit = asyncio.timeout(node.timeout_s)
-    told: Mapping[str, Any]
+class _Failed(Exception):
+    """Where the leaf ran, it came to no answer."""
+
+    def __init__(self, text: str, status: str = "failed") -> None:
+        super().__init__(text)
+        self.status = status
+
+
+async def _told(where: Where, spec: AgentSpec, said: str, timeout_s: float | None) -> Mapping[str, Any]:
+    """What the executor tells of the leaf. Raises `_Failed`."""
+    cut, limit = CancellationToken(), asyncio.timeout(timeout_s)
     try:
         async with limit:
-            told = await where.executor.run_agent(
-                spec, leaf.input if leaf.input.strip() else NO_INPUT, parent_loop=where.loop, driver_sid=where.driver_sid, stop_event=cut
-            )  # fmt: skip
+            return await where.executor.run_agent(spec, said, parent_loop=where.loop, driver_sid=where.driver_sid, stop_event=cut)
     except asyncio.CancelledError as error:
         cut.cancel("the leaf was cut off")
         if being_cancelled():
             raise
-        return await failed("failed", f"where it ran, it was cancelled: {error}")
+        raise _Failed(f"where it ran, it was cancelled: {error}") from error
     except Exception as error:  # of an executor that may be anybody's, of the model, of tools
         cut.cancel("the leaf failed")
-        late = limit.expired()
-        text = f"it took longer than {node.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
-        return await failed("timeout" if late else "failed", text)
-    try:
-        return await _ended(where, leaf, clock, told)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:  # what the executor told is not what it should be
-        return await failed("failed", f"the executor's answer cannot be read: {error}")
+        if limit.expired():
+            raise _Failed(f"it took longer than {timeout_s:g} s", "timeout") from error
+        raise _Failed(f"{type(error).__name__}: {error}") from error
 
 
 async def _spent(where: Where, spec: AgentSpec) -> dict[str, Any]:
