@@ -232,6 +232,28 @@ async def test_a_leaf_does_what_was_approved_once_its_cancelled_workflow_goes_on
     assert world.paid == [5]
 
 
+@pytest.mark.parametrize("engine", engines.ALL)
+async def test_a_sub_agent_whose_session_was_closed_while_it_waited_is_begun_anew_and_both_are_charged(engine: str, tmp_path: Path) -> None:
+    async with engines.fresh(engine, tmp_path) as dsn:
+        store = await open_store(dsn)
+        world = World(store)
+        loop = world.loop()
+        root, asked = await waiting(world, loop, "below")
+        for _ in range(2):
+            spent = (await loop.budget(root))["spent"]
+            assert await loop.close_session(asked.session_id) == 1
+            assert (await loop.budget(root))["spent"] == spent
+            assert (await loop.resume(root)).status == "waiting_for_input"
+            (asked,) = await loop.list_approvals(root)
+            assert (await loop.budget(root))["spent"]["requests"] == spent["requests"] + 1
+        await loop.approve(root, asked.interaction_id, digest=asked.digest)
+        assert (await loop.resume(root)).status == "completed"
+        assert world.paid == [5]
+        assert not await check_invariants(store, at_rest=True)
+        await loop.aclose()
+        await store.close()
+
+
 async def test_a_sub_agent_that_was_kept_may_be_gone_on_with_by_its_host(world: World) -> None:
     loop = world.loop()
     root, asked = await waiting(world, loop)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from power_loop.contracts.codec import dumps
-from power_loop.contracts.ledger import Change, Charge, ChargeRow, Entries, Ledger, Reservation, Sums
+from power_loop.contracts.ledger import Change, Charge, ChargeRow, Entries, Ledger, Reservation, Sums, ledger_id_of
 from power_loop.contracts.store import Append, Row, Statement
-from power_loop.contracts.text import check_is_text
+from power_loop.contracts.text import MAX_KEY_CHARS, check_is_text
 from power_loop.contracts.usage import NO_USAGE, CallUsage
 from power_loop.store.part import Part
 
@@ -58,6 +58,8 @@ SETTLE_ALL = "DELETE FROM {p}reservations WHERE session_id = ?"
 # How a session's last record reads when its send is over.
 OVER = "send_ended"
 
+RENAME = "UPDATE {p}charges SET charged_session = ? WHERE ledger_id = ? AND charged_session = ?"
+
 
 class Ledgers(Part):
     """Reading ledgers; what changes them goes with a session's batch."""
@@ -84,6 +86,12 @@ class Ledgers(Part):
                 break
             chain.append((rows[0][0], rows[0][1]))
         return chain[::-1]
+
+    async def leaving(self, gone: Sequence[str]) -> list[Statement]:
+        """Of ``gone``, the topmost first: what they charged to those above stays, under names that no later session of theirs can have."""
+        ledgers, mark = [ledger_id_of(*sender) for sender in await self.sends_above(gone[0])], self._ids.token(4)
+        names = {one: f"{one[: MAX_KEY_CHARS - 1 - len(mark)]}#{mark}" for one in gone}
+        return [Statement(self._sql(RENAME), (names[one], ledger, one)) for ledger in ledgers for one in gone]
 
     async def reservations(self, session_id: str) -> list[Reservation]:
         """What the session has reserved, or left reserved when its holder died."""

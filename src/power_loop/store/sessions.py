@@ -13,7 +13,7 @@ from power_loop.contracts.errors import SessionLeaseLost, SessionNotFoundError
 from power_loop.contracts.rows import SessionKind, SessionRow, SessionStatsRow, SessionStatus, SubagentLifecycle
 from power_loop.contracts.store import Conflict, Forsaken, Row, Statement
 from power_loop.contracts.text import check_is_text, check_text, metadata_in
-from power_loop.store.part import Part
+from power_loop.store.ledger import Ledgers
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:/-]{1,191}", re.ASCII)
 
@@ -82,7 +82,7 @@ def could_exist(session_id: str) -> None:
         raise SessionNotFoundError(session_id)
 
 
-class Sessions(Part):
+class Sessions(Ledgers):
     """The sessions themselves; what they hold is `log`'s business."""
 
     max_spawn_depth: int = 3
@@ -278,7 +278,7 @@ class Sessions(Part):
         """The same; the ids of what is gone."""
         await self.get_session(session_id)
         gone = await self.family(session_id) if cascade else [session_id]
-        batch = deletion(self._sql, gone)
+        batch = deletion(self._sql, gone) + await self.leaving(gone)
         batch += [Statement(self._sql(RAISE), (depth, one)) for one, depth in (await self._freed(gone)).items()]
         await self._write_once(batch)
         return gone

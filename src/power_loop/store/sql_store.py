@@ -18,7 +18,6 @@ from power_loop.store.firing import Firing
 from power_loop.store.inbox import Inbox
 from power_loop.store.jobs import Jobs
 from power_loop.store.late_results import LateResults
-from power_loop.store.ledger import Ledgers
 from power_loop.store.messages import Messages
 from power_loop.store.migrate import script
 from power_loop.store.notes import Notes
@@ -32,7 +31,7 @@ from power_loop.store.watch import Watch
 
 
 class SessionStore(
-    Retention, Sessions, Archive, Outside, Watch, Messages, Notes, Inbox, Claims, Values, Firing, Jobs, Ledgers, LateResults, Care
+    Retention, Sessions, Archive, Outside, Watch, Messages, Notes, Inbox, Claims, Values, Firing, Jobs, LateResults, Care
 ):  # fmt: skip
     """One open store; may be shared by any number of loops, event loops and threads."""
 
