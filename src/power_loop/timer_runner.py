@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from power_loop.worker import Worker
 
 if TYPE_CHECKING:
     from power_loop.loop import StatefulAgentLoop
-
-# How long the sends in hand may take when the runner stops.
-DRAIN_S = 30.0
 
 
 class TimerRunner:
@@ -38,29 +36,29 @@ class TimerRunner:
         """``stale_firing_s`` and ``heartbeat_interval_s`` have no meaning: a firing has no state in between. No I/O happens here."""
         if scan_interval_s <= 0 or max_concurrency < 1:
             raise ValueError(f"scan_interval_s={scan_interval_s!r}, max_concurrency={max_concurrency!r}: both must be positive")
-        self._worker = _Timed(loop, concurrency=max_concurrency, recover=False, poll_s=scan_interval_s)
+        self._workers = partial(_Timed, loop, concurrency=max_concurrency, recover=False, poll_s=scan_interval_s)
+        self._worker = self._workers()
         self._running: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
         """It was started, and has not ended: by `stop`, or with its loop."""
-        return self._running is not None and not self._running.done()
+        return self._running is not None and not self._running.done() and not self._worker.told_to_stop
 
     def start(self) -> None:
         """Begin, in the running event loop; a second call changes nothing."""
         if not self.running:
-            self._worker.may_go_on()
+            self._worker = self._workers()  # one that was told to stop may have sends in hand yet
             self._running = asyncio.create_task(self._worker.run())
 
     def stop(self) -> asyncio.Future[None]:
         """Fire nothing more and let the sends in hand end; done when they have."""
-        running, self._running = self._running, None
-        if running is None:
+        if self._running is None or self._running.cancelled():
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             settled.set_result(None)
             return settled
         self._worker.request_stop()
-        return running
+        return self._running
 
     async def scan_once(self) -> int:
         """Fire what is due now, and drive the sessions that timers have woken until they rest; how many timers fired."""
@@ -83,8 +81,9 @@ class _Timed(Worker):
     def _heed_sigterm(self) -> Callable[[], object]:
         return lambda: None  # the program around it decides what its signals mean
 
-    def may_go_on(self) -> None:
-        self._stopping, self._drain_s = False, DRAIN_S
+    @property
+    def told_to_stop(self) -> bool:
+        return self._stopping
 
     async def scan_once(self) -> int:
         store = await self._loop.ensure_store()

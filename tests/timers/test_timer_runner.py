@@ -24,6 +24,18 @@ def heard(messages: list[dict[str, Any]]) -> list[str]:
     return [message["content"] for message in messages if message["role"] == "user"]
 
 
+def slow() -> tuple[FunctionLLM, asyncio.Event, asyncio.Event]:
+    """A model, the event that says that it was asked, and the one that lets it answer."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def reply(request: Any) -> str:
+        asked.set()
+        await answer.wait()
+        return "heard"
+
+    return FunctionLLM(reply), asked, answer
+
+
 # acceptance: 109
 async def test_a_runner_wakes_a_session_once_and_a_recurring_one_on_its_nominal_times(stand: Any) -> None:
     loop = stand.loop()
@@ -207,6 +219,36 @@ async def test_a_started_runner_scans_until_it_is_stopped_and_can_be_started_aga
             await runner.stop()
     await runner.stop()  # nothing runs
     assert told.empty()
+
+
+async def test_a_runner_that_begins_anew_while_it_stops_lets_the_sends_in_hand_end_and_goes_on(stand: Any) -> None:
+    llm, asked, answer = slow()
+    loop = stand.loop(llm)
+    session = await loop.new_session()
+    await loop.schedule_timer(session, delay_s=0, note="first")
+    runner = TimerRunner(loop, scan_interval_s=1.0)
+    runner.start()
+    async with asyncio.timeout(60):
+        await asked.wait()
+        stopped = runner.stop()
+        runner.start()
+        answer.set()
+        await stopped
+        assert runner.running
+        assert [row["content"] for row in await loop.get_messages(session)][-1:] == ["heard"]
+        await runner.stop()
+
+
+async def test_whoever_stops_a_runner_again_waits_as_well_for_the_sends_in_hand(stand: Any) -> None:
+    llm, asked, answer = slow()
+    loop = stand.loop(llm)
+    await loop.schedule_timer(await loop.new_session(), delay_s=0, note="first")
+    async with asyncio.timeout(60):
+        async with TimerRunner(loop, scan_interval_s=1.0) as runner:
+            await asked.wait()
+            asyncio.get_running_loop().call_soon(answer.set)
+            stopped = runner.stop()
+        assert stopped.done()
 
 
 async def test_a_runner_ends_with_its_loop(stand: Any) -> None:
