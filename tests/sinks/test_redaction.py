@@ -344,6 +344,10 @@ def test_names_of_ones_own_take_the_place_of_the_usual_ones() -> None:
     }  # fmt: skip
 
 
+def test_one_name_of_ones_own_may_be_given_as_a_text() -> None:
+    assert Redactor(redact_keys="iban")({"iban": "DE1", "ban": "b"}) == {"iban": HIDDEN, "ban": "b"}
+
+
 def test_what_is_given_is_not_changed() -> None:
     value = {"password": ["p", {"a": "b"}], "list": [PLANTS["bearer"]]}
     before = json.dumps(value)

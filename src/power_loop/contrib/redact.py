@@ -60,7 +60,8 @@ class Redactor:
         for name, limit in (("max_field_len", max_field_len), ("max_items", max_items)):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is {limit}; give a number above 0, or None to cut nothing")
-        self._names: Collection[str] = SECRET_NAMES if redact_keys is None else tuple(redact_keys)
+        named = (redact_keys,) if isinstance(redact_keys, str) else redact_keys
+        self._names: Collection[str] = SECRET_NAMES if named is None else tuple(named)
         self._values = redact_values
         self._keys: dict[str, tuple[str, bool]] = {}
         """Names that were seen: as JSON, with the colon, and whether what stands under them is hidden."""
