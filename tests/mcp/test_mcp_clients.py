@@ -205,6 +205,11 @@ async def test_cancelling_a_send_cancels_the_call_on_its_server() -> None:
         assert (await client.call_tool("add", {"a": 1, "b": 1})).content == "2"
 
 
+def test_arguments_in_one_text_are_refused() -> None:
+    with pytest.raises(TypeError, match="give a list"):
+        StdioMCPClient("npx", "-y server")
+
+
 def test_what_a_client_shows_of_itself_holds_no_secret() -> None:
     client = HttpMCPClient("https://user:pass@example.com/mcp?token=abc", headers={"Authorization": "Bearer abc"})
     assert repr(client) == "<HttpMCPClient of MCP server 'example.com/mcp'>"

@@ -121,6 +121,8 @@ async def test_options_reach_every_tool() -> None:
     registry = ToolRegistry()
     await register_mcp_tools(registry, Shouting(McpToolSpec("a"), McpToolSpec("b")), needs_approval=True, timeout_s=7)
     assert [(each.needs_approval, each.timeout_s) for each in registry.definitions()] == [(True, 7), (True, 7)]
+    with pytest.raises(ValueError, match=r"timeout_s of tool 'x_\*' is 0; it must be seconds above 0"):
+        await register_mcp_tools(registry, Shouting(McpToolSpec("a")), prefix="x_", timeout_s=0)
 
 
 async def test_tools_are_chosen_by_the_servers_own_names() -> None:

@@ -13,13 +13,16 @@ class StdioMCPClient(McpClient):
     """A server as a child process: ``command`` with ``args``, its environment allow-listed, plus ``env``.
 
     ``protocol``: ``auto``, ``legacy`` (with a session) or a version of the stateless one, such as ``2026-07-28``.
-    ``timeout_s`` is for connecting, and for each call. ``on_tools_changed`` is called when the server says so.
+    ``timeout_s`` is for connecting, and for each call. ``on_tools_changed`` is called when the server says so. Raises `TypeError`
+    for ``args`` in one text.
     """
 
     def __init__(
         self, command: str, args: Sequence[str] | None = None, *, env: Mapping[str, str] | None = None, cwd: str | None = None,
         timeout_s: float | None = 60.0, protocol: str = "auto", on_tools_changed: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
+        if isinstance(args, str):
+            raise TypeError(f"args={args!r}: give a list with a text for each argument; no shell takes them apart")
         super().__init__(f"MCP server {command!r}", timeout_s=timeout_s, protocol=protocol, on_tools_changed=on_tools_changed)
         self._command, self._args, self._env, self._cwd = command, list(args or ()), dict(env or {}), cwd
         self._words: object = ""

@@ -11,7 +11,7 @@ from power_loop.contracts.tool import Effects, ToolDefinition, ToolRun
 from power_loop.contrib.mcp_content import resource_of, result_of
 from power_loop.contrib.mcp_names import McpName, names_for
 from power_loop.contrib.mcp_source import CallsForRun, HasResources, MCPToolSource, McpToolSpec, spec_of, specs_of
-from power_loop.tools.bound import BoundTool
+from power_loop.tools.bound import BoundTool, check_settings
 from power_loop.tools.toolbox import ToolRegistry, as_bound
 
 McpEffects = Effects | Literal["annotations"]
@@ -53,10 +53,12 @@ async def register_mcp_tools(
     believe the server that a tool only reads (pure) or may be repeated (idempotent). ``include`` and ``exclude`` are names of
     the server. A tool whose schema cannot be validated is left out with a warning, the others stay. ``overwrite`` takes a
     changed list over: tools of the same name are replaced.
-    Raises `ValueError`, with nothing registered, for a name that is taken or an included one that is not there.
+    Raises `ValueError`, with nothing registered, for a name that is taken, an included one that is not there, or a ``timeout_s``
+    that is no time.
     """
     if effects not in ("annotations", *get_args(Effects)):
         raise ValueError(f"effects={effects!r}: it is 'annotations', 'once', 'idempotent' or 'pure'")
+    check_settings(ToolDefinition(f"{prefix}*", timeout_s=timeout_s))  # a slip of the host's is no fault of each tool
     offers = _chosen([offer async for offer in _offers(source, effects)], include, exclude)
     names = names_for(offers, prefix, () if overwrite else registry)
     limits = {"needs_approval": needs_approval, "timeout_s": timeout_s}
