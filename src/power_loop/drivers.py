@@ -86,7 +86,7 @@ class Drivers(Posts):
             self._mind_memory()
         self._plain: tuple[tuple[Any, ...], Terms] | None = None
         self._tool_run = ToolRun(loop=loop, config=loop.config, look=self._look, env_of=environment_of)
-        self._closing = False
+        self._closing = self._closed = False
 
     def _settle_in(self) -> None:
         """Everything that belongs to one process; a forked child has its own."""
@@ -130,6 +130,11 @@ class Drivers(Posts):
     def refuse_when_closing(self, verb: str) -> None:
         if self._closing:
             raise RuntimeError(f"{verb}() was called after aclose(); make a new loop on the same store")
+
+    def refuse_when_closed(self, verb: str) -> None:
+        """What a send in hand begins is a part of it, so that is taken on as long as sends are waited for."""
+        if self._closed:
+            self.refuse_when_closing(verb)
 
     async def system_text(self, explicit: str | None) -> str:
         """The system text of a send without overrides, on a session with this prompt of its own."""
@@ -225,6 +230,7 @@ class Drivers(Posts):
             await self._without_runs()
             self._driver.stop(why)
             await self._drained(self._loop.config.running.cancel_grace_s)
+        self._closed = True
         if self._driver is not None:
             await self._driver.folds.finish(drain_timeout_s)
         if self._memory is not None:

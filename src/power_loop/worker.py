@@ -170,9 +170,9 @@ class Worker:
 
     async def _claim(self, store: SessionStore, free: int) -> int:
         """Claim up to ``free`` sessions and begin to look after them; how many."""
-        if not free or not (self._inbox or self._recover):
-            return 0
         drivers = self._loop.drivers
+        if not free or drivers.closing or not (self._inbox or self._recover):
+            return 0
         drivers.lifeline.hold()  # so that others can tell when these claims are a dead one's
         token, found = await store.claim(
             drivers.holder, limit=free, agents=self._agents, free=self._inbox, orphaned=self._recover, timed=self._timed,

@@ -9,8 +9,21 @@ from typing import Any
 
 import pytest
 
-from power_loop import AgentLoopConfig, HumanInputRequired, RunPolicy, SessionNotFoundError, StatefulAgentLoop, open_store
+from power_loop import (
+    AgentLoopConfig,
+    AgentSpec,
+    HumanInputRequired,
+    RunPolicy,
+    SessionNotFoundError,
+    StatefulAgentLoop,
+    TimerRunner,
+    ToolRun,
+    Worker,
+    open_store,
+    run_agent_spec,
+)
 from power_loop.testing import ScriptedLLM, call, calls, respond, say
+from power_loop.workflow import create_workflow, resume_detached, resume_run, run_detached
 
 
 class Slow:
@@ -78,6 +91,68 @@ async def begin(loop: Any, verb: str, session: str) -> Any:
             return [event async for event in loop.stream("x", session)]
         case _:
             return await getattr(loop, verb)("x", session)
+
+
+WORKFLOW = {"name": "w", "input": "x", "root": {"type": "agent", "id": "a", "spec": {"name": "a", "system_prompt": "Answer."}}}
+
+
+@pytest.mark.parametrize("what", ["sub-agent", "workflow", "detached", "resumed", "resumed detached"])
+async def test_a_closed_loop_begins_no_sub_agent_and_no_workflow(what: str) -> None:
+    store = await open_store()
+    loop = StatefulAgentLoop(llm=ScriptedLLM(["done"]), store=store)
+    session = await loop.new_session()
+    run_id = (await create_workflow(WORKFLOW, parent_loop=loop, parent_session_id=session).run()).run_id
+    sessions = await store.list_sessions()
+    begun = {
+        "sub-agent": lambda: run_agent_spec(AgentSpec("a", "Answer."), "x", parent_loop=loop),
+        "workflow": lambda: create_workflow(WORKFLOW, parent_loop=loop).run(),
+        "detached": lambda: run_detached(create_workflow(WORKFLOW, parent_loop=loop, parent_session_id=session)),
+        "resumed": lambda: resume_run(loop, session, run_id),
+        "resumed detached": lambda: resume_detached(loop, session, run_id),
+    }
+    await loop.aclose()
+    with pytest.raises(RuntimeError, match=r"aclose\(\)"):
+        await begun[what]()
+    assert await store.list_sessions() == sessions
+    await store.close()
+
+
+async def test_a_worker_of_a_closed_loop_claims_nothing() -> None:
+    store = await open_store()
+    closed, other = (StatefulAgentLoop(llm=ScriptedLLM(["done"], strict=False), store=store) for _ in range(2))
+    await closed.ensure_store()
+    session = await other.new_session()
+    await other.enqueue("x", session)
+    await other.schedule_timer(session, delay_s=0, note="wake up")
+    await closed.aclose()
+    assert await Worker(closed).run_once() == 0
+    await TimerRunner(closed).scan_once()
+    assert await other.get_messages(session) == []
+    await Worker(other).run_once()
+    assert (await other.get_messages(session))[-1]["content"] == "done"
+    await other.aclose()
+    await store.close()
+
+
+async def test_a_sub_agent_of_a_send_in_hand_is_begun_while_the_loop_waits_for_it(home: Any) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def ask_another(run: ToolRun) -> str:
+        """Have somebody else answer."""
+        asked.set()
+        await go_on.wait()
+        return (await run_agent_spec(AgentSpec("a", "Answer."), "x", parent_loop=run.loop)).final_text
+
+    loop = home.loop(call("ask_another"), "from below", "done", tools=[ask_another])
+    session = await loop.new_session()
+    sending = asyncio.create_task(loop.send("go", session))
+    await asked.wait()
+    closing = asyncio.create_task(loop.aclose())
+    await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    assert (await sending).final_text == "done"
+    assert "from below" in str(loop.llm.requests[-1].messages)
 
 
 # acceptance: 20 (a send that waits in line)

@@ -39,6 +39,8 @@ class Drivers(Protocol):
     @property
     def heartbeat(self) -> Heartbeat: ...
 
+    def refuse_when_closed(self, verb: str) -> None: ...
+
     async def run_child(self, child: ChildRun) -> StatefulResult: ...
 
     async def answer(self, session_id: str, interaction_id: str, value: Any, key: str | None) -> None: ...
@@ -136,6 +138,7 @@ async def run_agent_spec(
 
 async def run_under(under: Under, spec: AgentSpec, said: Any) -> SubagentResult:
     """Run ``spec`` as a child of ``under``; its outcome, also one that waits for somebody. ``said`` is what a send takes."""
+    under.loop.drivers.refuse_when_closed("run_agent_spec")
     tools, depth = allowed(under.tools, spec.tools), under.depth + 1
     store = await under.loop.ensure_store()
     if depth > store.max_spawn_depth:

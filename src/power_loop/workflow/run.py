@@ -117,6 +117,7 @@ class Workflow:
         return Driving(opening, order, self._executor, _shared(self._budget))
 
     async def _create(self, order: Order, run_id: str | None = None) -> str:  # its first commit has all that a successor needs
+        self._loop.drivers.refuse_when_closed("run")
         store: Any = await self._loop.ensure_store()
         self.run_id = run_id or store.ids.token(8)
         metadata = {"workflow": self.spec.name}
@@ -193,6 +194,7 @@ async def resume_run(
     """
     if on_change not in ("error", "keep", "rerun"):
         raise ValueError(f"on_change is {on_change!r}; it must be 'error', 'keep' or 'rerun'")
+    loop.drivers.refuse_when_closed("resume_run")
     await of_parent(await loop.ensure_store(), parent_sid, run_id)
     token = CancellationToken.from_any(stop_event) if stop_event is not None else None
     return await WorkflowEngine(loop).drive(run_id, _resuming(executor, budget, on_change, spec, detached=False), token)
@@ -203,6 +205,7 @@ async def resume_detached(
     on_change: OnChange = "error", spec: WorkflowSpec | str | Mapping[str, Any] | None = None, eager_wake: bool = False,
 ) -> WorkflowRunHandle:  # fmt: skip
     """The same, in a task; its end is posted to the parent session."""
+    loop.drivers.refuse_when_closed("resume_detached")
     await of_parent(await loop.ensure_store(), parent_sid, run_id)
     token = CancellationToken()
     work = WorkflowEngine(loop).drive(run_id, _resuming(executor, budget, on_change, spec, detached=True), token)
