@@ -42,6 +42,9 @@ def test_a_run_that_waits_says_4_and_belongs_to_its_session(files: Any) -> None:
     assert (code, run["status"]) == (4, "waiting_for_input")
     assert [each["run_id"] for each in files.json("workflow", "list", "--session", session)] == [run["run_id"]]
     assert files("workflow", "list")[:2] == (0, "no runs\n")
+    code, _, complaint = files("workflow", "list", session)
+    assert code == 2
+    assert f"--session {session}" in complaint
     assert files("workflow", "resume", run["run_id"])[0] == 4
 
 

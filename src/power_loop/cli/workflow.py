@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_two_loops(args)
     if args.verb != "list" and args.target is None:
         raise CommandFailed(f"workflow {args.verb} needs a {'FILE' if args.verb == 'run' else 'RUN'}", USAGE)
+    if args.verb == "list" and args.target:
+        raise CommandFailed(f"workflow list shows all runs of a session, not one: did you mean --session {args.target}?", USAGE)
     if args.verb == "graph" and not _is_run(args.target):
         drawing = mermaid(_spec_in(args.target))
         tell(args, {"mermaid": drawing}, seen(drawing))
