@@ -91,6 +91,7 @@ async def test_a_function_answers_from_the_request() -> None:
     model = ScriptedLLM([respond(lambda request: call("look", at=len(request.messages))), respond(later)])
     assert (await model.complete(ask())).tool_calls[0]["function"]["arguments"] == '{"at": 1}'
     assert (await model.complete(ask("you"))).text == "later you"
+    assert (await FunctionLLM(lambda request: respond(later)).complete(ask("them"))).text == "later them"
     assert (await FunctionLLM(lambda request: say("x", prompt_tokens=3)).complete(ask())).token_usage.prompt == 3  # type: ignore[union-attr] # set by say
 
 

@@ -112,7 +112,7 @@ class _FakeLLM(LLMService, ABC):
         if self._keep_requests:
             self.requests.append(_copied(request))
         step = self.next_step()
-        if step.responder is not None:
+        while step.responder is not None:
             step = await _asked(step.responder, request)
         if on_chunk_think is not None:
             await _hand(step.think, on_chunk_think)
