@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from power_loop.contracts.errors import LLMError, LLMPermanentError
-from power_loop.contracts.model import LLMRequest, ModelCapabilities, ModelRestart
-from power_loop.llm import FallbackLLM
+from power_loop.contracts.model import LLMRequest, LLMResponse, ModelCapabilities, ModelRestart
+from power_loop.llm import FallbackLLM, RecordingLLM, ReplayLLM
 from power_loop.testing import ScriptedLLM, fail, say
 
 OVERLOADED = LLMError("overloaded", status_code=529)
@@ -99,6 +100,36 @@ async def test_over_the_wire_the_second_provider_answers(openai: Any, anthropic:
     response = await FallbackLLM(anthropic.llm(max_retries=0, model="claude"), openai.llm(model="gpt")).complete(ask())
     assert [asked.path for asked in server.asked] == ["/v1/messages", "/v1/chat/completions"]
     assert response.text == "fine"
+
+
+class OfHost:
+    """A model with nothing but ``complete``."""
+
+    def __init__(self, answer: str | Exception) -> None:
+        self.answer = answer
+
+    async def complete(self, request: LLMRequest, **callbacks: Any) -> LLMResponse:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return LLMResponse(raw_text=self.answer, content_text=self.answer)
+
+
+async def test_models_with_nothing_but_complete_are_full_citizens(tmp_path: Path) -> None:
+    away, here, kept, asked = cast("list[Any]", [OfHost(ConnectionError("away")), OfHost("here"), OfHost("kept"), OfHost("asked")])
+    both, recorded = FallbackLLM(away, here), RecordingLLM(kept, tmp_path / "calls.jsonl")
+    assert (await both.complete(ask())).text == "here"
+    assert [chunk.delta_text async for chunk in both.stream(ask())][:1] == ["here"]
+    assert (await recorded.complete(ask())).text == "kept"
+    live = ReplayLLM(tmp_path / "calls.jsonl", on_miss="live", live=asked)
+    assert [(await live.complete(ask(max_tokens=limit))).text for limit in (None, 5)] == ["kept", "asked"]
+    for model in (both, recorded, live):
+        await model.close()
+
+
+@pytest.mark.parametrize("model", ["openai:gpt", None])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match="awaitable complete"):
+        FallbackLLM(model)
 
 
 def test_what_is_sent_must_fit_every_model() -> None:

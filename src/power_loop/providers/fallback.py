@@ -20,6 +20,7 @@ from power_loop.contracts.model import (
     ModelRestart,
     closable,
 )
+from power_loop.providers.hosts import as_service
 
 
 class FallbackLLM(LLMService):
@@ -40,10 +41,10 @@ class FallbackLLM(LLMService):
     ) -> None:
         if not services:
             raise ValueError("FallbackLLM needs at least one service")
-        self.services = services
-        self.model: str | None = services[0].model
-        self.provider_name: str | None = services[0].provider_name
-        self.capabilities: ModelCapabilities | None = common_capabilities(services)
+        self.services = tuple(map(as_service, services))
+        self.model: str | None = self.services[0].model
+        self.provider_name: str | None = self.services[0].provider_name
+        self.capabilities: ModelCapabilities | None = common_capabilities(self.services)
         self._fallback_on, self._cooldown_s, self._clock = fallback_on, cooldown_s, clock
         self._resting_until: dict[int, float] = {}
 

@@ -23,6 +23,7 @@ from power_loop.contracts.model import (
     ModelRestart,
 )
 from power_loop.contracts.redact import redact
+from power_loop.providers.hosts import as_service
 from power_loop.providers.values import Json, mapping, number, objects, text
 
 VERSION = 1
@@ -55,7 +56,7 @@ class RecordingLLM(LLMService):
     provider_name: str | None
 
     def __init__(self, inner: LLMService, path: str | Path, *, redact: bool = True) -> None:
-        self.inner = inner
+        self.inner = inner = as_service(inner)
         self.path: Path = Path(path)
         self.model, self.provider_name, self.capabilities = inner.model, inner.provider_name, inner.capabilities
         self._redacts = redact

@@ -19,6 +19,7 @@ from power_loop.contracts.store import Cells
 from power_loop.contracts.usage import CallUsage
 from power_loop.providers.difference import first_difference, short
 from power_loop.providers.echo import words
+from power_loop.providers.hosts import as_service
 from power_loop.providers.recording import Recorded, comparable_digest, read_recording, request_json, response_from
 from power_loop.providers.values import Json, mapping, objects
 
@@ -59,6 +60,7 @@ class ReplayLLM(LLMService):
         if on_miss == "live" and live is None:
             raise ValueError("on_miss='live' needs live=, the model that is asked then")
         self._source: _Source = _Export(source) if isinstance(source, Mapping) else _Recording(source)
+        live = None if live is None else as_service(live)
         self._live = live if on_miss == "live" else None
         self.model: str | None = live.model if live is not None else None
         self.capabilities: ModelCapabilities | None = live.capabilities if live is not None else None
