@@ -108,7 +108,7 @@ class Verbs(Drivers):
                     await self._bring_to_rest(one, lines)
             gone = await store.close_session_tree(session_id, cascade=cascade)
         for one in gone:
-            driver.cache.forget(one)
+            driver.forget(one)
             await release_session(store, one)
         return len(gone)
 
@@ -294,7 +294,7 @@ class Verbs(Drivers):
         """Give back what this process keeps beside sessions that have done what they were for."""
         store, driver = await self.open()
         for one in session_ids:
-            driver.cache.forget(one)
+            driver.forget(one)
             await release_session(store, one)
 
     async def approvals(self, session_id: str, *, tree: bool) -> list[Approval]:

@@ -12,6 +12,7 @@ import pytest
 from power_loop import AgentHooks, AgentLoopConfig, CancellationToken, LLMRetryPolicy, LLMSummaryFold, StatefulAgentLoop
 from power_loop.contracts.errors import LLMError
 from power_loop.contracts.records import ContextFolded, FoldSkipped
+from power_loop.contracts.store import Conflict
 from power_loop.testing import FunctionLLM, ScriptedLLM, fail, say
 
 WORDS = "word " * 400  # 500 tokens
@@ -107,6 +108,38 @@ async def test_closing_the_loop_waits_for_its_folds_and_ends_those_that_hang(des
     loop, session = await folded(desk)
     await loop.aclose(drain_timeout_s=0.05)
     assert [item.record.error for item in await desk.store.inbox(session)] == ["cancelled"], "what was paid is charged"
+
+
+async def test_a_fold_ends_with_its_session_and_a_new_one_of_its_id_does_not_wait_for_it(desk: Any) -> None:
+    begun = asyncio.Event()
+
+    async def for_ever(_: Any) -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    desk.summary = for_ever
+    loop, session = await folded(desk)
+    await begun.wait()
+    await desk.loop().close_session(session)
+    await loop.new_session(session_id=session)
+    assert (await loop.send("a new one", session)).status == "completed"
+    assert [message["content"] for message in desk.requests[-1].messages] == ["a new one"]
+    assert await desk.store.inbox(session) == []
+
+
+async def test_a_fold_that_another_process_made_of_a_deleted_session_is_not_posted_to_a_new_one_of_its_id(desk: Any) -> None:
+    loop = desk.loop()
+    session = await loop.new_session()
+    await loop.send("mine", session)
+    head = await desk.store.look(session)
+    late = {"key": "fold", "mode": "aside", "last": (head.head, head.epoch)}
+    assert await desk.store.post(session, ContextFolded(1, "of mine", 1), **late)
+    await loop.close_session(session)
+    await loop.new_session(session_id=session)
+    await loop.send("anew", session)
+    with pytest.raises(Conflict):
+        await desk.store.post(session, ContextFolded(1, "of mine", 1), **late)
+    assert await desk.store.inbox(session) == []
 
 
 async def test_a_fold_of_somebody_else_that_covers_more_makes_a_late_one_void(desk: Any) -> None:

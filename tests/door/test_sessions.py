@@ -211,6 +211,28 @@ async def test_two_loops_at_once_on_one_session_take_turns_and_lose_nothing(home
     assert {m["content"] for m in messages[::2]} == {f"{n}.{k}" for n in range(2) for k in range(5)}
 
 
+# acceptance: 16 (deleted, and made again under its id)
+@pytest.mark.parametrize("again", ["shorter", "as long", "longer", "restored"])
+async def test_a_loop_that_knew_a_deleted_session_takes_nothing_of_it_into_another_of_its_id(home: Any, again: str) -> None:
+    knows, other = home.loop(llm=ScriptedLLM(["yes"], strict=False)), home.loop(llm=ScriptedLLM(["no"], strict=False))
+    session = await other.new_session(session_id="user-1", system_prompt="You are old.")
+    await knows.send("mine", session)
+    archive = await (await other.ensure_store()).export_session(session)
+    await knows.send("secret", session)
+    await other.close_session(session)
+    if again == "restored":
+        await (await other.ensure_store()).import_session(archive, new_session_id=session)
+    else:
+        await other.new_session(session_id=session, system_prompt="You are new.")
+    for n in range({"shorter": 0, "as long": 2, "longer": 4, "restored": 1}[again]):
+        await other.send(f"{n}", session)
+    kept = await other.get_messages(session)
+    await knows.send("and now?", session)
+    request = knows.llm.requests[-1]
+    assert request.messages == [*kept, {"role": "user", "content": "and now?"}]
+    assert request.system_prompt == ("You are old." if again == "restored" else "You are new.")
+
+
 # acceptance: 17
 async def test_prewarming_tells_whether_the_session_exists_and_changes_no_request(home: Any) -> None:
     requests = []

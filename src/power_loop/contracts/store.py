@@ -294,13 +294,13 @@ class SessionLog(Protocol):
 
     async def post(
         self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None,
-        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None,
+        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None, last: tuple[int, int] | None = None,
     ) -> bool:  # fmt: skip
         """Leave ``record`` in the inbox; False when ``key`` was taken before.
 
         ``running``: only if that holder still holds the session; else `Conflict`. ``unmoved``: only if nothing was
-        written or posted since then. ``not_before``: ms; it is not heard earlier. ``keyed``: a send under the same
-        key counts too. Raises `SessionNotFoundError`.
+        written or posted since then. ``last``: only while the row of that (seq, epoch) is there. ``not_before``: ms; it
+        is not heard earlier. ``keyed``: a send under the same key counts too. Raises `SessionNotFoundError`.
         """
         ...
 

@@ -146,6 +146,11 @@ class Driver:
             return patience
         return OwnPatience(patience.on_busy, patience.busy_timeout_s - (self._ports.clock.monotonic() - since))
 
+    def forget(self, session_id: str) -> None:
+        """The session is deleted."""
+        self.cache.forget(session_id)
+        self.folds.give_up(session_id)
+
     async def _take(
         self, session_id: str, opening: Opening, terms: Callable[[Session], Terms], patience: Patience
     ) -> tuple[Session, Send | None]:

@@ -86,6 +86,12 @@ class FoldsAfter:
             if token is not None:
                 token.cancel()
 
+    def give_up(self, session_id: str) -> None:
+        """Make no fold of this session, which is deleted."""
+        fold = self._under_way.get((self._place, session_id))
+        if fold is not None:
+            fold.cancel()
+
     async def finish(self, timeout_s: float) -> None:
         """Wait for the folds of this loop, then cancel those that are left."""
         with self._lock:
@@ -107,6 +113,7 @@ class FoldAfter(Aftermath):
         self._send, self._charges = send, list[CallCharged]()
         self._folding = Folding(send, part, Scope(), self._charges.append)
         self._at = send.session.head.head
+        self._last = send.session.last
 
     async def run(self) -> None:
         """Make it and post it; raises nothing but what cancels the task."""
@@ -141,4 +148,4 @@ class FoldAfter(Aftermath):
             await self._post(CallCharged("fold", usage, last.error, last.model), f"fold:{self._folding.part.through}:charge:{self._at}")
 
     async def _post(self, record: ContextFolded | FoldSkipped | CallCharged, key: str) -> None:
-        await self._send.ports.log.post(self.session_id, record, key=key, mode="aside")
+        await self._send.ports.log.post(self.session_id, record, key=key, mode="aside", last=self._last)

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class Session:
     """What a driver knows of a session. Only whoever stands first in its line may touch it."""
 
-    __slots__ = ("asked_at", "below", "given", "head", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
+    __slots__ = ("asked_at", "below", "given", "head", "last", "parent", "prompt", "quiet", "shown_as", "state", "waiting", "window")
 
     def __init__(self, head: Head, shown_as: Representation | None = None) -> None:
         self.head: Head = head
+        self.last: tuple[int, int] = (0, 0)
+        """(seq, epoch) of the last row that was read or written."""
         self.state: State = IDLE
         self.shown_as: Representation | None = shown_as
         """How finished sends are shown; None: word for word."""
@@ -63,7 +65,10 @@ class Session:
 
     async def refresh(self, log: SessionLog) -> None:
         """Read what changed since the last look; the first look starts at the last fold."""
-        seen, head = self.head, await log.look(self.head.session_id)
+        head = await log.look(self.head.session_id)
+        if self.head.head and head.epoch != self.head.epoch and not await self._stands_in(log):
+            self._forget()
+        seen = self.head
         cold = seen.head == 0
         after = min(head.fold_through, head.send_seq - 1) if cold and head.head else seen.head
         if head.wake_no != seen.wake_no or cold:
@@ -86,15 +91,29 @@ class Session:
         """These rows are written: they count from now on."""
         for row in rows:
             self._show(row)
+        if rows:
+            self.last = (rows[-1].seq, head.epoch)
         if self.parent is not None and self.given is None:
             self.given = state.overrides
         self.head, self.state = head, state
+
+    async def _stands_in(self, log: SessionLog) -> bool:
+        """The last row is still there. Where a session was deleted, none that was made or restored under its id has it."""
+        seq, epoch = self.last
+        rows = await log.rows(self.head.session_id, after=seq - 1, until=seq)
+        return [row.epoch for row in rows] == [epoch]
+
+    def _forget(self) -> None:
+        fresh = Session(Head(self.head.session_id), self.shown_as)
+        for name in self.__slots__:
+            setattr(self, name, getattr(fresh, name))
 
     def _add(self, rows: Sequence[RecordRow], whole_from: int) -> None:
         for row in rows:
             if row.seq >= whole_from:
                 self.state = apply(self.state, from_cells(row.cells))
             self._show(row)
+            self.last = (row.seq, row.epoch)
 
     def _show(self, row: RecordRow) -> None:
         if row.cells.tool_calls is not None:

@@ -29,6 +29,7 @@ WAITING = """SELECT item_id, item_key, mode, created_at, not_before, kind, versi
 DUE = " AND (not_before IS NULL OR not_before <= {t})"
 
 JUMP_IN = "UPDATE {p}sessions SET wake_no = wake_no + 1 WHERE session_id = ?"
+STILL_THERE = " AND EXISTS (SELECT 1 FROM {p}records r WHERE r.session_id = ? AND r.seq = ? AND r.epoch = ?)"
 STAND = "INSERT INTO {p}waiters (session_id, holder, alive_until) VALUES (?, ?, {t})"
 PLACE = "SELECT ticket FROM {p}waiters WHERE holder = ?"
 STILL = "UPDATE {p}waiters SET alive_until = {t} WHERE ticket = ?"
@@ -54,19 +55,20 @@ class Inbox(Part):
 
     async def post(
         self, session_id: str, record: Record, *, key: str, mode: str = "queue", running: Head | None = None,
-        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None,
+        not_before: int | None = None, keyed: bool = False, unmoved: Head | None = None, last: tuple[int, int] | None = None,
     ) -> bool:  # fmt: skip
         """Leave ``record``; False when ``key`` was taken before.
 
         ``running``: only if that holder still holds the session; else `Conflict`. ``unmoved``: only if nothing was
-        written or posted since then. ``not_before``: ms; it is not heard earlier. ``keyed``: a send under the same
-        key counts too. Raises `SessionNotFoundError`.
+        written or posted since then. ``last``: only while the row of that (seq, epoch) is there. ``not_before``: ms; it
+        is not heard earlier. ``keyed``: a send under the same key counts too. Raises `SessionNotFoundError`.
         """
         could_exist(session_id)
         now = self._clock.now_ms()
         due, at_once = self._at(max(now, not_before or 0)), self._at(now)
         if mode == "aside":  # heard by whoever comes next; nobody has to come for it
-            wake = Statement(self._sql(JUMP_IN), (session_id,), 1)
+            there, of_row = (STILL_THERE, (session_id, *last)) if last is not None else ("", ())
+            wake = Statement(self._sql(JUMP_IN + there), (session_id, *of_row), 1)
         elif unmoved is not None:
             seen = (unmoved.epoch, unmoved.head, unmoved.wake_no)
             wake = Statement(self._sql(WAKE_UNMOVED), (due, due, session_id, *seen), 1)
