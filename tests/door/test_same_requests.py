@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Conversation:
     loops: int
     cache: int
     prompt: str = "You are the first."
+    memory: Any = None
     requests: list[bytes] = field(default_factory=list)
     _made: list[StatefulAgentLoop] = field(default_factory=list)
     _steps: list[Any] = field(default_factory=list)
@@ -44,11 +46,12 @@ class Conversation:
     def __post_init__(self) -> None:
         self.model = FunctionLLM(self.answer)
 
-    def answer(self, request: LLMRequest) -> Any:
+    async def answer(self, request: LLMRequest) -> Any:
         self.requests.append(as_bytes(request))
         if request.reason == "fold":
             return say(f"<summary>summary number {len(self.requests)}</summary>")
-        return self._steps.pop(0)
+        step = self._steps.pop(0)
+        return await step() if iscoroutinefunction(step) else step
 
     def loop(self) -> StatefulAgentLoop:
         """The loop whose turn it is."""
@@ -56,7 +59,7 @@ class Conversation:
             self._made.append(self.fresh())
         self._turn += 1
         loop = self._made[-1] if self.new_loop_each_time else self._made[self._turn % len(self._made)]
-        loop.config.system_prompt = self.prompt
+        loop.config.system_prompt, loop.config.memory = self.prompt, self.memory
         return loop
 
     def fresh(self) -> StatefulAgentLoop:
@@ -161,7 +164,49 @@ async def what_was_left_and_blocks(talk: Conversation) -> None:
     await talk.say("go on", "on")
 
 
-SCENES = [plain_sends, tools, folds, a_changed_prompt, odd_endings, resumed_and_healed, what_was_left_and_blocks]
+async def follow_ups(talk: Conversation) -> None:
+    async def overheard() -> Any:
+        await talk.loop().follow_up("and by the way", SESSION)
+        return calls(call("first", word="a"), call("second", word="b"))
+
+    async def at_the_end() -> str:
+        await talk.loop().follow_up("one more", SESSION)
+        await talk.loop().follow_up([PIXEL], SESSION)
+        return "done?"
+
+    await talk.say("go", overheard, at_the_end, "done.")
+    talk.expect("of course")
+    await talk.loop().follow_up("thanks", SESSION)
+    await talk.say("bye", "bye")
+
+
+class Diary:
+    """Recalls what the last words bring to mind, and how much was said by then."""
+
+    async def recall(self, *, messages: Sequence[Any], session_id: str, budget_tokens: int = 1500) -> list[Any]:
+        return [{"role": "user", "content": f"{messages[-1]['content'][:9]} reminds me of {len(messages)} things"}]
+
+    async def remember(self, *, snapshot: Any, session_id: str) -> None:
+        return
+
+
+async def what_is_recalled(talk: Conversation) -> None:
+    talk.memory = Diary()
+    await talk.say("one", calls(call("first", word="a")), "1")
+    await talk.say("two", "2")
+    talk.memory = None
+    await talk.say("three", "3")
+    talk.memory = Diary()
+    for n in range(4):
+        await talk.say(f"{n}: {LONG}", f"answer {n}: {LONG}")
+    await talk.say("What was said?", "This and that.")
+    assert sum(b"reminds me" in request for request in talk.requests) == 8
+
+
+SCENES = [
+    *(plain_sends, tools, folds, a_changed_prompt, odd_endings, resumed_and_healed, what_was_left_and_blocks, follow_ups),
+    what_is_recalled,
+]
 # new loop before every send, how many loops by turns, size of their cache
 LIVES = {"rebuilt before every send": (True, 1, 256), "two by turns": (False, 2, 256), "without a cache": (False, 1, 0)}
 
@@ -175,7 +220,7 @@ async def requests_of(home: Any, scene: Callable[[Conversation], Any], *life: An
     return talk.requests
 
 
-# acceptance: 18 (no memory yet)
+# acceptance: 18
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 async def test_every_loop_asks_what_a_long_lived_one_asks(home: Any, scene: Any, life: str) -> None:
@@ -185,7 +230,7 @@ async def test_every_loop_asks_what_a_long_lived_one_asks(home: Any, scene: Any,
         assert sum(b"summary number" in request for request in long_lived) > 1, "the scene does fold"
 
 
-# acceptance: 12 (no follow-up in a running send)
+# acceptance: 12
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 async def test_all_engines_show_the_model_and_the_host_the_same(all_homes: list[Any], scene: Any) -> None:
     seen = []
