@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from power_loop import (
     LLMRequest,
     LLMRetryPolicy,
     SessionPendingError,
+    TimerRunner,
     UsageLimits,
     tool,
 )
@@ -147,8 +150,62 @@ async def test_heal_pending_on_a_sound_session_changes_nothing(home: Any) -> Non
     assert [m["content"] for m in await loop.get_messages(session)] == ["x", "a", "y", "b"]
 
 
+KILLED = """
+import asyncio, os, signal, sys
+from power_loop import StatefulAgentLoop, tool
+from power_loop.testing import ScriptedLLM, call, calls
+
+@tool
+def write(text: str) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main() -> None:
+    asked = calls(call("write", text="one"), call("write", text="two"))
+    await StatefulAgentLoop(llm=ScriptedLLM([asked]), dsn=sys.argv[1], tools=[write]).send("go", sys.argv[2])
+
+asyncio.run(main())
+"""
+
+
+# acceptance: 33 (the process was killed), 34 (the process was killed)
+async def test_what_a_killed_process_left_open_is_refused_by_name_and_healed_when_asked(file_home: Any) -> None:
+    tools = Tools()
+    loop = file_home.loop("fine", tools=tools.offered())
+    session = await loop.new_session()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, file_home.dsn, session)
+    assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
+    before = await file_home.contents()
+    with pytest.raises(SessionPendingError) as refused:
+        await loop.send("hello?", session)
+    assert (refused.value.session_id, refused.value.assistant_seq) == (session, 2)
+    assert [c["id"] for c in refused.value.pending_tool_calls] == ["call_1", "call_2"]
+    assert await file_home.contents() == before
+    assert (await loop.send("go on", session, heal_pending=True)).final_text == "fine"
+    check_pairs(loop.llm.requests[0].messages)
+    results = [m["content"] for m in loop.llm.requests[0].messages if m["role"] == "tool"]
+    assert [text.startswith("<aborted") for text in results] == [True, True]
+    assert tools.ran == []
+
+
+# acceptance: 99 (resumes and repairs)
+@pytest.mark.parametrize("how", ["resume", "abort_pending", "heal_pending", "doctor"])
+async def test_whatever_resolves_open_calls_leaves_the_stored_rows_as_they_are(file_home: Any, how: str) -> None:
+    tools = Tools()
+    session = await cut_off(file_home, tools)
+    loop = file_home.loop("fine", tools=tools.offered())
+    store = await loop.ensure_store()
+    before = await store.load_all_messages(session)
+    if how == "heal_pending":
+        await loop.send("go on", session, heal_pending=True)
+    else:
+        await getattr(loop, how)(session, **({"repair": True} if how == "doctor" else {}))
+    after = {row.seq: row for row in await store.load_all_messages(session)}
+    assert len(after) > len(before)
+    assert [after[row.seq] for row in before] == before
+
+
 # acceptance: 35
-@pytest.mark.parametrize("look", ["prewarm", "get_messages", "get_pending", "get_session_stats", "cancel", "inbox"])
+@pytest.mark.parametrize("look", ["prewarm", "get_messages", "get_pending", "get_session_stats", "cancel", "inbox", "doctor"])
 async def test_nothing_is_healed_without_being_asked(home: Any, look: str) -> None:
     tools = Tools()
     session = await cut_off(home, tools)
@@ -157,7 +214,24 @@ async def test_nothing_is_healed_without_being_asked(home: Any, look: str) -> No
     for verb in ("send", "follow_up"):
         with pytest.raises(SessionPendingError):
             await getattr(home.loop(), verb)("x", session)
+    with pytest.raises(SessionPendingError):
+        async for _ in home.loop().stream("x", session):
+            pass
     assert await home.contents() == before
+    assert tools.ran == ["one", "hang"]
+
+
+# acceptance: 35 (a timer, and what is enqueued)
+async def test_neither_a_timer_nor_a_word_that_waits_heals_anything(file_home: Any) -> None:
+    tools = Tools()
+    session = await cut_off(file_home, tools)
+    loop = file_home.loop(tools=tools.offered())
+    before = await loop.get_messages(session)
+    await loop.enqueue("by the way", session)
+    await loop.schedule_timer(session, delay_s=0, note="wake up")
+    assert await TimerRunner(loop).scan_once() == 1
+    assert await loop.get_messages(session) == before
+    assert (await loop.get_pending(session))["unknown_call_ids"] == ["call_2"]
     assert tools.ran == ["one", "hang"]
 
 

@@ -111,6 +111,53 @@ async def test_a_veto_holds_on_every_way(house: Any, till: Till, way: str) -> No
     assert [message["content"] for message in messages if message["role"] == "tool"] == ["not on my watch"] * 2
 
 
+class Diary:
+    """Recalls one thing."""
+
+    async def recall(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": "You like ships."}]
+
+    async def remember(self, **_: Any) -> None:
+        return
+
+
+ELSEWHERE = ("tool.error", "memory.recalled", "timer.fire", "compact.before", "compact.after")
+
+
+# acceptance: 38 (at points that not every send passes)
+@pytest.mark.parametrize("directive", [SKIP, BREAK, CANCEL])
+@pytest.mark.parametrize("point", ELSEWHERE)
+async def test_a_plain_send_works_after_a_directive_at_a_rare_point(house: Any, point: str, directive: HookDirective) -> None:
+    asked: list[Any] = []
+
+    @tool(effects="idempotent")
+    def sink(ship: int) -> str:
+        """Sink a ship."""
+        raise RuntimeError(f"{ship} is unsinkable")
+
+    def answer(request: Any) -> Any:
+        if request.reason == "fold":
+            return say("<summary>ships</summary>")
+        if "go" in [message["content"] for message in request.messages[-2:]]:  # what is recalled comes last
+            return calls(call("sink", ship=1), call("sink", ship=2))
+        return say("ships " * 400)
+
+    config = AgentLoopConfig(context=ContextPolicy(fold_strategy=LLMSummaryFold(keep_last_sends=1)), context_tokens=3500, max_tokens=500)
+    config.memory = Diary()
+    on = {point: lambda ctx: asked.append(ctx) or directive}
+    loop = house.loop(llm=FunctionLLM(answer), tools=[sink], config=config, on=on)
+    session = await loop.new_session()
+    for text in ("of ships", "of more ships", "of big ships", "of small ships", "go"):
+        await loop.schedule_timer(session, delay_s=0, note="ahoy")
+        await (await loop.ensure_store()).fire_due()
+        result = await loop.send(text, session)
+        assert result.status in ("completed", "cancelled")
+        assert await loop.get_pending(session) is None
+    assert asked, "the point was passed"
+    check_pairs(await loop.get_messages(session, include_compacted=True))
+    assert (await house.loop("fine").send("and now?", session)).final_text == "fine"
+
+
 # acceptance: 48 (every point, on every way)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("directive", [SKIP, BREAK, CANCEL, SHORT_CIRCUIT])
