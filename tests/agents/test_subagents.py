@@ -13,6 +13,7 @@ from power_loop import (
     AgentHooks,
     AgentLoopConfig,
     AgentSpec,
+    HookDirective,
     HookPoint,
     LLMPermanentError,
     RunPolicy,
@@ -261,6 +262,28 @@ async def test_the_parents_handlers_stand_in_the_childs_sends_too() -> None:
     assert seen == [("spawn_agent", 0, "main"), ("look", 1, "subagent")]
 
 
+# acceptance: 49 (sub-agents)
+async def test_a_veto_of_the_parents_handler_holds_in_the_child() -> None:
+    ran: list[str] = []
+
+    @tool(effects="pure")
+    def delete(what: str) -> str:
+        """Delete."""
+        ran.append(what)
+        return "deleted"
+
+    def veto(ctx: Any) -> HookDirective:
+        ctx.output = "not on my watch"
+        return HookDirective.SKIP if ctx.tool_name == "delete" else HookDirective.CONTINUE
+
+    hooks = AgentHooks()
+    hooks.register(HookPoint.TOOL_BEFORE, veto)
+    steps = [call("spawn_agent", task="x"), call("delete", what="all"), say("I see."), say("done")]
+    loop = loop_of(steps, await open_store(), delete, hooks=hooks)
+    assert (await loop.send("go", await loop.new_session())).final_text == "done"
+    assert (ran, loop.llm.requests[2].messages[-1]["content"]) == ([], "not on my watch")
+
+
 async def test_the_parents_budget_stops_its_children() -> None:
     store = await open_store()
     steps = [call("run_agent", spec=HELPER, input="x"), *[call("look", what=str(n)) for n in range(9)]]
@@ -273,6 +296,7 @@ async def test_the_parents_budget_stops_its_children() -> None:
 # --- cancelled, killed ------------------------------------------------------------------------------
 
 
+# acceptance: 72 (sub-agents)
 async def test_a_cancel_reaches_the_child_and_both_end_cancelled() -> None:
     store, began = await open_store(), asyncio.Event()
 
@@ -485,6 +509,7 @@ async def test_a_question_as_the_root_lists_it_may_be_answered_at_the_session_th
     assert (await loop.resume(session)).final_text == "done"
 
 
+# acceptance: 125 (given at the root)
 @pytest.mark.parametrize("of_the_root", [True, False])
 async def test_an_approval_inside_a_child_is_given_at_the_root_or_the_child(of_the_root: bool) -> None:
     store = await open_store()

@@ -123,6 +123,7 @@ async def test_a_veto_without_words_says_that_it_was_one(shop: Shop) -> None:
     assert ran.tool_results[0].startswith("[skipped")
 
 
+# acceptance: 48 (what ends a run)
 @pytest.mark.parametrize(("directive", "status"), [(BREAK, "completed"), (CANCEL, "cancelled")])
 @pytest.mark.parametrize("name", ["tool_before", "tools_batch_before", "round_decide"])
 async def test_ending_the_run_before_tools_leaves_no_call_without_a_result(
@@ -134,6 +135,7 @@ async def test_ending_the_run_before_tools_leaves_no_call_without_a_result(
     assert ran.tool_results[0] == "stop"
 
 
+# acceptance: 48 (round.decide, tools.batch.before)
 @pytest.mark.parametrize("name", ["tools_batch_before", "round_decide"])
 async def test_skipping_a_batch_answers_every_call_and_goes_on(shop: Shop, name: str) -> None:
     two = calls(call("add", a=1), call("add", a=2))
@@ -141,6 +143,7 @@ async def test_skipping_a_batch_answers_every_call_and_goes_on(shop: Shop, name:
     assert (ran.result.final_text, ran.added, ran.tool_results) == ("done", [], ["no", "no"])
 
 
+# acceptance: 48 (tool.before)
 async def test_rewritten_arguments_are_what_the_tool_gets(shop: Shop) -> None:
     def ten_times(ctx: Any) -> None:
         ctx.tool_args["a"] *= 10
@@ -148,6 +151,7 @@ async def test_rewritten_arguments_are_what_the_tool_gets(shop: Shop) -> None:
     assert (await shop.send([*TOOL_ROUND, say("again")], tool_before=ten_times)).added == [10]
 
 
+# acceptance: 48 (tool.before)
 async def test_rewritten_arguments_are_validated_again(shop: Shop) -> None:
     def spoil(ctx: Any) -> None:
         ctx.tool_args = {"a": "one"}
@@ -157,6 +161,7 @@ async def test_rewritten_arguments_are_validated_again(shop: Shop) -> None:
     assert "invalid" in ran.tool_results[0]
 
 
+# acceptance: 48 (tool.after)
 async def test_a_result_may_be_replaced_before_it_is_stored(shop: Shop) -> None:
     def redact(ctx: Any) -> None:
         ctx.output = ctx.output.replace("sum", "***")
@@ -164,6 +169,7 @@ async def test_a_result_may_be_replaced_before_it_is_stored(shop: Shop) -> None:
     assert (await shop.send([*TOOL_ROUND, say("again")], tool_after=redact)).tool_results == ["*** 1"]
 
 
+# acceptance: 48 (tool.after)
 async def test_a_result_may_be_made_a_failure(shop: Shop) -> None:
     def fails(ctx: Any) -> None:
         ctx.failed = True
@@ -177,6 +183,7 @@ async def test_ending_the_run_after_a_tool_keeps_its_result(shop: Shop) -> None:
     assert (ran.result.status, ran.tool_results) == ("completed", ["sum 1"])
 
 
+# acceptance: 48 (tool.error)
 @pytest.mark.parametrize(
     ("handler", "results"),
     [(giving(SKIP, output="nothing happened"), ["nothing happened"]), (lambda ctx: None, ["negative"])],
@@ -188,12 +195,14 @@ async def test_a_tool_that_raises_is_answered_once(shop: Shop, handler: Handler,
     assert results[0] in ran.tool_results[0]
 
 
+# acceptance: 48 (tool.error)
 async def test_a_tool_that_raises_is_tried_once_more_when_a_handler_asks_for_it(shop: Shop) -> None:
     tries: list[int] = []
     await shop.send([call("add", a=-1), say("done"), say("again")], tool_error=lambda ctx: tries.append(1) or SHORT_CIRCUIT)
     assert len(tries) == 2
 
 
+# acceptance: 48 (llm.before)
 async def test_a_reply_given_by_a_handler_takes_the_place_of_the_call(shop: Shop) -> None:
     reply = LLMResponse(raw_text="cached", content_text="cached", finish_reason="stop")
     ran = await shop.send([say("again")], llm_before=giving(SHORT_CIRCUIT, output=reply))
@@ -201,6 +210,7 @@ async def test_a_reply_given_by_a_handler_takes_the_place_of_the_call(shop: Shop
     assert len(ran.requests) == 1, "only the second send reached the model"
 
 
+# acceptance: 48 (llm.before)
 async def test_a_short_circuit_without_a_reply_is_a_mistake_that_is_named(shop: Shop) -> None:
     with pytest.raises(ValueError, match="LLMResponse"):
         await shop.send([say("never")], llm_before=giving(SHORT_CIRCUIT))
@@ -217,6 +227,27 @@ async def test_editing_messages_shapes_this_request_and_nothing_else(shop: Shop)
     assert [message["content"] for message in ran.messages] == ["go", "done"]
 
 
+# acceptance: 52 (a later request, at any depth)
+async def test_what_is_edited_in_one_request_is_as_it_was_in_the_next(shop: Shop) -> None:
+    rounds: list[int] = []
+
+    def edit(ctx: Any) -> None:
+        rounds.append(ctx.send_index)
+        if ctx.send_index == 1:
+            for message in ctx.messages:
+                message["content"] = "changed"
+                for asked in message.get("tool_calls") or ():
+                    asked["function"]["name"] = "changed"
+            ctx.messages.append({"role": "user", "content": "more"})
+
+    ran = await shop.send([*TOOL_ROUND, say("again")], llm_before=edit)
+    assert rounds == [1, 1, 2]
+    assert str(ran.requests[1].messages).count("changed") > 3
+    assert ran.requests[2].messages == [*ran.messages, {"role": "user", "content": "and now?"}]
+    assert "changed" not in str(ran.messages)
+
+
+# acceptance: 48 (llm.before)
 async def test_every_input_of_a_call_may_be_changed(shop: Shop) -> None:
     wanted = {"system_prompt": "Be brief.", "max_tokens": 7, "temperature": 0.5, "model": "other", "tools": None}
 
@@ -228,6 +259,7 @@ async def test_every_input_of_a_call_may_be_changed(shop: Shop) -> None:
     assert {name: getattr(ran.requests[0], name) for name in wanted} == wanted
 
 
+# acceptance: 48 (llm.after)
 async def test_a_reply_may_be_replaced_before_it_is_stored(shop: Shop) -> None:
     reply = LLMResponse(raw_text="better", content_text="better", finish_reason="stop")
 
@@ -238,6 +270,7 @@ async def test_a_reply_may_be_replaced_before_it_is_stored(shop: Shop) -> None:
     assert ran.result.final_text == ran.messages[-1]["content"] == "better"
 
 
+# acceptance: 48 (llm.after)
 async def test_ending_the_run_after_a_reply_keeps_its_text_and_drops_its_calls(shop: Shop) -> None:
     ran = await shop.send([calls(call("add", a=1), text="let me see"), say("again")], llm_after=giving(BREAK))
     assert (ran.result.status, ran.added, ran.tool_results) == ("completed", [], [])
@@ -245,6 +278,7 @@ async def test_ending_the_run_after_a_reply_keeps_its_text_and_drops_its_calls(s
     assert not ran.messages[-1].get("tool_calls")
 
 
+# acceptance: 48 (what ends a run)
 @pytest.mark.parametrize("name", ["session_start", "round_start", "llm_before"])
 async def test_ending_the_run_before_the_model_was_asked_gives_no_text(shop: Shop, name: str) -> None:
     ran = await shop.send([say("again")], **{name: giving(BREAK, reason="closed")})
@@ -255,6 +289,7 @@ async def test_why_a_round_was_not_begun_is_told(shop: Shop) -> None:
     assert (await shop.send([say("again")], round_start=giving(BREAK, reason="closed"))).reasons()[0] == "closed"
 
 
+# acceptance: 48 (round.start)
 async def test_a_skipped_round_is_used_up_and_says_so(shop: Shop) -> None:
     ran = await shop.send([say("done"), say("again")], round_start=giving(SKIP))
     assert ran.result.final_text == "done"
@@ -263,6 +298,7 @@ async def test_a_skipped_round_is_used_up_and_says_so(shop: Shop) -> None:
     assert ("status_changed", None, "round_skipped") in told
 
 
+# acceptance: 48 (session.start, round.start)
 @pytest.mark.parametrize("name", ["session_start", "round_start"])
 async def test_messages_put_in_place_are_shown_in_this_run_only(shop: Shop, name: str) -> None:
     def replace(ctx: Any) -> None:
@@ -288,6 +324,7 @@ async def test_messages_without_the_result_of_a_call_are_not_put_in_place(shop: 
         await shop.send([say("never")], round_start=replace)
 
 
+# acceptance: 48 (message.append)
 async def test_a_message_may_be_rewritten_before_it_is_stored(shop: Shop) -> None:
     def shout(ctx: Any) -> None:
         ctx.message["content"] = ctx.message["content"].upper()
@@ -301,6 +338,7 @@ async def test_the_first_user_row_cannot_be_dropped(shop: Shop) -> None:
     assert [message["content"] for message in ran.messages] == ["go", "done"]
 
 
+# acceptance: 48 (complete.decide)
 async def test_an_answer_that_a_handler_does_not_accept_is_asked_for_again_a_bounded_number_of_times(shop: Shop) -> None:
     def more(ctx: Any) -> HookDirective:
         ctx.message = f"more, {ctx.vetoes}"
@@ -315,6 +353,7 @@ async def test_an_answer_that_a_handler_does_not_accept_is_asked_for_again_a_bou
     assert 1 < len(asked) <= 5
 
 
+# acceptance: 48 (read-only points)
 @pytest.mark.parametrize("name", ["session_end", "round_end", "tools_batch_after"])
 async def test_a_read_only_point_changes_nothing(shop: Shop, name: str) -> None:
     def meddle(ctx: Any) -> HookDirective:

@@ -192,7 +192,7 @@ async def test_the_next_request_begins_with_the_last_one_up_to_its_memory(place:
     assert len({row[0] for row in replies}) == len(replies), "each reply knows its own request"
 
 
-# acceptance: 94 (memory.recalled)
+# acceptance: 94 (memory.recalled), 48 (memory.recalled)
 async def test_handlers_at_memory_recalled_may_edit_or_drop_it(place: Place) -> None:
     hooks = AgentHooks()
 

@@ -45,6 +45,7 @@ async def scene(stand: Any) -> Scene:
     return Scene(stand, loop, await loop.new_session())
 
 
+# acceptance: 48 (timer.fire)
 async def test_a_handler_sees_the_firing_and_may_rewrite_what_the_model_is_told(scene: Scene) -> None:
     seen: list[Any] = []
 
@@ -61,6 +62,7 @@ async def test_a_handler_sees_the_firing_and_may_rewrite_what_the_model_is_told(
     assert scene.outcomes == ["delivered"]
 
 
+# acceptance: 48 (timer.fire)
 async def test_skip_drops_this_firing_and_keeps_the_timer(scene: Scene) -> None:
     scene.on_fire(lambda ctx: HookDirective.SKIP)
     timer = await scene.timer(interval_s=10)
@@ -71,6 +73,7 @@ async def test_skip_drops_this_firing_and_keeps_the_timer(scene: Scene) -> None:
     assert scene.outcomes == ["skipped", "skipped"]
 
 
+# acceptance: 48 (timer.fire)
 @pytest.mark.parametrize("interval_s", [None, 10])
 @pytest.mark.parametrize("directive", [HookDirective.BREAK, HookDirective.CANCEL])
 async def test_break_drops_the_note_and_cancels_the_timer(scene: Scene, interval_s: float | None, directive: str) -> None:
@@ -82,6 +85,7 @@ async def test_break_drops_the_note_and_cancels_the_timer(scene: Scene, interval
     assert (await scene.now(timer)).status == "cancelled"
 
 
+# acceptance: 48 (timer.fire)
 async def test_postponed_it_fires_again_after_that_time_and_recurs_on_its_old_grid(scene: Scene) -> None:
     calls: list[int] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from operating import Place
 
-from power_loop import HumanInputRequired, TimerRunner, Worker, tool
+from power_loop import HookDirective, HumanInputRequired, TimerRunner, Worker, tool
 from power_loop.contracts.records import UserSaid
 from power_loop.testing import FunctionLLM, ScriptedLLM, call, fail, say
 
@@ -58,6 +58,30 @@ async def test_a_runner_wakes_a_session_once_and_a_recurring_one_on_its_nominal_
     assert await loop.cancel_timer(session, often.timer_id)
     await stand.time.advance(600)
     assert await runner.scan_once() == 0
+
+
+# acceptance: 49 (a send that a timer begins)
+async def test_a_veto_holds_in_a_send_that_a_timer_begins(stand: Any) -> None:
+    ran: list[str] = []
+
+    @tool(effects="pure")
+    def delete(what: str) -> str:
+        """Delete."""
+        ran.append(what)
+        return "deleted"
+
+    def veto(ctx: Any) -> HookDirective:
+        ctx.output = "not on my watch"
+        return HookDirective.SKIP
+
+    loop = stand.loop(ScriptedLLM([call("delete", what="all"), say("I see.")]), tools=[delete])
+    loop.hooks.register("tool.before", veto)
+    session = await loop.new_session()
+    await loop.schedule_timer(session, delay_s=1, note="tidy up")
+    await stand.time.advance(1)
+    assert await TimerRunner(loop).scan_once() == 1
+    assert [message["content"] for message in await loop.get_messages(session)][2:] == ["not on my watch", "I see."]
+    assert ran == []
 
 
 # acceptance: 109 (periods missed)
