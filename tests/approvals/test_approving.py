@@ -160,6 +160,7 @@ async def test_listeners_hear_of_the_request_and_of_the_decision(till_bank: Any,
     assert again == {cursor: told["payload"] for cursor, told in live.items()}
 
 
+# acceptance: 125 (visible from the root)
 async def test_approvals_of_sessions_below_are_listed_and_decided_at_the_root(bank: Any, till: Any) -> None:
     loop = await bank.loop(till, PAY)
     store = await loop.ensure_store()

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from power_loop import HumanInputRequired, SessionBusyError, ToolRun, request_user_input, tool
+from power_loop import (
+    AgentLoopConfig,
+    ContextPolicy,
+    HumanInputRequired,
+    ProjectedRepresentation,
+    SessionBusyError,
+    StatefulAgentLoop,
+    ToolRun,
+    VerbatimRepresentation,
+    request_user_input,
+    tool,
+)
 from power_loop.contracts.records import ToolReturned
-from power_loop.testing import call, calls
+from power_loop.testing import ScriptedLLM, call, calls
 
 PAY = call("pay", euros=5)
 
@@ -65,6 +77,24 @@ async def test_several_questions_of_one_round_are_answered_one_by_one_from_other
     third = await bank.loop(till, tools=tools(till))
     done = await third.submit_input(session, colour["interaction_id"], "blue äß\n")
     assert (done.status, done.final_text) == ("completed", 'so: blue äß\n | was at home | {"cm":12}')
+
+
+# acceptance: 111
+@pytest.mark.parametrize("shown_as", [VerbatimRepresentation(), ProjectedRepresentation()], ids=["verbatim", "projected"])
+async def test_after_a_restart_the_answer_is_in_the_next_request(tmp_path: Path, shown_as: Any) -> None:
+    where = {"dsn": str(tmp_path / "app.db"), "tools": [ask], "config": AgentLoopConfig(context=ContextPolicy(representation=shown_as))}
+    async with StatefulAgentLoop(llm=ScriptedLLM(["hello", call("ask", what="colour")]), **where) as loop:
+        session = await loop.new_session()
+        await loop.send("hi", session)
+        (question,) = (await loop.send("paint it", session)).pending_interactions
+    model = ScriptedLLM(["painted", "you are welcome"])
+    async with StatefulAgentLoop(llm=model, **where) as loop:
+        result = await loop.submit_input(session, question["interaction_id"], "blue")
+        await loop.send("thanks", session)
+    assert (result.status, result.final_text) == ("completed", "painted")
+    assert (model.requests[0].messages[-1]["role"], model.requests[0].messages[-1]["content"]) == ("tool", "blue")
+    assert [m["role"] for m in model.requests[0].messages] == ["user", "assistant", "user", "assistant", "tool"]
+    assert ("tool" in [m["role"] for m in model.requests[1].messages]) is isinstance(shown_as, VerbatimRepresentation)
 
 
 async def test_a_question_and_an_approval_of_one_round_wait_side_by_side(bank: Any, till: Any) -> None:

@@ -162,6 +162,7 @@ async def test_a_worker_is_not_woken_by_a_fold_that_waits(desk: Any) -> None:
 # --- when it fails -----------------------------------------------------------------------------------
 
 
+# acceptance: 92 (a failing fold)
 async def test_a_failing_fold_leaves_history_usable_and_is_not_tried_at_every_send(desk: Any) -> None:
     desk.summary = lambda _: fail(LLMError("overloaded"))
     heard: list[Any] = []

@@ -26,6 +26,7 @@ async def test_a_key_that_was_used_gives_the_stored_outcome_and_pays_nothing(dsn
     assert (first.final_text, again.final_text, again.send_index, again.rounds) == ("first", "first", 1, 0)
 
 
+# acceptance: 138 (concurrently)
 async def test_two_callers_with_one_key_share_one_send(dsn: str) -> None:
     async with StatefulAgentLoop(llm=ScriptedLLM([say("once")]), dsn=dsn) as one:
         session = await one.new_session()
@@ -37,6 +38,7 @@ async def test_two_callers_with_one_key_share_one_send(dsn: str) -> None:
     assert rows == ["user", "assistant"]
 
 
+# acceptance: 138 (after a failure)
 async def test_a_send_that_failed_goes_on_under_its_key(dsn: str) -> None:
     async with StatefulAgentLoop(llm=ScriptedLLM([fail(LLMError("down")), say("up again")]), dsn=dsn) as loop:
         session = await loop.new_session()
@@ -56,6 +58,7 @@ async def test_a_follow_up_on_a_session_at_rest_is_said_once_for_its_key(dsn: st
     assert (first.final_text, again.final_text, rows) == ("heard", "heard", ["user", "assistant"])
 
 
+# acceptance: 135 (a follow-up)
 async def test_a_follow_up_that_was_queued_is_not_said_again_for_its_key(dsn: str) -> None:
     async with StatefulAgentLoop(llm=ScriptedLLM([say("heard")]), dsn=dsn) as loop:
         session = await loop.new_session()

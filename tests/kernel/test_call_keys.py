@@ -29,6 +29,7 @@ SPELLED = {
 }
 
 
+# acceptance: 123 (kernel side)
 @pytest.mark.parametrize("written", SPELLED, ids=lambda written: written[:12])
 def test_a_key_is_made_of_the_place_the_name_and_the_arguments_in_one_spelling(written: str) -> None:
     key = idempotency_key("sess_1", 3, 2, 1, ToolCall("call_x", "look", written))
@@ -36,6 +37,7 @@ def test_a_key_is_made_of_the_place_the_name_and_the_arguments_in_one_spelling(w
     assert len(key) == 32
 
 
+# acceptance: 123 (a repeated request of the model)
 def test_the_id_that_a_provider_gives_changes_no_key_and_all_else_does() -> None:
     place, call = ("sess_1", 3, 2, 1), ToolCall("call_x", "look", '{"a": 1}')
     key = idempotency_key(*place, call)

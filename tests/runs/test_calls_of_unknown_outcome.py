@@ -10,6 +10,7 @@ import pytest
 from power_loop import (
     AgentLoopConfig,
     CancellationToken,
+    HookDirective,
     HumanInputRequired,
     RunPolicy,
     StatefulAgentLoop,
@@ -49,6 +50,25 @@ class Bank:
 @pytest.fixture
 def bank() -> Bank:
     return Bank()
+
+
+# acceptance: 123 (a retry, and a repeated request of the model)
+async def test_one_more_try_has_the_same_key_and_the_same_request_in_a_later_round_another(house: Any) -> None:
+    keys: list[str | None] = []
+
+    @tool(effects="once")
+    def pay(run: ToolRun, euros: int) -> str:
+        """Pay."""
+        keys.append(run.idempotency_key)
+        if len(keys) == 1:
+            raise ConnectionError("cut")
+        return f"paid {euros}"
+
+    again = {"tool.error": lambda ctx: HookDirective.SHORT_CIRCUIT}
+    loop = house.loop(call("pay", euros=5), call("pay", euros=5), "done", tools=[pay], on=again)
+    assert (await loop.run("go")).status == "completed"
+    first, retried, repeated = keys
+    assert first == retried != repeated
 
 
 def done(request: Any) -> Any:

@@ -371,6 +371,7 @@ async def test_a_cancel_that_races_the_last_commit_leaves_one_outcome_and_stops_
         assert (again.status, again.send_index) == ("completed", 2), steps
 
 
+# acceptance: 72 (through the store)
 async def test_a_cancel_from_another_loop_on_the_same_database_is_heard(house: Any) -> None:
     def add(a: int) -> str:
         """Add."""

@@ -205,7 +205,7 @@ while :; do sleep 0.05; done
 """
 
 
-# acceptance: 176 (no descendant lives)
+# acceptance: 176 (no descendant lives), 128 (subprocess trees)
 async def test_after_a_timeout_no_descendant_lives(tools: Tools, workspace: Path) -> None:
     run = ToolRun(session_id="s", config=impatient())
     calling = asyncio.create_task(tools.call("bash", run, command=STUBBORN, timeout=600))

@@ -59,6 +59,7 @@ async def test_a_caller_that_is_cancelled_leaves_no_process(workspace: Path) -> 
         assert not lives(pid_in(workspace / "pid"))
 
 
+# acceptance: 128 (subprocess trees)
 async def test_the_time_limit_of_tools_ends_the_group_and_the_outcome_is_unknown(workspace: Path) -> None:
     async with a_loop(workspace, call("bash", command="echo $$ > pid; sleep 1000"), say("seen")) as loop:
         loop.config.tooling = type(loop.config.tooling)(timeout_s=600)

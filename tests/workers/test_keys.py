@@ -61,7 +61,7 @@ async def test_the_same_key_in_another_session_is_another_word(loops: Any) -> No
     assert not (await loop.enqueue("hello", two, key="k")).duplicate
 
 
-# acceptance: 138 (all at once)
+# acceptance: 138 (all at once), 135 (the same key at once)
 async def test_sends_and_posts_under_one_key_at_once_are_one_word(loops: Any) -> None:
     loop, other = loops(), loops()
     session = await loop.new_session()

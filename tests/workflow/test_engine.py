@@ -666,6 +666,7 @@ async def test_bytes_grow_with_the_steps_and_a_deleted_run_leaves_nothing() -> N
     assert not await store.list_children(parent)
 
 
+# acceptance: 161 (pruning)
 async def test_a_store_prunes_the_runs_that_are_over_and_leaves_those_that_wait() -> None:
     store = await open_store()
     loop = loop_of(answering(lambda _, text: f"<{text}>"), store)
@@ -679,6 +680,7 @@ async def test_a_store_prunes_the_runs_that_are_over_and_leaves_those_that_wait(
         await store.prune_workflows(older_than_ms=-1)
 
 
+# acceptance: 161 (pruning)
 @pytest.mark.parametrize("by", ["store", "loop"])
 async def test_a_run_that_was_begun_inside_another_is_pruned_with_it(by: str) -> None:
     store = await open_store()
@@ -786,6 +788,7 @@ async def test_a_person_who_does_not_answer_in_time_is_not_waited_for() -> None:
     assert (found["status"], found["final"]) == ("completed", "<no answer>")
 
 
+# acceptance: 157 (timeout of a run)
 async def test_a_run_that_takes_too_long_is_stopped_and_has_its_time_anew_when_it_is_resumed() -> None:
     store, paid = await open_store(), list[str]()
 

@@ -394,6 +394,7 @@ def test_nobodys_answer_to_a_confirm_node_is_true_or_false_as_somebodys_is() -> 
     assert plan.result().results["ask"].payload is False
 
 
+# acceptance: 157 (timeout of a container)
 def test_a_container_that_takes_too_long_fails_and_its_leaves_are_given_up() -> None:
     spec = workflow(par(seq(agent("a"), agent("b"), timeout_s=10), agent("c"), on_error="continue"), timeout_s=100)
     rows: list[Row] = [RunRow("started", 1000), StepRow("a", "started", 2000), StepRow("c", "started", 2000)]

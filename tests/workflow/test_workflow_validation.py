@@ -135,6 +135,7 @@ def test_nodes_are_nested_forty_deep_and_no_deeper() -> None:
     assert "nodes are nested deeper than 40 levels" in problems_of_root(nested(41))[0]
 
 
+# acceptance: 157 (validation)
 @pytest.mark.parametrize(
     ("root", "problem"),
     [
@@ -169,6 +170,7 @@ def test_what_has_no_sense_is_a_problem(root: Any, problem: str) -> None:
     assert any(problem in each for each in found), found
 
 
+# acceptance: 157 (validation)
 @pytest.mark.parametrize(
     "root",
     [
