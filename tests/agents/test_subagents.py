@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from power_loop import (
     AgentHooks,
     AgentLoopConfig,
     AgentSpec,
+    CancellationToken,
     HookDirective,
     HookPoint,
     LLMPermanentError,
@@ -317,6 +319,28 @@ async def test_a_cancel_reaches_the_child_and_both_end_cancelled() -> None:
     (child,) = await kids(store, session)
     assert [(event.session_id, event.payload["reason"]) for event in ended] == [(child.session_id, "cancelled"), (session, "cancelled")]
     assert not await check_invariants(store)
+
+
+# acceptance: 72 (sub-agents, every kind)
+@pytest.mark.parametrize("kind", [CancellationToken, threading.Event, asyncio.Event, "callable"])
+async def test_a_cancellation_object_of_any_kind_reaches_the_child(kind: Any) -> None:
+    began, stopped = asyncio.Event(), threading.Event()
+
+    async def answer(request: LLMRequest) -> Any:
+        if request.system_prompt == "You help.":
+            began.set()
+            await asyncio.Event().wait()
+        return call("run_agent", spec=HELPER, input="x")
+
+    source = stopped.is_set if kind == "callable" else kind()
+    ended: list[Any] = []
+    loop = loop_of(FunctionLLM(answer), await open_store())
+    loop.event_bus.subscribe("session_ended", lambda event: ended.append((event.depth, event.payload["reason"])))
+    sending = asyncio.create_task(loop.send("go", await loop.new_session(), stop_event=source))
+    await began.wait()
+    _ = source.cancel() if kind is CancellationToken else stopped.set() if kind == "callable" else source.set()
+    assert (await sending).status == "cancelled"
+    assert ended == [(1, "cancelled"), (0, "cancelled")]
 
 
 async def test_whoever_drives_the_child_drives_it_under_its_own_spec() -> None:

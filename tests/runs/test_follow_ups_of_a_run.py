@@ -45,6 +45,31 @@ async def test_what_is_said_while_the_model_thinks_is_answered_in_the_same_run(h
     assert [told["queue_depth"] for told in house.told("follow_up_queued")] == [1, 2]
 
 
+# acceptance: 26 (whatever it passed itself)
+async def test_a_word_to_a_running_send_is_heard_under_the_tools_and_the_prompt_of_that_send(house: Any) -> None:
+    @tool(effects="pure")
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    @tool(effects="pure")
+    def smell() -> str:
+        """Smell."""
+        return "smelt"
+
+    async def think(_: Any) -> str:
+        await loop.follow_up("and more", session, tools=["smell"], system_prompt="You smell.")
+        return "first answer"
+
+    loop = house.loop(respond(think), "both answered", "next", tools=[look, smell])
+    session = await loop.new_session()
+    await loop.send("go", session, tools=["look"], system_prompt="You look.")
+    await loop.send("again", session)
+    asked = [([each["function"]["name"] for each in request.tools], request.system_prompt) for request in loop.llm.requests]
+    assert asked[:2] == [(["look"], "You look.")] * 2
+    assert asked[2] == (["look", "smell"], await loop.resolve_system_prompt(session_id=session))
+
+
 # acceptance: 26, 136 (while a tool runs)
 async def test_what_is_said_while_a_tool_runs_comes_after_every_result_in_one_row(house: Any) -> None:
     @tool(effects="pure", parallel=True)

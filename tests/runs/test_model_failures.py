@@ -208,6 +208,7 @@ async def test_the_errors_say_what_was_tried() -> None:
     with pytest.raises(LLMTimeout) as late:
         await with_retry(never, policy=LLMRetryPolicy(max_attempts=2, backoff_initial=8.0, total_timeout=1.0), token=None)
     assert (late.value.attempts, late.value.total_timeout) == (1, 1.0)
+    assert 0 < late.value.elapsed < 1
 
 
 async def test_a_client_that_cancels_its_own_call_has_failed_and_cancels_nobody(house: Any) -> None:

@@ -387,7 +387,7 @@ async def test_an_executor_that_tells_no_value_has_not_answered_with_null(schema
     assert result.results["a"].status == "invalid_output"
 
 
-# acceptance: 157
+# acceptance: 157, 158 (in a run)
 async def test_a_leaf_is_tried_again_and_then_its_fallback_has_its_turn() -> None:
     store, paid = await open_store(), list[str]()
 

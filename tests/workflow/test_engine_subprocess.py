@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from loops import kept
 
-from power_loop import AgentSpec, SessionStore, StatefulAgentLoop, Worker, open_store
+from power_loop import AgentSpec, CancellationToken, SessionStore, StatefulAgentLoop, Worker, open_store
 from power_loop.errors import WorkerBootstrapError
 from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock
 from power_loop.workflow import (
@@ -138,7 +139,34 @@ async def test_a_worker_that_fails_in_any_way_fails_its_leaf_only(tmp_path: Path
     assert launcher.tools == [(), ()] or launcher.tools == [[], []]
 
 
-async def test_nothing_that_a_worker_started_is_left_behind(tmp_path: Path) -> None:
+class Wrapped:
+    """A launcher that starts each worker through a shell, which leaves a note of it."""
+
+    def __init__(self, note: Path) -> None:
+        self.note, self.tools = note, list[Any]()
+
+    def build(
+        self, *, base_argv: Sequence[str], base_env: Mapping[str, str], spec: AgentSpec, **_: Any
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        self.tools.append(list(spec.tools or ()))
+        return ["sh", "-c", 'echo wrapped > "$0"; exec "$@"', str(self.note), *base_argv], base_env
+
+
+# acceptance: 108 (the launcher)
+async def test_a_launcher_sees_the_tools_of_its_leaf_and_may_wrap_the_command(tmp_path: Path) -> None:
+    launcher = Wrapped(tmp_path / "note")
+    executor = SubprocessExecutor(bootstrap=BOOT, runs_dir=tmp_path / "runs", env=ECHO, launcher=launcher)
+    node = leaf("a", input="hello") | {"spec": {"name": "a", "system_prompt": "You work.", "tools": ["grep"]}}
+    result = await create_workflow({"name": "w", "root": node}, parent_loop=await a_loop(), executor=executor).run()
+    assert result.status == "completed", result.summary()
+    assert (launcher.tools, launcher.note.read_text()) == ([["grep"]], "wrapped\n")
+
+
+# acceptance: 72 (worker processes), 108 (no process is left behind)
+@pytest.mark.parametrize("kind", ["cancel", CancellationToken, threading.Event, asyncio.Event, "callable"])
+async def test_nothing_that_a_worker_started_is_left_behind(tmp_path: Path, kind: Any) -> None:
+    stopped = threading.Event()
+    source = {"cancel": None, "callable": stopped.is_set}.get(kind) if isinstance(kind, str) else kind()
     pids = tmp_path / "pids"
     text = (
         "import os, subprocess, sys, time\n"
@@ -148,11 +176,17 @@ async def test_nothing_that_a_worker_started_is_left_behind(tmp_path: Path) -> N
     )
     executor = SubprocessExecutor(bootstrap=BOOT, runs_dir=tmp_path / "runs", env=ECHO, launcher=Script(text), term_grace_s=0.2)
     wf = create_workflow({"name": "w", "root": leaf("bad")}, parent_loop=await a_loop(), executor=executor)
-    handle = await wf.start()
+    running = asyncio.create_task(wf.run(stop_event=source))
     while len(started(pids)) < 2:
         await asyncio.sleep(0.01)
-    wf.cancel()
-    assert (await handle.task).status == "cancelled"
+    match kind:
+        case "cancel":
+            wf.cancel()
+        case "callable":
+            stopped.set()
+        case _:
+            source.cancel() if kind is CancellationToken else source.set()
+    assert (await running).status == "cancelled"
     while [pid for pid in started(pids) if alive(pid)]:  # killed with the group, and dead once the machine gets to it
         await asyncio.sleep(0.01)
 
