@@ -262,6 +262,17 @@ async def test_a_warm_loop_shows_the_model_what_another_loop_appended(home: Any)
     assert [m["role"] for m in warm.llm.requests[1].messages] == ["user", "assistant", "user", "assistant", "tool", "assistant", "user"]
 
 
+# acceptance: 19 (what a host appended)
+async def test_a_warm_loop_shows_the_model_what_a_host_appended_past_all_loops(home: Any) -> None:
+    warm = home.loop("one", "two")
+    session = await warm.new_session()
+    await warm.send("first", session)
+    for role, content in (("user", "from the host"), ("assistant", "so be it")):
+        await (await home.store()).append_message(session, role=role, content=content)
+    await warm.send("second", session)
+    assert [m["content"] for m in warm.llm.requests[1].messages] == ["first", "one", "from the host", "so be it", "second"]
+
+
 # acceptance: 19 (what happens while it waits)
 async def test_what_happened_while_a_send_waited_is_in_its_request(home: Any) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()

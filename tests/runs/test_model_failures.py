@@ -50,7 +50,7 @@ async def test_a_status_that_may_pass_is_tried_again(house: Any, status: int) ->
     assert (await loop.run("go")).final_text == "back"
 
 
-# acceptance: 70 (exactly one attempt)
+# acceptance: 70 (exactly one attempt), 71 (permanent)
 @pytest.mark.parametrize("status", PERMANENT)
 async def test_a_refused_request_is_made_once(house: Any, status: int) -> None:
     loop = house.loop(fail(refused(status)), config=policy(max_attempts=9))

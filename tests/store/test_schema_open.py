@@ -273,6 +273,7 @@ CREATE TABLE {e}messages (session_id TEXT, seq INTEGER, role TEXT, content TEXT)
 """
 
 
+# acceptance: 80 (3.x)
 @pytest.mark.parametrize("version", [1, 9])
 @pytest.mark.parametrize(("earlier", "prefix"), [("", "pl_"), ("", ""), ("pl_", "pl_"), ("mine_", "mine_")])
 @pytest.mark.parametrize("policy", [CREATE, VERIFY])

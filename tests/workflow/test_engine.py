@@ -663,7 +663,7 @@ async def test_bytes_grow_with_the_steps_and_a_deleted_run_leaves_nothing() -> N
     assert await delete_workflow(loop, parent, waiting.run_id) >= 1
     assert await prune_workflows(loop, older_than_ms=0) == 3
     assert not await list_workflows(loop, parent)
-    assert not await store.list_children(parent)
+    assert [row.session_id for row in await store.list_sessions()] == [parent], "neither drivers nor leaves are left"
 
 
 # acceptance: 161 (pruning)
