@@ -203,6 +203,21 @@ def test_arguments_can_be_checked_without_a_registry() -> None:
         validate_tool_args("raed", {})
 
 
+# acceptance: 175 (made again under the id of a deleted one)
+async def test_a_new_session_has_not_read_what_a_deleted_one_of_its_id_has(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    registry = create_default_tool_registry(include=["read_file", "write_file"], workspace_dir=tmp_path, home_dir=tmp_path / "home")
+    model = ScriptedLLM([call("read_file", path="a"), say("read"), call("write_file", path="a", content="new"), say("tried")])
+    async with StatefulAgentLoop(llm=model, dsn=":memory:", tool_registry=registry) as loop:
+        session = await loop.new_session()
+        await loop.send("read it", session)
+        await loop.close_session(session)
+        await loop.new_session(session_id=session)
+        await loop.send("write it", session)
+    assert "has not been read in this session" in model.requests[-1].messages[-1]["content"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
 # acceptance: 175 (in a loop)
 async def test_two_sessions_of_a_loop_do_not_share_what_they_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")

@@ -72,6 +72,8 @@ class Memory:
         self._of_store: weakref.WeakKeyDictionary[Any, OrderedDict[str, SessionMemory]] = weakref.WeakKeyDictionary()
         self._without_store: OrderedDict[str, SessionMemory] = OrderedDict()
         self._lock = threading.Lock()
+        with _LOCK:
+            _MEMORIES.add(self)
 
     def of(self, run: ToolRun) -> SessionMemory:
         """The memory of the session that ``run`` belongs to."""
@@ -82,6 +84,23 @@ class Memory:
             if len(sessions) > MAX_SESSIONS:
                 sessions.popitem(last=False)
             return memory
+
+    def forget(self, store: Any, session_id: str) -> None:
+        with self._lock:
+            if (sessions := self._of_store.get(store)) is not None:
+                sessions.pop(session_id, None)
+
+
+_MEMORIES: weakref.WeakSet[Memory] = weakref.WeakSet()
+_LOCK = threading.Lock()
+
+
+def forget_session(store: Any, session_id: str) -> None:
+    """A session of ``store`` was deleted: another one may be made under its id, which has seen nothing."""
+    with _LOCK:
+        memories = list(_MEMORIES)
+    for memory in memories:
+        memory.forget(store, session_id)
 
 
 @dataclass(frozen=True)

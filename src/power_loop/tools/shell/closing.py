@@ -1,4 +1,4 @@
-"""Giving back what the shell tools keep beside sessions: for whoever closes a session, a loop, or stops one job.
+"""Giving back what the built-in tools keep beside sessions: for whoever closes a session, a loop, or stops one job.
 
 Loads nothing: a process that never ran a shell has none to close.
 """
@@ -10,12 +10,15 @@ import sys
 from typing import Any
 
 # The parts that keep something, once they are loaded.
+FILES_MODULE = "power_loop.tools.builtin.given"
 SHELLS_MODULE = "power_loop.tools.shell.table"
 JOBS_MODULE = "power_loop.tools.shell.background"
 
 
 async def release_session(store: Any, session_id: str) -> None:
-    """End the shell and the background commands of a session that was deleted, or is about to be."""
+    """End the shell and the background commands of a session that was deleted, or is about to be, and forget what it has read."""
+    if (files := sys.modules.get(FILES_MODULE)) is not None:
+        files.forget_session(store, session_id)
     if (jobs := sys.modules.get(JOBS_MODULE)) is not None:
         await jobs.stop_session_jobs(session_id, sys.modules[SHELLS_MODULE].SHELLS.key(store, session_id).store)
     if (shells := sys.modules.get(SHELLS_MODULE)) is not None:
