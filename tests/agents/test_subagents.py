@@ -286,6 +286,7 @@ async def test_a_veto_of_the_parents_handler_holds_in_the_child() -> None:
     assert (ran, loop.llm.requests[2].messages[-1]["content"]) == ([], "not on my watch")
 
 
+# acceptance: 145 (requests of the tree)
 async def test_the_parents_budget_stops_its_children() -> None:
     store = await open_store()
     steps = [call("run_agent", spec=HELPER, input="x"), *[call("look", what=str(n)) for n in range(9)]]

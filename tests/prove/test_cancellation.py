@@ -29,7 +29,7 @@ def test_a_verb_cut_off_at_any_await_leaves_a_store_that_works(opened, engine):
 
 def test_every_verb_of_the_loop_is_cut_off():
     public = {name for name, _ in inspect.getmembers(StatefulAgentLoop, inspect.isfunction) if not name.startswith("_")}
-    assert public - NOT_SWEPT == {name.partition(",")[0] for name in VERBS}
+    assert public - NOT_SWEPT == {name.partition(",")[0] for name in VERBS if not name.startswith("store.")}
 
 
 def test_a_lease_that_a_cancelled_task_took_and_forgot_makes_the_sweep_fail(opened):

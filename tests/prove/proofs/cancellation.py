@@ -218,6 +218,10 @@ async def _cancel_timer(scene: Scene) -> Any:
     return await scene.loop.cancel_timer(scene.session, timer.timer_id)
 
 
+async def _import(scene: Scene) -> str:
+    return await scene.store.import_session(await scene.store.export_session(scene.session))
+
+
 VERBS: dict[str, tuple[str, Verb]] = {
     "send": ("new", lambda scene: scene.loop.send("hello", scene.session)),
     "send, a tool round": ("used", lambda scene: scene.loop.send("fetch", scene.session)),
@@ -261,6 +265,18 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "resolve_system_prompt": ("used", lambda scene: scene.loop.resolve_system_prompt(session_id=scene.session)),
     "ensure_store": ("used", _open),
     "aclose": ("used", _aclose),
+}
+# Of the store, those that write or read in more than one step.
+VERBS |= {
+    "store.append_message": ("used", lambda scene: scene.store.append_message(scene.session, role="user", content="hi")),
+    "store.import_session": ("used", _import),
+    "store.create_session": ("used", lambda scene: scene.store.create_session(parent_session_id=scene.session)),
+    "store.add_note": ("used", lambda scene: scene.store.add_note(scene.session, "remember")),
+    "store.set_runtime_state": ("used", lambda scene: scene.store.set_runtime_state(scene.session, "n", {"a": 1})),
+    "store.fire_due": ("used", lambda scene: scene.store.fire_due()),
+    "store.prune_compacted_messages": ("used", lambda scene: scene.store.prune_compacted_messages(scene.session)),
+    "store.vacuum": ("used", lambda scene: scene.store.vacuum()),
+    "store.checkpoint": ("used", lambda scene: scene.store.checkpoint()),
 }
 
 
