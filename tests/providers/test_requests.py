@@ -32,6 +32,8 @@ HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "so?"},
 ]
 
+BROKEN = json.dumps({"unreadable_arguments": '{"broken": '})
+
 
 # acceptance: 166 (temperature, max_tokens, tool_choice are absent when unset)
 async def test_nothing_is_sent_that_nobody_set(wire: Any, h: Any) -> None:
@@ -77,20 +79,37 @@ async def test_an_empty_assistant_row_is_never_sent(wire: Any) -> None:
 
 
 # acceptance: 168 (broken argument JSON never becomes {})
-async def test_broken_arguments_are_shown_as_they_were_written(wire: Any) -> None:
-    body = await wire.sent(LLMRequest(HISTORY))
-    assistant = next(message for message in body["messages"] if message["role"] == "assistant")
+@pytest.mark.parametrize("written", ['{"broken": ', '["a list"]', "null", '{"n": NaN}', '{"n": 1e999}', "{}{}", "[" * 5000])
+async def test_what_is_no_object_is_shown_as_it_was_written(wire: Any, written: str) -> None:
+    assert await arguments_sent(wire, written) == {"unreadable_arguments": written}
+
+
+@pytest.mark.parametrize(("written", "read"), [("", {}), (" ", {}), ('{"text": "two\nlines"}', {"text": "two\nlines"})])
+async def test_what_tools_can_read_goes_out_as_json_that_every_server_reads(wire: Any, written: str, read: object) -> None:
+    assert await arguments_sent(wire, written) == read
+
+
+async def test_arguments_that_are_sound_go_out_as_they_were_written(openai: Any) -> None:
+    written = '{ "city":"Bern",\n"n":1.0, "sign":"\\u2603" }'
+    body = await openai.sent(LLMRequest([{"role": "assistant", "content": "", "tool_calls": [call("1", arguments=written)]}]))
+    assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == written
+
+
+async def arguments_sent(wire: Any, written: str) -> Any:
+    """What a server of strict JSON reads as the arguments of a call that a model wrote like this."""
+    rows = [{"role": "user", "content": "look"}, {"role": "assistant", "content": "", "tool_calls": [call("1", arguments=written)]}]
+    body = await wire.sent(LLMRequest([*rows, {"role": "tool", "tool_call_id": "1", "content": "seen"}]))
+    assistant = body["messages"][1]
     if wire.name == "openai":
-        assert assistant["tool_calls"][1]["function"]["arguments"] == '{"broken": '
-    else:
-        assert assistant["content"][1]["input"] == {"unreadable_arguments": '{"broken": '}
+        return json.loads(assistant["tool_calls"][0]["function"]["arguments"])
+    return assistant["content"][0]["input"]
 
 
 async def test_an_openai_history_holds_only_what_the_protocol_knows(openai: Any) -> None:
     body = await openai.sent(LLMRequest(HISTORY))
     assert body["messages"] == [
         {"role": "user", "content": "look", "name": "follow_up"},
-        {"role": "assistant", "content": None, "tool_calls": [call("1"), call("2", arguments='{"broken": ')]},
+        {"role": "assistant", "content": None, "tool_calls": [call("1"), call("2", arguments=BROKEN)]},
         {"role": "tool", "tool_call_id": "1", "content": "seen"},
         {"role": "tool", "tool_call_id": "2", "content": "bad arguments"},
         {"role": "user", "content": "so?"},

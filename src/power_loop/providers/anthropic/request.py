@@ -6,16 +6,16 @@ a user message. Neighbours of the same role are merged, because the protocol wan
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from power_loop.contracts.messages import Message, text_of
 from power_loop.contracts.model import LLMRequest
 from power_loop.providers.anthropic.borders import marked_messages, marked_tail
 from power_loop.providers.anthropic.thinking import replayed
+from power_loop.providers.arguments import as_object
 from power_loop.providers.ask import Ask, Tool, schema_of, tool_name
 from power_loop.providers.call_ids import ANTHROPIC, fitting
 from power_loop.providers.capabilities import Ways
@@ -125,18 +125,7 @@ def _assistant_blocks(message: Message) -> list[Block]:
 
 def _tool_use(call: Mapping[str, Any]) -> Block:
     function = mapping(call["function"])
-    return {"type": "tool_use", "id": fitting(call["id"], ANTHROPIC), "name": function["name"], "input": _input(function["arguments"])}
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """The arguments as an object; what is none is shown as it was written, never as an empty one."""
-    if not arguments.strip():
-        return {}
-    try:
-        value: Any = json.loads(arguments)
-    except (ValueError, RecursionError):
-        value = None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {"unreadable_arguments": arguments}
+    return {"type": "tool_use", "id": fitting(call["id"], ANTHROPIC), "name": function["name"], "input": as_object(function["arguments"])}
 
 
 def _tool_result(message: Message) -> Block:

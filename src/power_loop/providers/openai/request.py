@@ -8,6 +8,7 @@ from typing import Any, cast
 from power_loop.contracts.messages import Message, text_of
 from power_loop.contracts.model import LLMRequest
 from power_loop.contracts.text import wire_name
+from power_loop.providers.arguments import as_text
 from power_loop.providers.ask import Ask
 from power_loop.providers.call_ids import OPENAI, fitting
 from power_loop.providers.capabilities import Ways
@@ -82,7 +83,7 @@ REPLAYED = ("reasoning_content", "reasoning_details")
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = mapping(call["function"])
-    asked = {"name": function["name"], "arguments": function["arguments"]}
+    asked = {"name": function["name"], "arguments": as_text(function["arguments"])}
     return {"id": fitting(call["id"], OPENAI), "type": "function", "function": asked}
 
 
