@@ -63,7 +63,8 @@ class Watching:
         Raises `SessionNotFoundError`, `StoreUnavailable`, and `ValueError` for a cursor that the session does not have.
         """
         place = place_of(after)
-        reader = Reader(log, session_id, Retelling(session_id, await log.spawn_depth(session_id), place, self._output_in), holder)
+        reader = Reader(log, session_id, Retelling(session_id, place, self._output_in), holder)
+        # Before anything is read: a send that begins meanwhile is heard from its first word.
         lookout = self._enter(reader, log) if follow else None
         try:
             async with aclosing(reader.all() if follow else reader.to_the_head()) as events:
@@ -207,6 +208,7 @@ class Reader:
 
     async def _find_place(self) -> None:
         """Read up to where the last reader stood: what follows may tell of what came before. Raises as `Watching.events`."""
+        self._retelling.depth = await self._log.spawn_depth(self.session_id)
         seen = await self._log.watched([self.session_id])
         if not seen:
             raise SessionNotFoundError(self.session_id)

@@ -19,12 +19,14 @@ from power_loop import (
     LLMRetryPolicy,
     LLMSummaryFold,
     SessionNotFoundError,
+    SessionStore,
     StatefulAgentLoop,
     StructuredOutputSpec,
     tool,
 )
 from power_loop.config import ContextPolicy
 from power_loop.contracts.store import Statement
+from power_loop.store.memory import MemoryDatabase
 from power_loop.testing import ScriptedLLM, call, calls, fail, hang, say
 
 Key = tuple[str | None, str, dict[str, Any]]
@@ -309,3 +311,30 @@ async def test_a_result_that_is_read_has_the_value_of_the_answer_by_the_form_tha
     results.append(await loop.run("go"))
     read_again = [(await read(place.loop(), result.session_id))[-1].result for result in results]
     assert [result.output for result in read_again] == [{"n": 3}, [1, 2], None] == [result.output for result in results]
+
+
+class SlowToRead(SessionStore):
+    """A store in which a watch does not find its place until it may."""
+
+    may_read: asyncio.Event
+
+    async def spawn_depth(self, session_id: str) -> int:
+        await self.may_read.wait()
+        return await super().spawn_depth(session_id)
+
+
+async def test_what_passes_while_a_watch_looks_for_its_place_is_told() -> None:
+    store = SlowToRead(MemoryDatabase.with_schema(), MemoryDatabase.dialect)
+    store.may_read = asyncio.Event()
+    async with StatefulAgentLoop(llm=ScriptedLLM([say("One two three.")]), store=store) as loop:
+        session = await loop.new_session()
+        events = loop.watch(session)
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        await loop.send("Count.", session)
+        store.may_read.set()
+        async with aclosing(events), asyncio.timeout(100):
+            told = [await first]
+            while told[-1].type != "result":
+                told.append(await anext(events))
+    assert "".join(event.delta for event in told) == "One two three."

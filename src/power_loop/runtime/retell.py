@@ -57,9 +57,11 @@ def cursor_of(place: Place) -> str:
 class Retelling:
     """One reader's way through the rows of a session: row after row, each given once."""
 
-    def __init__(self, session_id: str, depth: int, after: Place, output_in: Callable[[str, Mapping[str, Any]], Any] | None = None) -> None:
+    def __init__(self, session_id: str, after: Place, output_in: Callable[[str, Mapping[str, Any]], Any] | None = None) -> None:
         """``output_in(text, stored)``: the value of an answer by the form that its send was begun with."""
-        self._session_id, self._depth, self._output_in = session_id, depth, output_in
+        self._session_id, self._output_in = session_id, output_in
+        self.depth: int = 0
+        """How many sessions stand above this one."""
         self.at = after
         """The last event that the reader had."""
         self.through: int = 0
@@ -110,7 +112,7 @@ class Retelling:
         place = row.seq, n
         if place > self.at:
             yield place, event_of(
-                type, fields, session_id=self._session_id, round_index=row.round_index, send_index=row.send_index, depth=self._depth,
+                type, fields, session_id=self._session_id, round_index=row.round_index, send_index=row.send_index, depth=self.depth,
                 record_seq=row.seq, cursor=cursor_of(place), ts=row.created_at / 1000,
             )  # fmt: skip
 
