@@ -75,7 +75,7 @@ class StatefulAgentLoop(SessionVerbs):
             dsn=dsn, db_path=db_path, table_prefix=table_prefix, config=config, tool_registry=tool_registry, hooks=hooks,
             event_bus=event_bus, name=name, holder_id=holder_id,
         )  # fmt: skip
-        self._llm = parts.usable_model(llm)
+        self._llm, self._made_llm = parts.usable_model(llm), isinstance(llm, str)
         self.config: AgentLoopConfig = config if config is not None else AgentLoopConfig()
         self.tool_registry: ToolRegistry | None = parts.joined_registry(tool_registry, tools)
         self.hooks: AgentHooks = hooks if hooks is not None else verbs.AgentHooks()
@@ -311,16 +311,22 @@ class StatefulAgentLoop(SessionVerbs):
 
     async def aclose(self, *, drain_timeout_s: float = 30.0) -> None:
         """Refuse new work, wait for the sends in hand, then close what this loop opened. May be called more than once."""
-        await self._verbs.close(drain_timeout_s)
+        await self._give_back(drain_timeout_s)
         await self.event_bus.drain(drain_timeout_s)
         self._sync.close()
 
     def close(self) -> None:
         """Close at once, from code without an event loop; sends in hand are cut off and can be resumed."""
         try:
-            self._sync.run(self._verbs.close(0.0), twin="aclose")
+            self._sync.run(self._give_back(0.0), twin="aclose")
         finally:
             self._sync.close()
+
+    async def _give_back(self, drain_timeout_s: float) -> None:
+        """Close what this loop opened; a model that was given to it may serve others."""
+        await self._verbs.close(drain_timeout_s)
+        if self._made_llm:
+            await self._llm.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -95,3 +95,22 @@ async def test_a_picture_is_sent_as_a_picture_in_this_send_and_later_ones(wire: 
     assert len(shown) == 3
     assert shown[0] == shown[1] == shown[2]
     assert [block["type"] for block in shown[0]] == ["text", "image_url" if wire.name == "openai" else "image"]
+
+
+async def test_a_loop_closes_the_model_that_it_made_of_a_string(
+    wire: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PROVIDER": wire.name, "BASE_URL": wire.llm().config.base_url, "API_KEY": "key"}.items():
+        monkeypatch.setenv(f"POWER_LOOP_{name}", value)
+    async with loop_over(f"{wire.name}:model", tmp_path) as loop:
+        await loop.run("hello")
+    async with asyncio.timeout(5):
+        await server.client_left.wait()
+
+
+async def test_a_model_that_was_given_to_a_loop_goes_on_without_it(wire: Any, server: Any, tmp_path: Path) -> None:
+    llm = wire.llm()
+    for _ in range(2):
+        async with loop_over(llm, tmp_path) as loop:
+            await loop.run("hello")
+    assert len(server._tasks) == 1
