@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from power_loop.contracts.errors import SessionPendingError
 from power_loop.contracts.log import log
 from power_loop.contracts.notes import DEFAULT_NOTES_POLICY
 from power_loop.contracts.outcome import StatefulResult
@@ -331,10 +332,20 @@ class Drivers(Posts):
             return await self._hear_key(session_id, say, key, call, patience)
         if index is not None:
             return await self._outcome(store, session_id, index, call, patience)
+        result = await self._drive_unless_begun(session_id, say, key, call, patience)
+        return result if result is not None else await self.drive_once(session_id, say, key, call, patience)
+
+    async def _drive_unless_begun(self, session_id: str, say: Say, key: str, call: Call, patience: Patience) -> StatefulResult | None:
+        """`drive`; None where somebody else began the send of ``key`` while this one stood in line."""
         try:
             return await self.drive(session_id, say, call, patience)
         except KeyTaken:
-            return await self.drive_once(session_id, say, key, call, patience)
+            return None
+        except SessionPendingError:  # its open calls may be those of that very send
+            store, _ = await self.open()
+            if not await store.send_of_key(session_id, key):
+                raise
+            return None
 
     async def _hear_key(self, session_id: str, say: Say, key: str, call: Call, patience: Patience) -> StatefulResult:
         """What was posted under ``key`` is heard now, if its time has come; the outcome of the send that hears it."""
@@ -342,9 +353,9 @@ class Drivers(Posts):
         waiting = next((item for item in await store.inbox(session_id, due=False) if item.key == key), None)
         if waiting is not None:
             await self._clock.sleep(max(0, (waiting.not_before or 0) - self._clock.now_ms()) / 1000)
-            result = await self.drive(session_id, HearKey(None, say.heal_pending), call, patience)
+            result = await self._drive_unless_begun(session_id, HearKey(None, say.heal_pending), key, call, patience)
             # Where nothing was driven, another driver heard it first, and may not be done.
-            if result.rounds and result.send_index == await store.send_of_key(session_id, key):
+            if result is not None and result.rounds and result.send_index == await store.send_of_key(session_id, key):
                 return result
         return await self.drive_once(session_id, say, key, call, patience)
 

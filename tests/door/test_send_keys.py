@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from power_loop import LLMError, StatefulAgentLoop
-from power_loop.testing import ScriptedLLM, fail, say
+from power_loop import HumanInputRequired, LLMError, StatefulAgentLoop, ToolRun, tool
+from power_loop.testing import ScriptedLLM, call, fail, respond, say
 
 
 @pytest.fixture
@@ -36,6 +37,30 @@ async def test_two_callers_with_one_key_share_one_send(dsn: str) -> None:
         rows = [message["role"] for message in await one.get_messages(session)]
     assert {result.final_text for result in [*results, late]} == {"once"}
     assert rows == ["user", "assistant"]
+
+
+@tool(effects="pure")
+async def ask(run: ToolRun) -> str:
+    """Ask, with another word already waiting behind the question."""
+    await run.enqueue("More.", run.session_id or "")
+    raise HumanInputRequired("Which one?")
+
+
+@pytest.mark.parametrize("posted", [False, True])
+async def test_callers_who_stood_in_line_with_one_key_are_all_told_that_its_send_waits(posted: bool) -> None:
+    async def held(_: Any) -> str:
+        if posted:
+            await loop.enqueue("Go.", session, key="k", not_before_ms=1)
+        callers.extend(asyncio.create_task(loop.send("Go.", session, key="k")) for _ in range(2))
+        await asyncio.sleep(0)  # the store is in memory: both stand in line now
+        return "held"
+
+    callers: list[asyncio.Task[Any]] = []
+    async with StatefulAgentLoop(llm=ScriptedLLM([respond(held), call("ask")]), tools=[ask], dsn=":memory:") as loop:
+        session = await loop.new_session()
+        await loop.send("First.", session)
+        results = await asyncio.gather(*callers)
+    assert {(result.status, result.send_index) for result in results} == {("waiting_for_input", 1 if posted else 2)}
 
 
 # acceptance: 138 (after a failure)
