@@ -285,7 +285,9 @@ class Drivers(Posts):
             return self._terms(session, call, goes_on(opening, session), skills)
 
         result = await driver.drive(session_id, opening, terms, patience, watch_stops, call.cancel)
-        if answered_in_place(opening) or (seen is not None and seen.state.idle and seen.state.questions):
+        ended = seen.state if seen is not None and seen.state.idle else None
+        # What ends before its time may leave calls whose sub-agents others drive, or nobody any more.
+        if answered_in_place(opening) or (ended is not None and (ended.questions or ended.status != "completed")):
             await self._end_below(session_id)
         if seen is not None and not result.rounds and result.output is None:  # nothing ran: an earlier run looked at the answer
             await self._recall_output(result, seen.state, call)
@@ -314,7 +316,9 @@ class Drivers(Posts):
         session = await Session.find(store, session_id)
         if session is None or session.state.idle or await store.forsaken(session_id) != "answered":
             return
-        if not await self.cancel(session_id, StopRequested("cancelled", NOBODY_WAITS, "cancel")):
+        holder = session.head.holder
+        dead = holder is not None and self._lifeline.is_dead(holder)
+        if dead or not await self.cancel(session_id, StopRequested("cancelled", NOBODY_WAITS, "cancel")):
             await self.hear(session_id)
 
     async def _recall_output(self, result: StatefulResult, state: State, call: Call) -> None:

@@ -186,6 +186,35 @@ async def test_nothing_is_done_where_the_process_dies_between_the_answer_of_the_
     await world.is_over(loop, asked.session_id)
 
 
+@pytest.mark.parametrize(("said", "at"), [("go", n) for n in range(1, 8)] + [("below", n) for n in range(1, 13)])
+async def test_sub_agents_end_wherever_the_process_died_before_the_cancel_of_their_root_is_heard(said: str, at: int) -> None:
+    clock = ManualClock()
+    world = World(SessionStore(MemoryDatabase.with_schema(), MemoryDatabase.dialect, clock=clock))
+    world.may_return.set()
+    loop = world.loop()
+    root = await loop.new_session()
+    with pytest.raises(Died):
+        await world.loop(DyingStore(world.store, at)).send(said, root)
+    assert await loop.cancel(root)
+    clock.jump(60)  # past the leases of the dead
+    assert (await loop.resume(root)).status == "cancelled"
+    assert {(await loop.doctor(one)).state for one in await world.store.family(root)} == {"idle"}
+    assert not await check_invariants(world.store, at_rest=True)
+
+
+async def test_a_sub_agent_whose_driver_was_killed_ends_though_the_lease_runs_on(world: World) -> None:
+    loop = world.loop()
+    root, asked = await waiting(world, loop)
+    await loop.approve(root, asked.interaction_id, digest=asked.digest)
+    dying = world.loop(DyingStore(world.store, 1))
+    with pytest.raises(Died):
+        await dying.resume(asked.session_id)
+    dying.drivers.lifeline.release(owes=True)
+    await loop.abort_pending(root)
+    await world.is_over(loop, asked.session_id)
+    assert world.paid == []
+
+
 async def waiting_leaf(world: World, loop: StatefulAgentLoop) -> tuple[str, Approval]:
     """A run whose leaf waits for an approval, and what it waits for."""
     leaf = {"type": "agent", "id": "a", "spec": {**HELPER, "tools": ["pay"]}, "input": "child"}

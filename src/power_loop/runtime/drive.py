@@ -25,7 +25,7 @@ from power_loop.runtime.let_go import let_go
 from power_loop.runtime.lifeline import Lifeline
 from power_loop.runtime.line import SessionLines
 from power_loop.runtime.noted import KeyTaken
-from power_loop.runtime.openings import Abort, Opening
+from power_loop.runtime.openings import Forsake, Opening
 from power_loop.runtime.openings_worker import goes_on
 from power_loop.runtime.outcome import result_of
 from power_loop.runtime.output import output_of
@@ -272,7 +272,7 @@ class Driver:
         """How a send of a sub-agent goes on: it ends where its call was answered without it, and rests (None) where it was given up."""
         match await self._ports.log.forsaken(session_id):
             case "answered":
-                return Abort(NOBODY_WAITS)
+                return Forsake(NOBODY_WAITS)
             case "stopped":
                 return None
             case None:

@@ -115,6 +115,18 @@ class Abort:
         return True
 
 
+@dataclass(slots=True)
+class Forsake(Abort):
+    """The send of a sub-agent that nobody waits for: it ends as aborted, also where it was cut off with no call open."""
+
+    def begin(self, send: Send) -> bool:
+        state = send.ahead
+        if state.open_calls or state.status:  # one that failed stays failed
+            return Abort.begin(self, send)
+        send.note(SendEnded("cancelled", self.reason))
+        return True
+
+
 def answered_in_place(opening: Opening) -> int:
     """How many calls it answered in the place of whom they waited for."""
     return opening.written if isinstance(opening, Abort) else opening.healed if isinstance(opening, Say) else 0
