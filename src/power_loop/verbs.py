@@ -12,7 +12,7 @@ from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
-from power_loop.agents.above import CHILD, asking, home_of, wake_above, wake_for_those_below
+from power_loop.agents.above import CHILD, asking, home_of, run_above, wake_above, wake_for_those_below
 from power_loop.context.transcript import Transcript
 from power_loop.contracts.approvals import Approval
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
@@ -37,7 +37,7 @@ from power_loop.runtime.bus import AgentEventBus
 from power_loop.runtime.doctor import doctor
 from power_loop.runtime.drive import OwnPatience, Patience
 from power_loop.runtime.hooks import AgentHooks
-from power_loop.runtime.openings import Abort, Resume, Say
+from power_loop.runtime.openings import Abort, GoOnAnswered, Resume, Say
 from power_loop.runtime.outcome import pending
 from power_loop.runtime.ports import effects_of
 from power_loop.runtime.session import Session
@@ -238,7 +238,9 @@ class Verbs(Drivers):
     async def resume(self, session_id: str, call: Call, *, extra_rounds: int = 0, unknown: UnknownPolicy = "report") -> StatefulResult:
         if unknown not in ("report", "rerun", "ask") or not (type(extra_rounds) is int and extra_rounds >= 0):
             raise ValueError(f"resume takes unknown='report', 'rerun' or 'ask' and extra_rounds >= 0, not {unknown!r} and {extra_rounds!r}")
-        opening = Resume(extra_rounds, unknown, call.stored())
+        return await self._go_on(session_id, Resume(extra_rounds, unknown, call.stored()), call)
+
+    async def _go_on(self, session_id: str, opening: Resume, call: Call) -> StatefulResult:
         result = await self.drive(session_id, opening, call, self.patience())
         if result.rounds or not any(CHILD in (asked.get("state") or {}) for asked in result.pending_interactions):
             return result
@@ -249,17 +251,8 @@ class Verbs(Drivers):
     async def submit_input(self, session_id: str, interaction_id: str, value: Any, call: Call, key: str | None) -> StatefulResult:
         check_key("key", key)
         await self.answer(session_id, interaction_id, value, key)
-        return await self.resume(await self._run_above(session_id), call)
-
-    async def _run_above(self, session_id: str) -> str:
-        """The workflow whose leaf this session is, or is a part of: that goes on. Any other session itself."""
-        store, above = (await self.open())[0], session_id
-        while not above.startswith(RUN_PREFIX):
-            parent = (await store.get_session(above)).parent_session_id
-            if parent is None:
-                return session_id
-            above = parent
-        return above
+        above = await run_above((await self.open())[0], session_id)
+        return await self._go_on(above, GoOnAnswered(overrides=call.stored()), call)
 
     async def answer(self, session_id: str, interaction_id: str, value: Any, key: str | None) -> None:
         """Leave the answer for whoever drives the session next; those above a sub-agent learn of it too."""

@@ -145,6 +145,26 @@ async def test_of_two_answers_at_the_same_time_one_counts(bank: Any, till: Any) 
     assert [each.final_text for each in ended if not isinstance(each, ValueError)] == [f"so: {counted.output}"]
 
 
+async def test_an_answer_that_waits_for_its_turn_does_not_reopen_a_send_that_is_cancelled_meanwhile() -> None:
+    @tool(effects="pure")
+    async def linger() -> str:
+        """Take a while."""
+        await asyncio.Event().wait()
+        return "done"
+
+    model = ScriptedLLM([calls(call("ask", what="colour"), call("linger"))])
+    async with StatefulAgentLoop(llm=model, tools=[ask, linger], dsn=":memory:") as loop:
+        session = await loop.new_session()
+        sending = asyncio.create_task(loop.send("go", session))
+        while not (asked := (await loop.get_pending(session) or {}).get("pending_interactions")):
+            await asyncio.sleep(0)
+        answering = asyncio.create_task(loop.submit_input(session, asked[0]["interaction_id"], "red"))
+        await asyncio.sleep(0)  # the store is in memory: it stands in line now
+        assert await loop.cancel(session)
+        assert [(await sending).status, (await answering).status] == ["cancelled", "cancelled"]
+    assert len(model.requests) == 1
+
+
 # --- calls of unknown outcome --------------------------------------------------------------------------------
 
 

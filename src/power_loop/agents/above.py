@@ -15,7 +15,7 @@ from power_loop.contracts.children import CHILD
 from power_loop.contracts.clock import Clock
 from power_loop.contracts.errors import SessionNotFoundError
 from power_loop.contracts.records import Answered
-from power_loop.contracts.rows import SessionKind, SessionRow
+from power_loop.contracts.rows import RUN_PREFIX, SessionKind, SessionRow
 from power_loop.contracts.store import SessionLog
 from power_loop.runtime.approvals import expired
 from power_loop.runtime.approvals_outside import and_below, was_heard
@@ -62,6 +62,17 @@ async def _named_here(store: Tree, session_id: str, interaction_id: str) -> str:
         return interaction_id
     named = await _named_here(store, parent, interaction_id)
     return asked["state"]["interaction_id"] if named == asked["interaction_id"] else interaction_id
+
+
+async def run_above(store: Tree, session_id: str) -> str:
+    """The workflow whose leaf this session is, or is a part of: that goes on. Any other session itself."""
+    above = session_id
+    while not above.startswith(RUN_PREFIX):
+        parent = (await store.get_session(above)).parent_session_id
+        if parent is None:
+            return session_id
+        above = parent
+    return above
 
 
 async def wake_above(store: Tree, session_id: str) -> None:

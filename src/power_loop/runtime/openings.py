@@ -98,6 +98,16 @@ class Resume:
 
 
 @dataclass(slots=True)
+class GoOnAnswered(Resume):
+    """`submit_input`: as `Resume`, but a send that was cancelled before the answer was heard stays so."""
+
+    def begin(self, send: Send) -> bool:
+        refuse_archived(send)
+        state = send.ahead
+        return not (state.idle and state.status == "cancelled") and Resume.begin(self, send)
+
+
+@dataclass(slots=True)
 class Abort:
     """`abort_pending`: every open call is answered as aborted, and the send ends."""
 
