@@ -10,7 +10,7 @@ from loops import kept
 
 from power_loop import HumanInputRequired, RunPolicy, SessionBusyError, SessionStore, StatefulAgentLoop, Worker, open_store, tool
 from power_loop.contracts.model import LLMRequest
-from power_loop.testing import FunctionLLM, ManualClock, call, calls, say
+from power_loop.testing import Died, DyingStore, FunctionLLM, ManualClock, call, calls, say
 from power_loop.workflow import create_workflow, list_workflows, resume_run
 
 pytestmark = pytest.mark.usefixtures("loops_closed")
@@ -70,6 +70,18 @@ async def test_approvals_of_a_leaf_may_come_in_any_order(driven_by: str) -> None
             await Worker(desk.loop).run_once()
         result = await desk.loop.resume(desk.run)
     assert (result.status, result.final_text, sorted(desk.done)) == ("completed", "did 1 and did 2", [1, 2])
+
+
+async def test_a_run_hears_of_approvals_though_whoever_gave_them_died_before_it_was_told() -> None:
+    desk = await Desk().begin("approvals")
+    store = await desk.loop.ensure_store()
+    for approval in await desk.loop.list_approvals(desk.run):
+        dying = kept(StatefulAgentLoop(llm=FunctionLLM(twice), store=DyingStore(store, 1)))
+        with pytest.raises(Died):
+            await dying.approve(desk.run, approval.interaction_id, digest=approval.digest)
+    assert await desk.loop.list_approvals(desk.run) == []
+    result = await resume_run(desk.loop, None, desk.run.removeprefix("wf_"))
+    assert (result.status, result.final, sorted(desk.done)) == ("completed", "did 1 and did 2", [1, 2])
 
 
 async def test_answers_of_a_leaf_may_come_in_any_order() -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from power_loop.agents.above import wake_for_those_below
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
 from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError
 from power_loop.contracts.log import log
@@ -197,7 +198,7 @@ async def resume_run(
     loop.drivers.refuse_when_closed("resume_run")
     await of_parent(await loop.ensure_store(), parent_sid, run_id)
     token = CancellationToken.from_any(stop_event) if stop_event is not None else None
-    return await WorkflowEngine(loop).drive(run_id, _resuming(executor, budget, on_change, spec, detached=False), token)
+    return await _gone_on_with(loop, run_id, _resuming(executor, budget, on_change, spec, detached=False), token)
 
 
 async def resume_detached(
@@ -208,9 +209,18 @@ async def resume_detached(
     loop.drivers.refuse_when_closed("resume_detached")
     await of_parent(await loop.ensure_store(), parent_sid, run_id)
     token = CancellationToken()
-    work = WorkflowEngine(loop).drive(run_id, _resuming(executor, budget, on_change, spec, detached=True), token)
+    work = _gone_on_with(loop, run_id, _resuming(executor, budget, on_change, spec, detached=True), token)
     handle = WorkflowRunHandle(run_id, asyncio.create_task(work), token)
     return _woken(loop, parent_sid, handle) if eager_wake else handle
+
+
+async def _gone_on_with(loop: Any, run_id: str, driving: Driving, token: CancellationToken | None) -> WorkflowResult:
+    """Drive the run, and look once more where a leaf heard its answer from somebody who was stopped before the run was told."""
+    engine = WorkflowEngine(loop)
+    result = await engine.drive(run_id, driving, token)
+    if result.status == "waiting_for_input" and await wake_for_those_below(await loop.ensure_store(), driver_id(run_id)):
+        return await engine.drive(run_id, driving._replace(opening="look", changed=None), token)
+    return result
 
 
 def _resuming(executor: Executor | None, budget: Budget | None, on_change: OnChange, spec: Any, *, detached: bool) -> Driving:
