@@ -41,7 +41,7 @@ class FallbackLLM(LLMService):
     ) -> None:
         if not services:
             raise ValueError("FallbackLLM needs at least one service")
-        self.services = tuple(map(as_service, services))
+        self.services: tuple[LLMService, ...] = tuple(map(as_service, services))
         self.model: str | None = self.services[0].model
         self.provider_name: str | None = self.services[0].provider_name
         self.capabilities: ModelCapabilities | None = common_capabilities(self.services)

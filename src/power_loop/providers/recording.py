@@ -56,9 +56,9 @@ class RecordingLLM(LLMService):
     provider_name: str | None
 
     def __init__(self, inner: LLMService, path: str | Path, *, redact: bool = True) -> None:
-        self.inner = inner = as_service(inner)
+        self.inner: LLMService = as_service(inner)
         self.path: Path = Path(path)
-        self.model, self.provider_name, self.capabilities = inner.model, inner.provider_name, inner.capabilities
+        self.model, self.provider_name, self.capabilities = self.inner.model, self.inner.provider_name, self.inner.capabilities
         self._redacts = redact
         self._lock = threading.Lock()
 
