@@ -19,7 +19,8 @@ BEGIN, END = "<!-- map: written by `make map` -->", "<!-- end of the map -->"
 FLOORS = {
     "6 · The doors": ("__init__", "__main__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"),
     "5 · Compose": (
-        *("loop", "parts", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "parameters", "streaming", "watching", "sync"),
+        *("loop", "parts", "verbs", "drivers", "keyed", "posting", "session_verbs", "terms", "words", "parameters", "sync"),
+        *("streaming", "watching"),
         *("workflow", "worker", "timer_runner"),
     ),
     "4 · A child session is a tool": ("agents",),

@@ -17,7 +17,10 @@ FLOORS_1_TO_4 = {
     *("runtime", "timers", "contrib", "memory", "config", "agents", "version"),
 }
 # The door's file, and the files that it is made of.
-LOOP = {"loop", "parts", "verbs", "drivers", "posting", "session_verbs", "terms", "words", "parameters", "sync", "streaming", "watching"}
+LOOP = {"loop", "parts", "verbs", "drivers", "keyed", "posting", "session_verbs", "terms", "words", "parameters", "sync"} | {
+    "streaming",
+    "watching",
+}
 FLOORS_1_TO_5 = FLOORS_1_TO_4 | LOOP | {"workflow", "worker", "timer_runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
@@ -38,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parts": CORE | {"config", "providers", "runtime", "tools"},
     **dict.fromkeys(("streaming", "watching"), CORE | {"runtime"}),
     "terms": CORE | {"config", "context", "runtime", "tools"},
-    **dict.fromkeys(("loop", "verbs", "drivers", "posting", "session_verbs"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
+    **dict.fromkeys(("loop", "verbs", "drivers", "keyed", "posting", "session_verbs"), FLOORS_1_TO_4 | LOOP | {"workflow"}),
     "worker": FLOORS_1_TO_4 | LOOP | {"workflow"},
     "timer_runner": {"worker"} | LOOP,
     **dict.fromkeys(("__init__", "cli", "inspector", "testing", "llm", "errors", "events", "records", "compat"), FLOORS_1_TO_5),
