@@ -52,6 +52,7 @@ INTERNAL = {
     *("Conflict", "CommitUnknown", "Cut", "KeyTaken", "CommandFailed"),
     # What the built-in tools tell each other of a file, a patch or a command; the model reads it as a failed result.
     *("Broken", "NotText", "EditError", "PatchError", "TooDeep", "TookTooLong", "TooMuch", "Refused"),
+    "Unreached",  # carries an error of the store through a call
     "Lost",  # a connection to an MCP server, which its client makes anew
 }
 CALLS = [{"id": "c1", "type": "function", "function": {"name": "refund", "arguments": "{}"}}, {"id": "c2", "name": "write"}]

@@ -12,8 +12,8 @@ from power_loop.agents.above import asked_below, hand_down
 from power_loop.agents.spawn import Under, run_under
 from power_loop.context.prompt_builder import DEFAULT_SUBAGENT_SYSTEM_PROMPT
 from power_loop.contracts.agents import MAX_ROUNDS, SPEC, AgentSpec, SubagentResult
-from power_loop.contracts.children import CHILD, child_id_of
-from power_loop.contracts.errors import AgentSpecError, HumanInputRequired, ToolNotFound
+from power_loop.contracts.children import CHILD, Unreached, child_id_of
+from power_loop.contracts.errors import AgentSpecError, HumanInputRequired, StoreUnavailable, ToolNotFound
 from power_loop.contracts.outcome import StatefulResult
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.tools.toolbox import ToolRegistry
@@ -99,6 +99,13 @@ async def run_agent(run: ToolRun, spec: dict[str, Any], input: str) -> ToolHandl
 
 
 async def _answer(run: ToolRun, spec: AgentSpec, task: str, note: str) -> ToolHandlerResult:
+    try:
+        return await _followed(run, spec, task, note)
+    except StoreUnavailable as error:  # the sub-agent goes on when this call runs again, and its answer is not lost
+        raise Unreached(error) from error
+
+
+async def _followed(run: ToolRun, spec: AgentSpec, task: str, note: str) -> ToolHandlerResult:
     if not task.strip():  # no session is made for it
         return ToolHandlerResult(False, "The task is blank: say all that the sub-agent needs to know. Nothing was run.")
     under = Under.call(run)

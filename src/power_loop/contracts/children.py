@@ -13,6 +13,14 @@ GIVEN_UP = "given_up"
 """The status of a workflow's step that waits no more, though nobody has answered."""
 
 
+class Unreached(Exception):
+    """What a call began could not be followed: the store was away. The send breaks off as where its own batch meets that, and resumes."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def child_id_of(parent_session_id: str, key: str) -> str:
     """The same for the same call of the same session."""
     return "sess_" + hashlib.sha256(f"child\n{parent_session_id}\n{key}".encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+from power_loop.contracts.children import Unreached
 from power_loop.contracts.codec import dumps
 from power_loop.contracts.errors import HumanInputRequired, ModelRetry, ToolTimeout
 from power_loop.contracts.hooks import HookDirective
@@ -198,6 +199,8 @@ async def _outcome(send: Send, prepared: Prepared) -> Record:
         return _parked(prepared, asked)
     except ModelRetry as asked:
         return asked_again(send, call_id, prepared.tool.definition, asked)
+    except Unreached as away:
+        raise away.error from away.error.__cause__
     except BaseException as error:  # the tool's own code: whatever it raises is told to the model
         return await _failed(send, prepared, error)
     content, failed, data = render_result(value)

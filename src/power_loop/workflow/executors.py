@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from power_loop.agents.spawn import Under, run_under
 from power_loop.contracts.agents import AgentSpec, SubagentResult
 from power_loop.contracts.cancel import CancellationLike, CancellationToken
-from power_loop.contracts.children import child_id_of, leaf_key
-from power_loop.contracts.errors import SessionNotFoundError
+from power_loop.contracts.children import Unreached, child_id_of, leaf_key
+from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable
 from power_loop.contracts.usage import Usage
 from power_loop.runtime.cancel import cut_short
 from power_loop.runtime.session import Session
@@ -77,7 +77,10 @@ class InProcessExecutor:
         store: Any = await parent_loop.ensure_store()
         depth = (await store.get_session(driver_sid)).spawn_depth
         under = Under(parent_loop, driver_sid, None, leaf_key(spec.metadata), depth, parent_loop.tool_registry, deps=parent_loop.deps)
-        result = await _cut_by(stop_event, run_under(under, spec, user_input))
+        try:
+            result = await _cut_by(stop_event, run_under(under, spec, user_input))
+        except StoreUnavailable as error:  # the run's own store: the leaf goes on with the run
+            raise Unreached(error) from error
         if result.status in ("cancelled", "budget_exceeded") and result.session_id is not None:
             # Begun again, it would only find this end: a later attempt shall start anew.
             with suppress(SessionNotFoundError):

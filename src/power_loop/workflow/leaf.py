@@ -14,6 +14,7 @@ from power_loop.agents.above import asked_below
 from power_loop.contracts.agents import AgentSpec
 from power_loop.contracts.approvals import is_approval
 from power_loop.contracts.cancel import CancellationToken
+from power_loop.contracts.children import Unreached
 from power_loop.contracts.errors import StructuredOutputError
 from power_loop.contracts.ledger import Sums
 from power_loop.contracts.log import log
@@ -81,7 +82,7 @@ class _Failed(Exception):
 
 
 async def _told(where: Where, spec: AgentSpec, said: str, timeout_s: float | None) -> Mapping[str, Any]:
-    """What the executor tells of the leaf. Raises `_Failed`."""
+    """What the executor tells of the leaf. Raises `_Failed`, and `StoreUnavailable` where the run itself is to break off."""
     cut, limit = CancellationToken(), asyncio.timeout(timeout_s)
     try:
         async with limit:
@@ -91,6 +92,8 @@ async def _told(where: Where, spec: AgentSpec, said: str, timeout_s: float | Non
         if being_cancelled():
             raise
         raise _Failed(f"where it ran, it was cancelled: {error}") from error
+    except Unreached as away:
+        raise away.error from away.error.__cause__
     except Exception as error:  # of an executor that may be anybody's, of the model, of tools
         cut.cancel("the leaf failed")
         if limit.expired():

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from power_loop.contracts.errors import SessionNotFoundError, WorkflowRunError, WorkflowSpecError
+from power_loop.contracts.children import Unreached
+from power_loop.contracts.errors import SessionNotFoundError, StoreUnavailable, WorkflowRunError, WorkflowSpecError
 from power_loop.contracts.log import log
 from power_loop.contracts.tool import ToolDefinition, ToolHandlerResult, ToolRun
 from power_loop.workflow.drive import WorkflowEngine
@@ -112,6 +113,8 @@ async def create_workflow_tool(
         if detached:
             return await _detached(workflow, store, run_id)
         return _told(await _driven(workflow, store, run, run_id, executor))
+    except StoreUnavailable as error:  # the run goes on when this call runs again
+        raise Unreached(error) from error
     except (WorkflowRunError, ValueError) as error:
         return ToolHandlerResult(False, f"The workflow was not run: {error}")
 
