@@ -39,6 +39,7 @@ APPROVAL = [
 ]
 HELD = Head("s", holder="bob", lease_until=NOW + 7_000)
 STALE = Head("s", holder="bob", lease_until=NOW)
+DOWN = {"code": "llm.error", "type": "ConnectionError", "message": "down"}
 FOLD = ContextFolded(4, "it was unreadable", 1)
 DECIDED = InboxItem(1, "k", "queue", Decided("q1", READ.id, True))
 ANSWERED = InboxItem(1, "k", "queue", Answered("q1", READ.id, "yes"))
@@ -98,6 +99,9 @@ def test_one_word_says_where_a_session_stands(case: Seen, state: str) -> None:
         # The send.
         (seen(*CUT), [("interrupted_send", None, True)]),
         (seen(said(), replied("yes")), [("interrupted_send", None, True)]),
+        (seen(said(), SendEnded("failed", error=DOWN)), [("interrupted_send", None, False)]),
+        (seen(said(), SendEnded("degraded", "timeout")), [("interrupted_send", None, False)]),
+        (seen(said(), SendEnded("failed", error=DOWN), head=HELD), [("lease_held", None, False)]),
         (seen(*OPEN), [("open_call", READ.id, True)]),
         (seen(*BEGUN), [("unknown_call", MAIL.id, True)]),
         (seen(*BEGUN, head=HELD), [("lease_held", None, False)]),
@@ -120,6 +124,11 @@ def test_one_word_says_where_a_session_stands(case: Seen, state: str) -> None:
 def test_what_is_the_matter_is_found_the_gravest_first(case: Seen, expected: list[tuple[str, str | None, bool]]) -> None:
     assert found(case) == expected
     assert all(finding.text and finding.fix for finding in diagnose(case).findings)
+
+
+def test_what_ended_a_send_is_told_with_it() -> None:
+    (finding,) = diagnose(seen(said(), SendEnded("failed", error=DOWN))).findings
+    assert finding.text == "the last send ended failed (ConnectionError: down); resume() goes on with it"
 
 
 @pytest.mark.parametrize(

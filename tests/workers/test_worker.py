@@ -196,6 +196,7 @@ async def test_a_failed_send_is_tried_again_later_and_later_and_then_left_alone(
     assert await worker.run_once() == 0
     assert len(loop.llm.requests) == 4
     assert await row(store, session, "attempts, runnable_at") == (4, None)
+    assert [finding.code for finding in (await loop.doctor(session)).findings] == ["interrupted_send"], "nobody else will tell of it"
     assert [role for role, _ in await texts(loop, session)] == ["user"], "the word is there once"
 
 

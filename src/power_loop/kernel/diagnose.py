@@ -145,7 +145,10 @@ def _of_the_send(seen: Seen) -> Iterator[Finding]:
     if spent is not None and (not state.idle or state.status == "budget_exceeded"):
         yield Finding("over_budget", f"the last send used up its {spent}; resume() ends at once", fix="resume(limits=...) with more room")
     yield from _of_what_came_late(seen)
-    if state.idle or is_held(seen):
+    if is_held(seen):
+        return
+    if state.idle:
+        yield from _of_a_bad_end(state)
         return
     lost = _begun(seen)
     for call in state.open_calls:
@@ -157,6 +160,15 @@ def _of_the_send(seen: Seen) -> Iterator[Finding]:
             else "the last send was cut off behind its answer"
         )
         yield Finding("interrupted_send", text, fix="resume(), or send() something new", automatic=True)
+
+
+def _of_a_bad_end(state: State) -> Iterator[Finding]:
+    """Nobody has gone on with it yet, or a worker gave it up."""
+    if state.status in ("failed", "degraded"):
+        error = state.error
+        why = f"{error.get('type')}: {error.get('message')}" if error else state.reason or "no reason is known"
+        text = f"the last send ended {state.status} ({why:.300}); resume() goes on with it"
+        yield Finding("interrupted_send", text, fix="resume(), or send() something new")
 
 
 def _of_what_came_late(seen: Seen) -> Iterator[Finding]:
