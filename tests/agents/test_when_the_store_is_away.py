@@ -60,10 +60,6 @@ class Away:
         batches, inner = count(1), loop.store.append
         self._monkeypatch.setattr(loop.store, "append", append)
 
-    def counts(self, said: str) -> bool:
-        """Charged once, unless it is told that nobody knows."""
-        return len(self.charged) == (0 if "Outcome unknown" in said else 1)
-
 
 @pytest.mark.parametrize("at", range(2, 9))
 async def test_no_outcome_is_made_up_for_a_sub_agent_and_it_goes_on_with_its_root(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +71,7 @@ async def test_no_outcome_is_made_up_for_a_sub_agent_and_it_goes_on_with_its_roo
         await loop.send("go", root)
     result = await loop.resume(root)
     assert result.status == "completed"
-    assert away.counts(result.final_text)
+    assert len(away.charged) == 1
     assert not any("StoreUnavailable" in str(message["content"]) for message in await loop.get_messages(root))
     assert not await check_invariants(loop.store, at_rest=True)
 
@@ -91,7 +87,7 @@ async def test_a_leaf_is_not_failed_and_goes_on_with_its_run(at: int, monkeypatc
     (run,) = await list_workflows(loop, None)
     result = await resume_run(loop, None, run["run_id"])
     assert result.status == "completed"
-    assert away.counts(str(result))
+    assert len(away.charged) == 1
     assert not await check_invariants(loop.store, at_rest=True)
 
 
@@ -107,6 +103,6 @@ async def test_a_workflow_that_a_model_began_goes_on_with_the_call(at: int, monk
     (run,) = await list_workflows(loop, root)
     assert run["status"] == "completed"
     told = str(await loop.get_messages(root))
-    assert away.counts(told)
+    assert len(away.charged) == 1
     assert "StoreUnavailable" not in told
     assert not await check_invariants(loop.store, at_rest=True)

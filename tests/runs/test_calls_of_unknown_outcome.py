@@ -14,6 +14,7 @@ from power_loop import (
     HumanInputRequired,
     RunPolicy,
     StatefulAgentLoop,
+    StoreUnavailable,
     ToolDefinition,
     ToolPolicy,
     ToolRegistry,
@@ -347,3 +348,23 @@ async def test_a_session_whose_calls_all_wait_says_so_however_its_run_ended(hous
     assert (waiting.status, len(waiting.pending_interactions)) == ("waiting_for_input", 1)
     answered = await cold.submit_input(session, waiting.pending_interactions[0]["interaction_id"], "that one")
     assert (answered.status, answered.final_text) == ("completed", "thanks")
+
+
+# acceptance: 36 (not begun)
+async def test_a_call_whose_mark_could_not_be_written_has_not_begun(house: Any, bank: Bank) -> None:
+    loop, refused = house.loop(llm=FunctionLLM(done), tools=bank.tools()), list[int]()
+    bank.hangs, append = False, loop.store.append
+
+    async def away(batch: Any) -> None:
+        if not refused and any(row.cells.kind == "tool_started" for row in batch.rows):
+            refused.append(len(batch.rows))
+            raise StoreUnavailable("no route to the database")
+        await append(batch)
+
+    loop.store.append = away
+    session = await loop.new_session()
+    with pytest.raises(StoreUnavailable):
+        await loop.send("pay 5", session)
+    assert ((await loop.get_pending(session))["unknown_call_ids"], refused, bank.attempts) == ([], [2], [])
+    assert (await loop.resume(session)).final_text == "so: paid 5"
+    assert len(bank.attempts) == 1

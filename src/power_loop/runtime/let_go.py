@@ -7,7 +7,7 @@ from typing import Any
 
 from power_loop.contracts.errors import SessionLeaseLost, StoreRefused, StoreUnavailable
 from power_loop.contracts.outcome import described
-from power_loop.contracts.records import CallCharged, ModelReplied, Record, SendEnded, SendRested, StopRequested, ToolReturned
+from power_loop.contracts.records import CallCharged, ModelReplied, Record, SendEnded, SendRested, StopRequested, ToolReturned, ToolStarted
 from power_loop.contracts.store import Conflict
 from power_loop.kernel.state import State
 from power_loop.runtime.noted import MAX_CONFLICTS, Posts
@@ -25,7 +25,8 @@ async def let_go(send: Send, cause: BaseException) -> None:
     What the database refuses is told in short. Raises what the store raises.
     """
     await _catch_up(send)
-    if send.noted and isinstance(send.noted[-1].record, SendEnded):  # nobody was told of this end, and it may not be one
+    # Nobody was told of this end, and it may not be one; and no call begins before its mark is written.
+    while send.noted and isinstance(send.noted[-1].record, (SendEnded, ToolStarted)):
         send.take_back_last()
     error = described(cause) if isinstance(cause, Exception) else None
     try:
