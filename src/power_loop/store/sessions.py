@@ -276,9 +276,9 @@ class Sessions(Ledgers):
 
     async def close_session_tree(self, session_id: str, *, cascade: bool = True) -> list[str]:
         """The same; the ids of what is gone."""
-        await self.get_session(session_id)
+        parent = (await self.get_session(session_id)).parent_session_id
         gone = await self.family(session_id) if cascade else [session_id]
-        batch = deletion(self._sql, gone) + await self.leaving(gone)
+        batch = deletion(self._sql, gone) + (await self.leaving(gone) if parent is not None else [])
         batch += [Statement(self._sql(RAISE), (depth, one)) for one, depth in (await self._freed(gone)).items()]
         await self._write_once(batch)
         return gone
