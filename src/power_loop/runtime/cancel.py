@@ -122,6 +122,8 @@ async def cut_short(work: Coroutine[Any, Any, T], token: CancellationToken) -> a
         if not task.done():
             task.cancel()
             await end_of(task)
+        elif not task.cancelled():
+            task.exception()  # looked at, or asyncio would call it lost where the caller is cancelled in the same moment
     if _cancels() > before:  # while the work was brought to its end
         raise asyncio.CancelledError
     return task
